@@ -1,0 +1,334 @@
+/**
+ * Every structure that the engine keeps in the private part of an aperture, as byte offsets. Compiled by AssemblyScript
+ * and by TypeScript: WASM, host and tests agree because they read this file. Offsets of u64 fields are multiples of 8;
+ * lines that different threads write are CACHE_LINE apart.
+ *
+ * "linear" is an address in the aperture's linear memory (u32, never 0); "IOVA" an address that a driver uses (u64).
+ */
+
+/** Bytes; unit of every mapping. */
+export const PAGE_SIZE = 4096;
+/** Bytes; two 64-byte lines, because x86 prefetches lines in pairs. */
+export const CACHE_LINE = 128;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// IOTLB: a header, then entries sorted by IOVA, never overlapping. Changed only while no queue that uses it runs.
+export const IOTLB_COUNT = 0;
+export const IOTLB_CAPACITY = 4;
+/** u32, +1 at each change: whoever caches a translation compares it. */
+export const IOTLB_GENERATION = 8;
+export const IOTLB_ENTRIES = 64;
+export const IOTLB_ENTRY_SIZE = 32;
+export const IOTLB_ENTRY_IOVA = 0;
+/** u64, bytes; 1 or more. */
+export const IOTLB_ENTRY_BYTES = 8;
+export const IOTLB_ENTRY_LINEAR = 16;
+/** u32, IOTLB_ACCESS_* bits that are refused. */
+export const IOTLB_ENTRY_DENY = 20;
+
+/** Access bits of a translation: those of vhost's `perm` (VHOST_ACCESS_RO 1, VHOST_ACCESS_WO 2). */
+export const IOTLB_ACCESS_READ = 1;
+export const IOTLB_ACCESS_WRITE = 2;
+
+// Results of iotlbMap.
+export const IOTLB_OK = 0;
+export const IOTLB_EXISTS = 1;
+export const IOTLB_FULL = 2;
+export const IOTLB_INVALID = 3;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Virtqueue, device side. One block a queue.
+// Line 0: configuration, written by the host while the queue is stopped.
+/** u32, entries: a power of two. */
+export const VQ_SIZE = 0;
+/** u32, VQ_F_* of what was negotiated. */
+export const VQ_FLAGS = 4;
+/** u32, linear: descriptor table, available ring ("driver area"), used ring ("device area"). */
+export const VQ_DESC = 8;
+export const VQ_DRIVER = 12;
+export const VQ_DEVICE = 16;
+/** u32, linear of the IOTLB that translates the queue's buffers. */
+export const VQ_IOTLB = 20;
+/** u32, linear of the chain table: VQ_BURST entries of CHAIN_SIZE. */
+export const VQ_CHAINS = 24;
+/** u32, linear of the segment table, and its entries; SEGMENTS_SLACK more entries lie behind it. */
+export const VQ_SEGMENTS = 28;
+export const VQ_SEGMENTS_CAPACITY = 32;
+/** u32, chains: the most that one pop takes. */
+export const VQ_BURST = 36;
+/** u32, linear of private descriptor snapshots: VQ_SIZE entries of VIRTQ_DESC_SIZE. */
+export const VQ_SNAPSHOT = 40;
+/** u32, linear of a byte a head: 1 while an asynchronous request holds it. */
+export const VQ_HEADS = 44;
+// Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
+export const VQ_REGION_IOVA = 128;
+export const VQ_REGION_BYTES = 136;
+export const VQ_REGION_LINEAR = 144;
+/** u32: VIRTQ_DESC_F_WRITE if the region is read-only, else 0. */
+export const VQ_REGION_DENY = 148;
+/** u32: IOTLB_GENERATION at which the region was copied. */
+export const VQ_REGION_GENERATION = 152;
+// Line 2: running state, private to the thread that runs the queue.
+/** u32, free-running modulo 2^16: next entry of the available ring to read. */
+export const VQ_LAST_AVAIL = 256;
+/** u32: avail.idx as last read. */
+export const VQ_SHADOW_AVAIL = 260;
+/** u32, modulo 2^16: next used index to publish. */
+export const VQ_USED = 264;
+/** u32, modulo 2^16: used index at the last interrupt decision. */
+export const VQ_SIGNALLED_USED = 268;
+/** u32: chains popped and not yet pushed. */
+export const VQ_IN_FLIGHT = 272;
+/** u32: 1 while available-buffer notifications are wanted. */
+export const VQ_ARMED = 276;
+/** u32: first VERDICT_* that broke the queue; 0 while it is sound. */
+export const VQ_VERDICT = 280;
+/** u32: head of the chain that broke the queue, or the index that did. */
+export const VQ_VERDICT_HEAD = 284;
+/** u64: IOVA that the verdict or the miss speaks of. */
+export const VQ_FAULT_IOVA = 288;
+/** u32, IOTLB_ACCESS_*: access wanted at VQ_FAULT_IOVA. */
+export const VQ_FAULT_ACCESS = 296;
+/** u32: 1 when the pop stopped at an IOVA that no region covers; cleared by the host once it has mapped one. */
+export const VQ_MISS = 300;
+// Line 3, 4: counters, u64, only ever added to by the running thread, read by anyone at any time.
+export const VQ_COUNTERS = 384;
+export const VQ_REQUESTS = 384;
+export const VQ_BYTES_READ = 392;
+export const VQ_BYTES_WRITTEN = 400;
+export const VQ_KICKS = 408;
+export const VQ_KICKS_SUPPRESSED = 416;
+export const VQ_INTERRUPTS = 424;
+export const VQ_INTERRUPTS_SUPPRESSED = 432;
+export const VQ_TRAPS = 440;
+export const VQ_HOSTILE_CHAINS = 448;
+export const VQ_BURSTS = 456;
+export const VQ_CROSSINGS = 464;
+export const VQ_IO_ERRORS = 472;
+// Line 5: the gate between the thread that runs the queue and the control plane (host/queue/gate.ts).
+/** i32, GATE_*. */
+export const VQ_GATE = 640;
+/** i32: how many holders want the queue to stay out; the datapath enters only at 0. */
+export const VQ_GATE_CLOSED = 644;
+/** i32 file descriptors, −1 for none: kick eventfd to wait on, call eventfd to signal. */
+export const VQ_KICK_FD = 648;
+export const VQ_CALL_FD = 652;
+/** u32, linear of the software doorbell page that this side watches, 0 for none. */
+export const VQ_DOORBELL_WATCH = 656;
+/** u32: 1 asks the queue thread to leave for good. */
+export const VQ_EXIT = 660;
+export const VQ_BLOCK_SIZE = 768;
+
+// VQ_FLAGS
+export const VQ_F_EVENT_IDX = 1;
+export const VQ_F_INDIRECT_DESC = 2;
+
+// VQ_GATE
+/** The control plane owns the queue. */
+export const GATE_STOPPED = 0;
+/** The datapath may enter. */
+export const GATE_OPEN = 1;
+/** The datapath is inside a burst. */
+export const GATE_BUSY = 2;
+
+/** Chain table entry {head u32, readable segments u16, segments u16}; after handling {head u32, written bytes u32}: the used-ring image. */
+export const CHAIN_SIZE = 8;
+export const CHAIN_HEAD = 0;
+export const CHAIN_COUNTS = 4;
+/** Segment {linear u32, bytes u32}, readable ones of a chain first. */
+export const SEGMENT_SIZE = 8;
+export const SEGMENT_LINEAR = 0;
+export const SEGMENT_BYTES = 4;
+/** Entries behind a segment table that a vector store may overwrite. */
+export const SEGMENTS_SLACK = 4;
+
+// Why a ring was refused (VQ_VERDICT, DQ_VERDICT). The host gives each an error code of its own.
+export const VERDICT_NONE = 0;
+/** avail.idx is more than the queue size ahead. */
+export const VERDICT_AVAIL_INDEX = 1;
+/** A head that the descriptor table does not have. */
+export const VERDICT_HEAD = 2;
+/** A `next` outside its table. */
+export const VERDICT_NEXT = 3;
+/** More descriptors than the queue has: a loop, or an indirect table that is too long. */
+export const VERDICT_CHAIN_TOO_LONG = 4;
+/** A descriptor of no bytes. */
+export const VERDICT_ZERO_LENGTH = 5;
+/** The lengths of a chain add up to 2^32 bytes or more. */
+export const VERDICT_TOTAL_LENGTH = 6;
+/** An address that no region maps (and none could be had for). */
+export const VERDICT_UNMAPPED = 7;
+/** An access that its region does not permit. */
+export const VERDICT_PERMISSION = 8;
+/** Address plus length passes 2^64. */
+export const VERDICT_ADDRESS_OVERFLOW = 9;
+/** A device-readable descriptor after a device-writable one. */
+export const VERDICT_ORDER = 10;
+/** VIRTQ_DESC_F_INDIRECT without the feature. */
+export const VERDICT_INDIRECT_NOT_NEGOTIATED = 11;
+/** VIRTQ_DESC_F_INDIRECT together with VIRTQ_DESC_F_NEXT. */
+export const VERDICT_INDIRECT_NEXT = 12;
+/** VIRTQ_DESC_F_INDIRECT inside an indirect table. */
+export const VERDICT_INDIRECT_NESTED = 13;
+/** An indirect table of 0 bytes, or of a length that is no multiple of a descriptor. */
+export const VERDICT_INDIRECT_LENGTH = 14;
+/** More segments than the segment table holds. */
+export const VERDICT_TOO_MANY_SEGMENTS = 15;
+/** A head made available again while a request still holds it. */
+export const VERDICT_HEAD_IN_FLIGHT = 16;
+/** A chain that the device model cannot take (no header, no status byte). */
+export const VERDICT_REQUEST = 17;
+/** used.idx is ahead of what is in flight. */
+export const VERDICT_USED_INDEX = 18;
+/** A used id that is no head in flight. */
+export const VERDICT_USED_ID = 19;
+/** A used length beyond the writable bytes of its chain. */
+export const VERDICT_USED_LENGTH = 20;
+/** A WASM trap: memory that was not accessible. */
+export const VERDICT_TRAP = 21;
+/** Memory whose file was truncated under the mapping (SIGBUS). */
+export const VERDICT_MEMORY_LOST = 22;
+/** The queue's thread is gone. */
+export const VERDICT_THREAD_LOST = 23;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Virtqueue, driver side. One block a queue.
+// Line 0: configuration.
+export const DQ_SIZE = 0;
+export const DQ_FLAGS = 4;
+export const DQ_DESC = 8;
+export const DQ_DRIVER = 12;
+export const DQ_DEVICE = 16;
+/** u64: IOVA minus linear, for all of the driver's memory. */
+export const DQ_IOVA_DELTA = 24;
+/** u32: slots, each one request in flight; VQ size with indirect descriptors, a third of it without. */
+export const DQ_SLOTS = 32;
+/** u32, linear of the slots' shared memory: DQ_SLOTS of SLOT_SIZE. */
+export const DQ_SLOT_MEMORY = 36;
+/** u32, linear of the slots' private state: DQ_SLOTS of SLOT_STATE_SIZE. */
+export const DQ_SLOT_STATE = 40;
+/** u32, linear of the free-slot stack: DQ_SLOTS of u16. */
+export const DQ_FREE_STACK = 44;
+/** u32, linear of the mapped doorbell page, 0 when the kick eventfd is used. */
+export const DQ_DOORBELL = 48;
+/** u32: queue index, what a doorbell store says. */
+export const DQ_INDEX = 52;
+// Line 2: running state.
+export const DQ_AVAIL = 256;
+export const DQ_LAST_USED = 260;
+/** u32: slots on the free stack. */
+export const DQ_FREE = 264;
+/** u32, modulo 2^16: available index at the last notification decision. */
+export const DQ_SIGNALLED_AVAIL = 268;
+/** u32: 1 while used-buffer notifications are wanted. */
+export const DQ_ARMED = 276;
+export const DQ_VERDICT = 280;
+export const DQ_VERDICT_HEAD = 284;
+// Counters: same offsets and meaning as VQ_*.
+export const DQ_BLOCK_SIZE = 768;
+
+/** Shared memory of a slot: request header, status byte, ranges of DISCARD and WRITE_ZEROES, indirect table. */
+export const SLOT_SIZE = 128;
+export const SLOT_HEADER = 0;
+export const SLOT_STATUS = 16;
+export const SLOT_RANGE = 32;
+export const SLOT_INDIRECT = 64;
+/** Descriptors of a request: header, data, status. */
+export const SLOT_DESCRIPTORS = 3;
+
+/** Private state of a slot. */
+export const SLOT_STATE_SIZE = 16;
+export const SLOT_STATE_TAG = 0;
+/** u32, bytes that the device may write, the status byte included. */
+export const SLOT_STATE_WRITABLE = 4;
+/** u32: 1 while in flight. */
+export const SLOT_STATE_BUSY = 8;
+
+/** One request of a submission table. */
+export const SUBMISSION_SIZE = 32;
+/** u32, VIRTIO_BLK_T_*. */
+export const SUBMISSION_TYPE = 0;
+/** u32, whatever the caller wants back with the completion. */
+export const SUBMISSION_TAG = 4;
+/** u64. */
+export const SUBMISSION_SECTOR = 8;
+/** u32, linear of the data in the driver's memory; unused by FLUSH, DISCARD, WRITE_ZEROES. */
+export const SUBMISSION_LINEAR = 16;
+/** u32, bytes of data; for DISCARD and WRITE_ZEROES the number of sectors. */
+export const SUBMISSION_BYTES = 20;
+/** u32, flags of a DISCARD or WRITE_ZEROES range. */
+export const SUBMISSION_RANGE_FLAGS = 24;
+
+/** One entry of a completion table. */
+export const COMPLETION_SIZE = 16;
+export const COMPLETION_TAG = 0;
+/** u32, VIRTIO_BLK_S_*. */
+export const COMPLETION_STATUS = 4;
+/** u32, used length in bytes. */
+export const COMPLETION_BYTES = 8;
+
+/** Bit of a submit, push or serve result: the other side wants to be notified. The low 16 bits count requests. */
+export const NOTIFY_DUE = 65536;
+/** Mask of the count in such a result. */
+export const COUNT_MASK = 65535;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Block disk: what the block device's data path needs to know. One block a device, written by the host.
+/** u64, sectors. */
+export const DISK_CAPACITY = 0;
+/** u32, linear of a memory-backed disk's first byte; 0 for any other. */
+export const DISK_LINEAR = 8;
+/** u32, DISK_F_*. */
+export const DISK_FLAGS = 12;
+/** u32: most segments (ranges) of one DISCARD or WRITE_ZEROES, and most sectors of a range. */
+export const DISK_MAX_RANGES = 16;
+export const DISK_MAX_RANGE_SECTORS = 20;
+/** VIRTIO_BLK_ID_BYTES bytes, what GET_ID answers. */
+export const DISK_ID = 32;
+export const DISK_BLOCK_SIZE = 64;
+
+export const DISK_F_RO = 1;
+export const DISK_F_FLUSH = 2;
+export const DISK_F_DISCARD = 4;
+export const DISK_F_WRITE_ZEROES = 8;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// File I/O table: one entry a request, filled by WASM, carried out by the addon (native/file-io.cc), read back by WASM.
+export const IO_SIZE = 40;
+/** u32, IO_OP_*. */
+export const IO_OP = 0;
+/** u32: segments (SEGMENT_SIZE each) at IO_SEGMENTS. */
+export const IO_COUNT = 4;
+/** u64, bytes from the start of the file. */
+export const IO_OFFSET = 8;
+/** u32, linear of the segments. */
+export const IO_SEGMENTS = 16;
+/** u64, bytes of a PUNCH or ZERO. */
+export const IO_BYTES = 24;
+/** i64: bytes moved, or −errno. */
+export const IO_RESULT = 32;
+
+export const IO_OP_NONE = 0;
+export const IO_OP_READ = 1;
+export const IO_OP_WRITE = 2;
+/** fdatasync. */
+export const IO_OP_SYNC = 3;
+/** fallocate PUNCH_HOLE | KEEP_SIZE. */
+export const IO_OP_PUNCH = 4;
+/** fallocate ZERO_RANGE | KEEP_SIZE, or written zeroes where the file system has none. */
+export const IO_OP_ZERO = 5;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Asynchronous request: a chain that a TypeScript device model holds. It keeps IOVAs, never linear addresses: its
+// segments are translated again whenever bytes move, so an IOTLB update need not wait for it.
+export const REQUEST_HEAD = 0;
+/** u32: descriptors in the snapshot, of them readable. */
+export const REQUEST_COUNT = 4;
+export const REQUEST_READABLE_COUNT = 8;
+/** u32, bytes. */
+export const REQUEST_READABLE_BYTES = 12;
+export const REQUEST_WRITABLE_BYTES = 16;
+/** u32: value of the queue's reset count when the chain was popped; a stale request is dropped. */
+export const REQUEST_EPOCH = 20;
+/** Snapshot of the chain's descriptors, VIRTQ_DESC_SIZE each. */
+export const REQUEST_DESCRIPTORS = 32;

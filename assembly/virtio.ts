@@ -1,0 +1,132 @@
+/**
+ * Constants of the VIRTIO 1.3 specification, under the specification's own names. Compiled by AssemblyScript and by
+ * TypeScript, so every value is a plain integer literal. Feature bits are bit numbers, not masks.
+ */
+
+// Split virtqueue, descriptor table ("The Virtqueue Descriptor Table").
+/** Bytes of one descriptor: addr u64, len u32, flags u16, next u16. */
+export const VIRTQ_DESC_SIZE = 16;
+export const VIRTQ_DESC_F_NEXT = 1;
+export const VIRTQ_DESC_F_WRITE = 2;
+export const VIRTQ_DESC_F_INDIRECT = 4;
+
+// Available ring: flags u16, idx u16, ring u16[size], used_event u16.
+export const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
+export const VIRTQ_AVAIL_FLAGS = 0;
+export const VIRTQ_AVAIL_IDX = 2;
+export const VIRTQ_AVAIL_RING = 4;
+/** Bytes of one entry of the available ring. */
+export const VIRTQ_AVAIL_ENTRY_SIZE = 2;
+
+// Used ring: flags u16, idx u16, ring {id u32, len u32}[size], avail_event u16.
+export const VIRTQ_USED_F_NO_NOTIFY = 1;
+export const VIRTQ_USED_FLAGS = 0;
+export const VIRTQ_USED_IDX = 2;
+export const VIRTQ_USED_RING = 4;
+/** Bytes of one entry of the used ring. */
+export const VIRTQ_USED_ENTRY_SIZE = 8;
+
+/** Bytes behind the ring of entries: used_event, avail_event. */
+export const VIRTQ_EVENT_SIZE = 2;
+
+/** Entries; the largest queue that the specification allows. */
+export const VIRTQUEUE_MAX_SIZE = 32768;
+
+// Alignments of the three areas of a split virtqueue, bytes ("Virtqueues").
+export const VIRTQ_DESC_ALIGN = 16;
+export const VIRTQ_AVAIL_ALIGN = 2;
+export const VIRTQ_USED_ALIGN = 4;
+
+// Device status bits ("Device Status Field").
+export const VIRTIO_CONFIG_S_ACKNOWLEDGE = 1;
+export const VIRTIO_CONFIG_S_DRIVER = 2;
+export const VIRTIO_CONFIG_S_DRIVER_OK = 4;
+export const VIRTIO_CONFIG_S_FEATURES_OK = 8;
+export const VIRTIO_CONFIG_S_NEEDS_RESET = 64;
+export const VIRTIO_CONFIG_S_FAILED = 128;
+
+// Device-independent feature bits ("Reserved Feature Bits").
+export const VIRTIO_RING_F_INDIRECT_DESC = 28;
+export const VIRTIO_RING_F_EVENT_IDX = 29;
+export const VIRTIO_F_VERSION_1 = 32;
+export const VIRTIO_F_ACCESS_PLATFORM = 33;
+export const VIRTIO_F_RING_PACKED = 34;
+export const VIRTIO_F_IN_ORDER = 35;
+export const VIRTIO_F_ORDER_PLATFORM = 36;
+export const VIRTIO_F_SR_IOV = 37;
+export const VIRTIO_F_NOTIFICATION_DATA = 38;
+export const VIRTIO_F_NOTIF_CONFIG_DATA = 39;
+export const VIRTIO_F_RING_RESET = 40;
+
+// Device ids ("Device Types").
+export const VIRTIO_ID_NET = 1;
+export const VIRTIO_ID_BLOCK = 2;
+export const VIRTIO_ID_CONSOLE = 3;
+export const VIRTIO_ID_RNG = 4;
+export const VIRTIO_ID_FS = 26;
+
+// Block device ("Block Device"): feature bits.
+export const VIRTIO_BLK_F_SIZE_MAX = 1;
+export const VIRTIO_BLK_F_SEG_MAX = 2;
+export const VIRTIO_BLK_F_GEOMETRY = 4;
+export const VIRTIO_BLK_F_RO = 5;
+export const VIRTIO_BLK_F_BLK_SIZE = 6;
+export const VIRTIO_BLK_F_FLUSH = 9;
+export const VIRTIO_BLK_F_TOPOLOGY = 10;
+export const VIRTIO_BLK_F_CONFIG_WCE = 11;
+export const VIRTIO_BLK_F_MQ = 12;
+export const VIRTIO_BLK_F_DISCARD = 13;
+export const VIRTIO_BLK_F_WRITE_ZEROES = 14;
+
+// Block device: request types.
+export const VIRTIO_BLK_T_IN = 0;
+export const VIRTIO_BLK_T_OUT = 1;
+export const VIRTIO_BLK_T_FLUSH = 4;
+export const VIRTIO_BLK_T_GET_ID = 8;
+export const VIRTIO_BLK_T_DISCARD = 11;
+export const VIRTIO_BLK_T_WRITE_ZEROES = 13;
+
+// Block device: request status, the last byte of the last writable descriptor.
+export const VIRTIO_BLK_S_OK = 0;
+export const VIRTIO_BLK_S_IOERR = 1;
+export const VIRTIO_BLK_S_UNSUPP = 2;
+
+/** Bytes; the unit of `sector` and `capacity`, whatever blk_size says. */
+export const VIRTIO_BLK_SECTOR_SIZE = 512;
+/** Bytes of the device id string that GET_ID returns. */
+export const VIRTIO_BLK_ID_BYTES = 20;
+
+// Block device: request header {type u32, reserved u32, sector u64}.
+export const VIRTIO_BLK_HEADER_SIZE = 16;
+export const VIRTIO_BLK_HEADER_TYPE = 0;
+export const VIRTIO_BLK_HEADER_SECTOR = 8;
+
+// Block device: one range of DISCARD and WRITE_ZEROES {sector u64, num_sectors u32, flags u32}.
+export const VIRTIO_BLK_RANGE_SIZE = 16;
+export const VIRTIO_BLK_RANGE_SECTOR = 0;
+export const VIRTIO_BLK_RANGE_NUM_SECTORS = 8;
+export const VIRTIO_BLK_RANGE_FLAGS = 12;
+export const VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP = 1;
+
+// Block device: struct virtio_blk_config, byte offsets.
+export const VIRTIO_BLK_CONFIG_CAPACITY = 0;
+export const VIRTIO_BLK_CONFIG_SIZE_MAX = 8;
+export const VIRTIO_BLK_CONFIG_SEG_MAX = 12;
+export const VIRTIO_BLK_CONFIG_CYLINDERS = 16;
+export const VIRTIO_BLK_CONFIG_HEADS = 18;
+export const VIRTIO_BLK_CONFIG_SECTORS = 19;
+export const VIRTIO_BLK_CONFIG_BLK_SIZE = 20;
+export const VIRTIO_BLK_CONFIG_PHYSICAL_BLOCK_EXP = 24;
+export const VIRTIO_BLK_CONFIG_ALIGNMENT_OFFSET = 25;
+export const VIRTIO_BLK_CONFIG_MIN_IO_SIZE = 26;
+export const VIRTIO_BLK_CONFIG_OPT_IO_SIZE = 28;
+export const VIRTIO_BLK_CONFIG_WCE = 32;
+export const VIRTIO_BLK_CONFIG_NUM_QUEUES = 34;
+export const VIRTIO_BLK_CONFIG_MAX_DISCARD_SECTORS = 36;
+export const VIRTIO_BLK_CONFIG_MAX_DISCARD_SEG = 40;
+export const VIRTIO_BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT = 44;
+export const VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS = 48;
+export const VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SEG = 52;
+export const VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
+/** Bytes of the part of struct virtio_blk_config up to write_zeroes_may_unmap and its padding. */
+export const VIRTIO_BLK_CONFIG_BYTES = 60;

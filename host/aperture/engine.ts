@@ -1,0 +1,90 @@
+import { readFileSync } from 'node:fs';
+import { instantiateSync } from '@assemblyscript/loader';
+import { type Memory, Module } from './web-assembly.js';
+
+/**
+ * What engine.wasm exports: numbers in, numbers out. `vq` is the linear address of a VQ block, `dq` of a DQ block, `disk`
+ * of a DISK block, `iotlb` of an IOTLB (assembly/layout.ts has every offset). WASM returns u32 as a signed number: use
+ * `>>> 0` where the top bit can be set. Any call may throw WebAssembly.RuntimeError when it touches memory that is not
+ * accessible; the caller then breaks that queue with VERDICT_TRAP.
+ */
+export interface Engine {
+  // IOTLB: only while no queue that uses it is inside its gate.
+  iotlbInit(iotlb: number, capacity: number): void;
+  /** Adds a region; IOTLB_OK, IOTLB_EXISTS (overlap), IOTLB_FULL, IOTLB_INVALID (no bytes, past 2^64 or past 2^32 linear). */
+  iotlbMap(iotlb: number, iova: bigint, bytes: bigint, linear: number, access: number): number;
+  /** Removes every region that overlaps [first, last], whole, as the kernel does: how many. */
+  iotlbUnmap(iotlb: number, first: bigint, last: bigint): number;
+  /** Linear address of a range that lies in one piece with that access, else 0. */
+  iotlbTranslate(iotlb: number, iova: bigint, bytes: number, access: number): number;
+
+  // Virtqueue, device side. The calls of a burst: devicePop, handle, devicePush; before sleeping, deviceArm.
+  /** Resets the running state to `lastAvail`, taking the used index from the ring. Counters stay. */
+  deviceStart(vq: number, lastAvail: number): void;
+  /** Parses up to `max` chains into the chain and segment tables: how many. 0 with VQ_VERDICT or VQ_MISS set when refused. */
+  devicePop(vq: number, max: number): number;
+  /** Publishes the first `count` entries of the chain table as used: `count`, with NOTIFY_DUE if an interrupt is. */
+  devicePush(vq: number, count: number): number;
+  /** Asks for notifications, then looks again: how many chains wait. 0: safe to sleep. */
+  deviceArm(vq: number): number;
+  /** Asks for no notifications. */
+  deviceDisarm(vq: number): void;
+  /** Chains that wait, without changing anything. */
+  devicePending(vq: number): number;
+  /** Sets a verdict from outside (VERDICT_TRAP, VERDICT_MEMORY_LOST, VERDICT_THREAD_LOST); the first one stays. */
+  deviceBreak(vq: number, verdict: number): void;
+
+  // Block device.
+  /** One burst of a memory-backed disk: chains served, with NOTIFY_DUE. */
+  blkServe(vq: number, disk: number): number;
+  /**
+   * Serves a memory-backed disk until an interrupt is due, `spins` looks in a row found nothing, `bursts` were served, the
+   * gate is asked to close or the queue breaks: chains served (saturating at COUNT_MASK), with NOTIFY_DUE.
+   */
+  blkPoll(vq: number, disk: number, spins: number, bursts: number): number;
+  /** Pops a burst and turns it into an I/O table for the addon's fileIo at `io`: how many requests (entries). */
+  blkPrepare(vq: number, disk: number, io: number, max: number): number;
+  /** Puts status and used length of the `count` requests at `io` into the ring, and publishes: `count`, with NOTIFY_DUE. */
+  blkComplete(vq: number, disk: number, io: number, count: number): number;
+
+  // Asynchronous requests, for device models in TypeScript.
+  /** Pops one chain into the request block at `request`: 1, or 0 when there is none or it was refused (VQ_VERDICT, VQ_MISS). */
+  requestTake(vq: number, request: number): number;
+  /** Copies readable bytes from `offset` of the chain to private memory at `to`: bytes copied; fewer if something is unmapped. */
+  requestRead(vq: number, request: number, offset: number, to: number, bytes: number): number;
+  /** Copies private memory at `from` to writable bytes from `offset` of the chain: bytes copied. */
+  requestWrite(vq: number, request: number, offset: number, from: number, bytes: number): number;
+  /** Gives the chain back with `written` bytes as its used length (capped to what is writable), unpublished. */
+  requestFinish(vq: number, request: number, written: number): void;
+  /** Publishes what requestFinish gave back: NOTIFY_DUE or 0. */
+  requestPublish(vq: number): number;
+
+  // Virtqueue, driver side.
+  driverStart(dq: number): void;
+  /** Puts up to `count` submissions at `table` on the ring, as many as there are free slots, and rings the doorbell if one
+   * is mapped and wanted: how many, with NOTIFY_DUE if the kick eventfd is to be signalled. */
+  blkSubmit(dq: number, table: number, count: number): number;
+  /** Collects up to `max` completions to `table`; while there are fewer than `min`, looks again up to `spins` times. */
+  blkReap(dq: number, table: number, max: number, min: number, spins: number): number;
+  /** Asks for interrupts, then looks again: how many completions wait. 0: safe to sleep. */
+  driverArm(dq: number): number;
+  driverDisarm(dq: number): void;
+
+  // Copies.
+  /** Copies between two places of the same aperture. The caller has checked both. */
+  copy(to: number, from: number, bytes: number): void;
+}
+
+let module: Module | undefined;
+
+/** The compiled engine, shared by every instance of this thread. */
+function engineModule(): Module {
+  module ??= new Module(readFileSync(new URL('../../engine.wasm', import.meta.url)));
+  return module;
+}
+
+/** An instance of the engine on the memory of one aperture. Instances keep no state of their own. */
+export function instantiateEngine(memory: Memory): Engine {
+  // The loader's own export object is avoided: its helpers are for managed objects, which the engine has none of.
+  return instantiateSync(engineModule(), { env: { memory } }).instance.exports as unknown as Engine;
+}

@@ -1,0 +1,86 @@
+import { createRequire } from 'node:module';
+import { locateAddon } from './locate.js';
+
+/** Protection of a window. A doorbell is 'w': written, never read. */
+export type Protection = 'none' | 'r' | 'w' | 'rw';
+
+/** Where a window's memory comes from. */
+export interface MapSource {
+  /** File to map; the mapping keeps it alive, the caller still owns and closes the descriptor. */
+  fd: number;
+  /** Byte offset into the file, page-aligned. */
+  offset: bigint;
+  /** MAP_SHARED unless false (doorbell rules are tested with MAP_PRIVATE). */
+  shared?: boolean;
+}
+
+/** Event-loop interest in one file descriptor. */
+export interface Watcher {
+  /** Keep the process alive for this watcher (the state it starts in). */
+  ref(): void;
+  unref(): void;
+  /** Stops for good; the callback is not called again. The descriptor stays the caller's. */
+  close(): void;
+}
+
+/**
+ * The native addon: mechanism only. Every failing system call throws an Error with `code` ('EINVAL'), `errno` (negative,
+ * as Node's own) and `syscall`; a wrong argument throws TypeError or RangeError.
+ *
+ * `view` is always a Uint8Array over the whole of a shared WebAssembly.Memory: Node-API sees shared memory through views
+ * only. Offsets and lengths of windows are multiples of PAGE_SIZE.
+ */
+export interface Addon {
+  /** Process address of the first byte of `view`. */
+  address(view: Uint8Array): bigint;
+  /** Makes [offset, offset + length) inaccessible (PROT_NONE, anonymous): the state that windows are cut out of. */
+  reserve(view: Uint8Array, offset: number, length: number): void;
+  /** Lays a window over a reserved range. Throws EEXIST where a window is, ERANGE outside what was reserved. */
+  map(view: Uint8Array, offset: number, length: number, source: MapSource, protection: Protection): void;
+  /** Turns windows back into reserved space, with no moment in between at which the range is free. */
+  unmap(view: Uint8Array, offset: number, length: number): void;
+  /** Changes the protection of a mapped range. */
+  protect(view: Uint8Array, offset: number, length: number, protection: Protection): void;
+  /** Forgets an aperture: all its windows become reserved space, its SIGBUS guard is taken off. */
+  release(view: Uint8Array): void;
+  /**
+   * From now on a SIGBUS inside a window of `view` (a file truncated under its mapping) puts a zeroed private page there
+   * and adds 1 to the i32 at `flag` instead of killing the process.
+   */
+  guardSigbus(view: Uint8Array, flag: number): void;
+
+  /** A memory file of `bytes`, close-on-exec. `seal` forbids shrinking, growing and further seals. */
+  memfd(name: string, bytes: number, seal: boolean): number;
+  /** ioctl with no argument, an integer, or a buffer that is read and written in place. Returns the call's result. */
+  ioctl(fd: number, request: number, argument?: number | Uint8Array): number;
+  /** The same on a libuv worker thread, for calls that wait for another thread of this process. */
+  ioctlAsync(fd: number, request: number, argument?: number | Uint8Array): Promise<number>;
+  /** A non-blocking, close-on-exec eventfd. */
+  eventfd(): number;
+  /** Adds 1. A saturated counter is already a notification: no error. */
+  eventfdSignal(fd: number): void;
+  /** Reads the counter away: its value, 0 if nothing was pending. */
+  eventfdDrain(fd: number): number;
+  /** dup with close-on-exec; with `target`, dup2: `target` atomically becomes another name for `fd`. */
+  duplicate(fd: number, target?: number): number;
+  /**
+   * Blocks this thread until a descriptor of `fds` is readable: how many are, 0 after `timeoutMs` (−1: no limit). Sets
+   * bit i of `ready[0]` for fds[i]; entries below 0 are skipped; at most 32.
+   */
+  poll(fds: Int32Array, ready: Uint32Array, timeoutMs: number): number;
+  /** Calls back on this environment's event loop whenever `fd` is readable (level-triggered). */
+  watch(fd: number, callback: () => void): Watcher;
+  /**
+   * Carries out `count` entries of the I/O table at `table` (IO_* of assembly/layout.ts) on `fd`, storing each result.
+   * Never throws for an I/O error. Returns the number of entries that failed.
+   */
+  fileIo(view: Uint8Array, fd: number, table: number, count: number): number;
+}
+
+let addon: Addon | undefined;
+
+/** The addon, loaded on first use. Throws ERR_ADDON_MISSING, saying exactly what to do, when there is none. */
+export function loadAddon(): Addon {
+  addon ??= createRequire(import.meta.url)(locateAddon()) as Addon;
+  return addon;
+}
