@@ -19,12 +19,12 @@ export interface DiskBacking {
   ioTable: number;
 }
 
-/** The data path of a disk, by its backing. `failed` is told how many requests of a burst ended with an I/O error. */
+/** The data path of a disk, by its backing. `failed` is called after a burst in which the addon failed. */
 export function blockDatapath(
   block: QueueBlock,
   backing: DiskBacking,
   poll: boolean,
-  failed: (requests: number) => void,
+  failed: () => void,
 ): Datapath {
   return backing.fd < 0
     ? new MemoryDatapath(block, backing.disk, poll)
@@ -57,9 +57,9 @@ class FileDatapath implements Datapath {
   readonly #vq: number;
   readonly #backing: DiskBacking;
   readonly #burst: number;
-  readonly #failed: (requests: number) => void;
+  readonly #failed: () => void;
 
-  constructor(block: QueueBlock, backing: DiskBacking, failed: (requests: number) => void) {
+  constructor(block: QueueBlock, backing: DiskBacking, failed: () => void) {
     this.#aperture = block.aperture;
     this.#vq = block.vq;
     this.#backing = backing;
@@ -75,7 +75,9 @@ class FileDatapath implements Datapath {
     if (requests === 0) return 0;
     count(this.#aperture, this.#vq, VQ_CROSSINGS, 2);
     const failures = this.#aperture.fileIo(fd, ioTable, requests);
-    if (failures) this.#failed(failures);
-    return engine.blkComplete(this.#vq, disk, ioTable, requests);
+    const result = engine.blkComplete(this.#vq, disk, ioTable, requests);
+    // After the counters of the queue say so too.
+    if (failures) this.#failed();
+    return result;
   }
 }

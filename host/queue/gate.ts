@@ -94,6 +94,7 @@ export class Gate {
   /** Takes the queue from a thread that is no more. Only after its end is certain, or the device is given up. */
   force(): void {
     Atomics.store(this.#i32, this.#gate, GATE_STOPPED);
+    Atomics.notify(this.#i32, this.#gate);
   }
 
   /** Whether something keeps the datapath out. */

@@ -19,7 +19,6 @@ import {
   VQ_FLAGS,
   VQ_GATE,
   VQ_HEADS,
-  VQ_IN_FLIGHT,
   VQ_IOTLB,
   VQ_KICK_FD,
   VQ_LAST_AVAIL,
@@ -44,17 +43,13 @@ export const BURST_LIMIT = 128;
 /** Segments that a pop can hold at least, whatever the size of the queue. */
 const SEGMENTS_MINIMUM = 1024;
 
-/** Where the rings of a queue lie, as linear addresses, and how it starts. */
+/** Where the rings of a queue lie: linear addresses. */
 export interface RingPlacement {
   /** Entries. */
   size: number;
   descriptorTable: number;
   driverArea: number;
   deviceArea: number;
-  /** Available index to start from. */
-  lastAvail: number;
-  /** Negotiated feature bits. */
-  features: bigint;
 }
 
 /** One virtqueue of a device, seen from the host: the VQ block of assembly/layout.ts and the tables that it points to. */
@@ -76,7 +71,7 @@ export class QueueBlock {
     set(VQ_CHAINS, aperture.allocate(burst * CHAIN_SIZE));
     set(VQ_SEGMENTS, aperture.allocate((segments + SEGMENTS_SLACK) * SEGMENT_SIZE));
     set(VQ_SEGMENTS_CAPACITY, segments);
-    set(VQ_SNAPSHOT, aperture.allocate((maxSize + 1) * VIRTQ_DESC_SIZE));
+    set(VQ_SNAPSHOT, aperture.allocate(Math.max(maxSize + 1, 4) * VIRTQ_DESC_SIZE));
     set(VQ_HEADS, aperture.allocate(maxSize));
     aperture.data.setInt32(vq + VQ_KICK_FD, -1, true);
     aperture.data.setInt32(vq + VQ_CALL_FD, -1, true);
@@ -94,7 +89,7 @@ export class QueueBlock {
 
   /** Private memory for the I/O table of one burst: its linear address. */
   allocateIoTable(): number {
-    return this.aperture.allocate(this.burst * IO_SIZE);
+    return this.aperture.allocate((this.burst + 1) * IO_SIZE);
   }
 
   /** Chains; the most that one pop takes. */
@@ -102,37 +97,32 @@ export class QueueBlock {
     return this.#get(VQ_BURST);
   }
 
-  /** Puts the queue over its rings. Only while stopped. Throws WebAssembly.RuntimeError if they are not accessible. */
-  start(placement: RingPlacement): void {
-    const negotiated = (bit: number) => (placement.features >> BigInt(bit)) & 1n;
-    let flags = 0;
-    if (negotiated(VIRTIO_RING_F_EVENT_IDX)) flags |= VQ_F_EVENT_IDX;
-    if (negotiated(VIRTIO_RING_F_INDIRECT_DESC)) flags |= VQ_F_INDIRECT_DESC;
+  /** Says where the rings are. Only while stopped; a queue that runs already goes on where it was. */
+  place(placement: RingPlacement): void {
     this.#set(VQ_SIZE, placement.size);
-    this.#set(VQ_FLAGS, flags);
     this.#set(VQ_DESC, placement.descriptorTable);
     this.#set(VQ_DRIVER, placement.driverArea);
     this.#set(VQ_DEVICE, placement.deviceArea);
-    this.aperture.engine.deviceStart(this.vq, placement.lastAvail);
   }
 
-  /** Forgets rings, verdict, miss and requests in flight: what a device reset does. Only while stopped. Counters stay. */
+  /**
+   * Starts the queue over its rings at available index `lastAvail` with the negotiated `features`. Only while stopped.
+   * Throws WebAssembly.RuntimeError if the rings are not accessible.
+   */
+  start(lastAvail: number, features: bigint): void {
+    const negotiated = (bit: number) => (features >> BigInt(bit)) & 1n;
+    let flags = 0;
+    if (negotiated(VIRTIO_RING_F_EVENT_IDX)) flags |= VQ_F_EVENT_IDX;
+    if (negotiated(VIRTIO_RING_F_INDIRECT_DESC)) flags |= VQ_F_INDIRECT_DESC;
+    this.#set(VQ_FLAGS, flags);
+    this.aperture.engine.deviceStart(this.vq, lastAvail);
+  }
+
+  /** Clears the reasons not to run that a device reset clears. Only while stopped. */
   reset(): void {
-    const heads = this.#get(VQ_HEADS);
-    this.aperture.u8.fill(0, heads, heads + this.#get(VQ_SIZE));
-    for (const offset of [
-      VQ_SIZE,
-      VQ_FLAGS,
-      VQ_DESC,
-      VQ_DRIVER,
-      VQ_DEVICE,
-      VQ_LAST_AVAIL,
-      VQ_IN_FLIGHT,
-      VQ_VERDICT,
-      VQ_VERDICT_HEAD,
-      VQ_MISS,
-    ])
-      this.#set(offset, 0);
+    this.#set(VQ_VERDICT, 0);
+    this.#set(VQ_VERDICT_HEAD, 0);
+    this.#set(VQ_MISS, 0);
   }
 
   /** Whether the control plane owns the queue at this moment. */

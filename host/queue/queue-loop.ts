@@ -13,7 +13,6 @@ export class QueueLoop {
   readonly #block: QueueBlock;
   readonly #runner: QueueRunner;
   readonly #settle: () => void;
-  readonly #wakeFd: number;
   readonly #wake: Watcher;
   #kick: { fd: number; watcher: Watcher } | undefined;
   #scheduled: NodeJS.Immediate | undefined;
@@ -27,7 +26,6 @@ export class QueueLoop {
     this.#block = block;
     this.#runner = runner;
     this.#settle = settle;
-    this.#wakeFd = wakeFd;
     this.#wake = loadAddon().watch(wakeFd, () => {
       loadAddon().eventfdDrain(wakeFd);
       this.#watchKicks();
