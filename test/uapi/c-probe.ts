@@ -21,36 +21,39 @@ function program(headers: readonly string[], lines: readonly string[]): string {
   ].join('\n');
 }
 
-/** Whether the machine has a C compiler. */
-export function hasCompiler(): boolean {
-  return spawnSync('cc', ['--version'], { timeout: TIMEOUT_MS }).status === 0;
+/** What the compiler says against a program; undefined if it is content. */
+function complaint(source: string, binary: string, text: string): string | undefined {
+  writeFileSync(source, text);
+  const { status, stderr, error } = spawnSync('cc', ['-w', '-o', binary, source], {
+    encoding: 'utf8',
+    env: { ...process.env, LC_ALL: 'C' },
+    timeout: TIMEOUT_MS,
+  });
+  return status === 0 ? undefined : (error?.message ?? stderr);
 }
 
 /**
  * What the C compiler makes of integer constant expressions, with `headers` included where the machine has them. An
- * expression that does not compile, because the headers lack the name, is missing from the answer.
+ * expression that does not compile, because the headers lack the name, is missing from the answer; the answer is empty on
+ * a machine that cannot compile C.
  */
 export function probe(headers: readonly string[], expressions: readonly string[]): Map<string, number> {
   const folder = mkdtempSync(join(tmpdir(), 'ringbell-uapi-'));
   try {
     const source = join(folder, 'probe.c');
     const binary = join(folder, 'probe');
+    if (complaint(source, binary, program(headers, [])) !== undefined) return new Map();
     // One expression a line, so that the line of an error names the expression.
     const lines = expressions.map(
       (expression, index) => `printf("${index} %lld\\n", (long long)(${expression}));`,
     );
     const before = program(headers, []).split('\n').indexOf('int main(void) {') + 1;
     for (let round = 0; ; round++) {
-      writeFileSync(source, program(headers, lines));
-      const { status, stderr } = spawnSync('cc', ['-w', '-o', binary, source], {
-        encoding: 'utf8',
-        env: { ...process.env, LC_ALL: 'C' },
-        timeout: TIMEOUT_MS,
-      });
-      if (status === 0) break;
-      const failed = [...stderr.matchAll(/^.*probe\.c:(\d+):\d+: error:/gm)].map((match) => Number(match[1]));
+      const errors = complaint(source, binary, program(headers, lines));
+      if (errors === undefined) break;
+      const failed = [...errors.matchAll(/^.*probe\.c:(\d+):\d+: error:/gm)].map((match) => Number(match[1]));
       const absent = failed.map((line) => line - 1 - before).filter((index) => lines[index]);
-      if (!absent.length || round === MAX_ROUNDS) throw new Error(`cc failed:\n${stderr}`);
+      if (!absent.length || round === MAX_ROUNDS) throw new Error(`cc failed:\n${errors}`);
       for (const index of absent) lines[index] = '';
     }
     const { stdout } = spawnSync(binary, { encoding: 'utf8', timeout: TIMEOUT_MS });

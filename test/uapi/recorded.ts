@@ -267,7 +267,7 @@ const LATER_THAN_LINUX_6_1 = new RegExp(
 
 /** Whether headers of Linux 6.1 or later may lack what `expression` names. */
 export function mayBeAbsent(expression: string): boolean {
-  return LATER_THAN_LINUX_6_1.test(expression) && expression !== offsetOf('vhost_msg_v2', 'asid');
+  return LATER_THAN_LINUX_6_1.test(expression);
 }
 
 function recordsOfStruct(line: string): [string, number][] {
