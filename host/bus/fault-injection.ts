@@ -71,7 +71,10 @@ export class FaultInjection {
     if (effects.length !== 1)
       throw new RingbellError('ERR_ARGUMENT', 'a fault has exactly one of errno, delay and drop');
     if (options.drop && options.point !== 'message' && options.point !== 'reply')
-      throw new RingbellError('ERR_ARGUMENT', `only a message or a reply can be dropped, not ${options.point}`);
+      throw new RingbellError(
+        'ERR_ARGUMENT',
+        `only a message or a reply can be dropped, not ${options.point}`,
+      );
     const fault = new PlacedFault(options, (self) => this.#faults.delete(self));
     this.#faults.add(fault);
     return fault;
@@ -83,11 +86,7 @@ export class FaultInjection {
   }
 
   /** Strikes a call: rejects with its errno, resolves late, or says that a message gets lost. */
-  async strike(
-    point: FaultPoint,
-    device: string,
-    request?: number,
-  ): Promise<'lost' | undefined> {
+  async strike(point: FaultPoint, device: string, request?: number): Promise<'lost' | undefined> {
     for (const fault of this.#faults) {
       if (!fault.strikes(point, device, request)) continue;
       const { errno, delay: milliseconds, drop } = fault.options;

@@ -1,5 +1,4 @@
 import { RingbellError, systemError } from '../errors.js';
-import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_RING_PACKED } from '../uapi/virtio.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_F_QUEUE_READY,
@@ -11,6 +10,11 @@ import {
   VDUSE_SUSPEND,
   VDUSE_UPDATE_IOTLB,
 } from '../uapi/vduse.js';
+import {
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_RING_PACKED,
+} from '../uapi/virtio.js';
 import { Doorbell } from './doorbell.js';
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';

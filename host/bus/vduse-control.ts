@@ -106,7 +106,10 @@ export class VduseControl implements VduseControlFile {
     const mistake = this.#mistake(config);
     if (mistake) throw systemError('EINVAL', 'ioctl', mistake);
     const header = vduse.vduseDevConfig.size;
-    const bytes = userMemory(argument, header + config.config_size).slice(header, header + config.config_size);
+    const bytes = userMemory(argument, header + config.config_size).slice(
+      header,
+      header + config.config_size,
+    );
     const name = config.name.slice(0, vduse.VDUSE_NAME_MAX - 1);
     // The kernel wants CAP_NET_ADMIN for a net device. No network of the machine's is reached from here.
     if (this.#devices.has(name)) throw systemError('EEXIST', 'ioctl', `a device ${name} exists`);
@@ -168,7 +171,8 @@ export class VduseControl implements VduseControlFile {
 function featureMistake({ device_id: id, features }: Config): string | undefined {
   const has = (bit: number) => (features & (1n << BigInt(bit))) !== 0n;
   if (!has(VIRTIO_F_ACCESS_PLATFORM)) return 'VIRTIO_F_ACCESS_PLATFORM is missing';
-  if (id === VIRTIO_ID_BLOCK && has(VIRTIO_BLK_F_CONFIG_WCE)) return 'VIRTIO_BLK_F_CONFIG_WCE: config is read-only';
+  if (id === VIRTIO_ID_BLOCK && has(VIRTIO_BLK_F_CONFIG_WCE))
+    return 'VIRTIO_BLK_F_CONFIG_WCE: config is read-only';
   if (id === VIRTIO_ID_NET && has(VIRTIO_NET_F_CTRL_VQ)) return 'VIRTIO_NET_F_CTRL_VQ is not allowed';
   if (id === VIRTIO_ID_NET && !has(VIRTIO_F_VERSION_1)) return 'VIRTIO_F_VERSION_1 is missing';
   return undefined;

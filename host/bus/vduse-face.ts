@@ -1,9 +1,9 @@
 import { systemError } from '../errors.js';
-import type { VduseFile } from '../vduse/file.js';
 import { loadAddon } from '../native/addon.js';
 import { u32, u64 } from '../uapi/codec.js';
 import * as vduse from '../uapi/vduse.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
+import type { VduseFile } from '../vduse/file.js';
 import { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import type { IotlbMap } from './iotlb-tree.js';
@@ -105,7 +105,8 @@ export class VduseFace implements VduseFile {
 
   #iotlbGetFd2(argument: Uint8Array | undefined): number {
     const { start, last, asid, padding, reserved } = copyFromUser(vduse.vduseIotlbEntryV2, argument);
-    if (!isZero(padding) || !isZero(reserved)) throw systemError('EINVAL', 'ioctl', 'reserved fields are not zero');
+    if (!isZero(padding) || !isZero(reserved))
+      throw systemError('EINVAL', 'ioctl', 'reserved fields are not zero');
     const map = this.#findMap(asid, start, last);
     copyToUser(vduse.vduseIotlbEntryV2, argument, { ...entryOf(map), asid });
     return loadAddon().duplicate(map.file.fd);
@@ -180,7 +181,8 @@ export class VduseFace implements VduseFile {
 
   #queue(index: number): Virtqueue {
     const vq = this.#device.vqs[index];
-    if (!vq) throw systemError('EINVAL', 'ioctl', `no queue ${index}, the device has ${this.#device.vqs.length}`);
+    if (!vq)
+      throw systemError('EINVAL', 'ioctl', `no queue ${index}, the device has ${this.#device.vqs.length}`);
     return vq;
   }
 

@@ -46,7 +46,11 @@ export class VhostVdpaFace implements VhostVdpaFile {
   #gone: number | undefined;
 
   /** Opens the device, which resets it. EIO when the device does not confirm. `released` is called at close. */
-  static async open(device: VdpaDevice, faults: FaultInjection, released: () => void): Promise<VhostVdpaFace> {
+  static async open(
+    device: VdpaDevice,
+    faults: FaultInjection,
+    released: () => void,
+  ): Promise<VhostVdpaFace> {
     await device.reset();
     return new VhostVdpaFace(device, faults, released);
   }
@@ -291,7 +295,10 @@ export class VhostVdpaFace implements VhostVdpaFile {
   async #write(bytes: Uint8Array): Promise<void> {
     const version = bytes.byteLength < u32.size ? undefined : u32.decode(bytes);
     const codec = version === vhost.VHOST_IOTLB_MSG ? vhost.vhostMsg : vhost.vhostMsgV2;
-    if ((version !== vhost.VHOST_IOTLB_MSG && version !== vhost.VHOST_IOTLB_MSG_V2) || bytes.byteLength < codec.size)
+    if (
+      (version !== vhost.VHOST_IOTLB_MSG && version !== vhost.VHOST_IOTLB_MSG_V2) ||
+      bytes.byteLength < codec.size
+    )
       throw systemError('EINVAL', 'write', 'neither a vhost_msg nor a vhost_msg_v2');
     const { iotlb } = codec.decode(bytes);
     // Without the feature the field is reserved, and not looked at.
