@@ -98,7 +98,7 @@ test('a fault in a worker thread is survived', async () => {
       const { Worker } = await import('node:worker_threads');
       // The guard belongs to the memory: the worker has never loaded the addon.
       const worker = new Worker(
-        `const { memory, gone } = require('node:worker_threads').workerData;
+        `const { memory, gone } = process.getBuiltinModule('node:worker_threads').workerData;
         new Uint8Array(memory.buffer)[gone]++;`,
         { eval: true, workerData: { memory, gone } },
       );
