@@ -89,9 +89,15 @@ export function statusError(kind: string, status: number, detail = ''): Ringbell
     case VIRTIO_BLK_S_IOERR:
       return new RingbellError('ERR_IO', `${kind}${detail}: the device reported an I/O error`);
     case VIRTIO_BLK_S_UNSUPP:
-      return new RingbellError('ERR_UNSUPPORTED_REQUEST', `${kind}${detail}: the device does not know the request`);
+      return new RingbellError(
+        'ERR_UNSUPPORTED_REQUEST',
+        `${kind}${detail}: the device does not know the request`,
+      );
     default:
-      return new RingbellError('ERR_IO', `${kind}${detail}: the device reported status ${status}, which there is not`);
+      return new RingbellError(
+        'ERR_IO',
+        `${kind}${detail}: the device reported status ${status}, which there is not`,
+      );
   }
 }
 

@@ -16,15 +16,10 @@ import {
   SUBMISSION_TYPE,
 } from '../../assembly/layout.js';
 import {
-  VIRTIO_BLK_ID_BYTES,
   VIRTIO_BLK_S_OK,
-  VIRTIO_BLK_SECTOR_SIZE,
-  VIRTIO_BLK_T_DISCARD,
-  VIRTIO_BLK_T_FLUSH,
   VIRTIO_BLK_T_GET_ID,
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
-  VIRTIO_BLK_T_WRITE_ZEROES,
 } from '../../assembly/virtio.js';
 import type { Engine } from '../aperture/engine.js';
 import { RuntimeError } from '../aperture/web-assembly.js';
@@ -53,7 +48,7 @@ export interface BatchSink {
   /** Called after deliveries, and when the queue broke. */
   wake(error?: RingbellError): void;
   /** Whether somebody waits for `wake`. */
-  readonly waiting: boolean;
+  waits(): boolean;
 }
 
 /** Bytes of shared memory that bounce buffers of `slots` requests take. */
@@ -239,9 +234,7 @@ export class BlockQueue {
   /** Gives the queue up: everything on its way fails. The error to be thrown. */
   break(cause: RingbellError): RingbellError {
     if (!this.error) {
-      this.fail(
-        new RingbellError('ERR_DEVICE_BROKEN', `the device is broken: ${cause.message}`, { cause }),
-      );
+      this.fail(new RingbellError('ERR_DEVICE_BROKEN', `the device is broken: ${cause.message}`, { cause }));
       this.#onBroken(cause);
     }
     return this.error as unknown as RingbellError;
@@ -352,7 +345,7 @@ export class BlockQueue {
       !this.error &&
       (this.inFlight > 0 ||
         this.#waitingFirst !== undefined ||
-        this.#batch?.waiting === true ||
+        this.#batch?.waits() === true ||
         (this.#idle !== undefined && !this.idle));
     if (!waits) {
       this.#idle?.();
@@ -381,7 +374,9 @@ export class BlockQueue {
 
   #trapped(error: unknown): unknown {
     if (!(error instanceof RuntimeError)) return error;
-    return this.break(new RingbellError('ERR_TRAP', `queue ${this.queue.index}: ${error.message}`, { cause: error }));
+    return this.break(
+      new RingbellError('ERR_TRAP', `queue ${this.queue.index}: ${error.message}`, { cause: error }),
+    );
   }
 }
 

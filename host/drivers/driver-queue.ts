@@ -47,7 +47,7 @@ const FREE_STACK_ENTRY_SIZE = 2;
 
 /** What a queue has done so far. Byte counts are of data, without headers and status. */
 export interface DriverQueueStats {
-  /** Requests put on the ring. */
+  /** Requests that the device gave back. */
   requests: number;
   bytesRead: number;
   bytesWritten: number;

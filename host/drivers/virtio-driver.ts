@@ -148,7 +148,8 @@ export class VirtioDriver {
   async #configInterrupt(events: VirtioDriverEvents): Promise<void> {
     try {
       const needsReset = (await this.device.status()) & VIRTIO_CONFIG_S_NEEDS_RESET;
-      if (needsReset) events.broken(new RingbellError('ERR_DEVICE_BROKEN', `${this.device.name} needs a reset`));
+      if (needsReset)
+        events.broken(new RingbellError('ERR_DEVICE_BROKEN', `${this.device.name} needs a reset`));
       else events.config();
     } catch (error) {
       events.broken(
