@@ -194,12 +194,12 @@ export class BlockQueue {
     this.#freeTags.push(index);
     const { operation } = request;
     let error = statusError(operation.kind, status, ` of ${operation.length} bytes at ${operation.offset}`);
-    // Bytes beyond the used length hold whatever was in the buffer before.
+    // Bytes beyond the used length hold whatever was in the buffer before; the last one is the status.
     const reads = request.type === VIRTIO_BLK_T_IN || request.type === VIRTIO_BLK_T_GET_ID;
-    if (status === VIRTIO_BLK_S_OK && reads && bytes < request.count)
+    if (status === VIRTIO_BLK_S_OK && reads && bytes <= request.count)
       error = new RingbellError(
         'ERR_IO',
-        `${operation.kind} at ${operation.offset}: the device wrote ${bytes} of ${request.count} bytes`,
+        `${operation.kind} at ${operation.offset}: the device wrote ${bytes} of ${request.count + 1} bytes`,
       );
     if (!error && reads && request.data && !operation.settled)
       this.queue.memory.copyOut(this.#bounceOf(index), request.data);
