@@ -232,7 +232,10 @@ export class TestDisk {
     ];
     for (const [offset, value] of words) aperture.u32[(vq + offset) / 4] = value;
     aperture.engine.deviceStart(vq, 0);
-    const kickFd = await this.#file.kickFd(index, -1);
+    const own = loadAddon().eventfd();
+    await this.#file.ioctl(vduse.VDUSE_VQ_SETUP_KICKFD, vduse.vduseVqEventfd.encode({ index, fd: own }));
+    closeSync(own);
+    const kickFd = await this.#file.kickFd(index, own);
     const callFd = await this.#file.callFd(index);
     const queue: ServedQueue = {
       vq,
