@@ -83,6 +83,8 @@ export interface TestDiskOptions extends AttachOptions {
   config?: Partial<Decoded<typeof virtioBlkConfig>>;
   /** Completions are held back until `release`. */
   hold?: boolean;
+  /** Milliseconds that the scene may take. */
+  patience?: number;
 }
 
 interface ServedQueue {
@@ -349,7 +351,7 @@ export async function diskScene(
   try {
     const disk = await within(openBlock('disk0', { bus, ...open }), 'opening the disk');
     try {
-      await within(act({ bus, device, disk, file }), 'the scene');
+      await within(act({ bus, device, disk, file }), 'the scene', options.patience);
     } finally {
       device.release();
       await within(disk.close(), 'closing the disk');
