@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Bus } from '../../host/bus/index.js';
-import { openBlock, type OpenBlockOptions } from '../../host/drivers/blk.js';
+import { type OpenBlockOptions, openBlock } from '../../host/drivers/blk.js';
 import type { BlockDisk } from '../../host/drivers/block-disk.js';
 import type { ErrorCode, RingbellError } from '../../host/errors.js';
 import type { DeviceModel } from '../../host/models/device-model.js';
@@ -62,7 +62,10 @@ export async function scene(
 
 /** The next error that a device emits. */
 export async function nextError(device: ServedDevice): Promise<RingbellError> {
-  const [error] = await within(once(device, 'error', { captureRejections: false } as never), 'an error event');
+  const [error] = await within(
+    once(device, 'error', { captureRejections: false } as never),
+    'an error event',
+  );
   return error as RingbellError;
 }
 
