@@ -1,5 +1,6 @@
 import { accessSync, closeSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { arch, availableParallelism, platform, release } from 'node:os';
+import { gunzipSync } from 'node:zlib';
 import { Memory, validate } from './aperture/web-assembly.js';
 import { loadAddon } from './native/addon.js';
 import { locateAddon } from './native/locate.js';
@@ -104,7 +105,8 @@ export function probe(): Probe {
 
 function lookAtPlatform(): Finding {
   const found = `${platform()} ${release()} on ${arch()}`;
-  if (platform() !== 'linux') return { state: 'missing', found, remedy: 'run it on Linux: a container or a VM will do' };
+  if (platform() !== 'linux')
+    return { state: 'missing', found, remedy: 'run it on Linux: a container or a VM will do' };
   if (arch() !== 'x64' && arch() !== 'arm64')
     return { state: 'warning', found, remedy: 'untested here; x64 and arm64 are supported' };
   return { state: 'ok', found };
@@ -113,22 +115,41 @@ function lookAtPlatform(): Finding {
 function lookAtNode(): Finding {
   const found = process.version;
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-  if (major > NODE_MINIMUM[0] || (major === NODE_MINIMUM[0] && minor >= NODE_MINIMUM[1])) return { state: 'ok', found };
+  if (major > NODE_MINIMUM[0] || (major === NODE_MINIMUM[0] && minor >= NODE_MINIMUM[1]))
+    return { state: 'ok', found };
   return { state: 'missing', found, remedy: `install Node.js ${NODE_MINIMUM.join('.')} or later` };
 }
 
 function lookAtProcessors(): Finding {
   const count = availableParallelism();
   if (count > 1) return { state: 'ok', found: `${count}` };
-  return { state: 'warning', found: '1', remedy: "use mode 'notify': polling sides take turns on one processor" };
+  return {
+    state: 'warning',
+    found: '1',
+    remedy: "use mode 'notify': polling sides take turns on one processor",
+  };
 }
 
+/** What is found of WebAssembly's parts where Node.js runs without it. */
+const NO_WEBASSEMBLY: Finding = {
+  state: 'missing',
+  found: 'no WebAssembly',
+  remedy: 'start Node.js without --jitless',
+};
+const hasWebAssembly = typeof Memory === 'function';
+
 function lookAtFeature(module: Uint8Array): Finding {
+  if (!hasWebAssembly) return NO_WEBASSEMBLY;
   if (validate(module)) return { state: 'ok', found: 'yes' };
-  return { state: 'missing', found: 'no', remedy: 'start Node.js without the flags that turn it off, such as --jitless' };
+  return {
+    state: 'missing',
+    found: 'no',
+    remedy: 'start Node.js without the flags that turn it off',
+  };
 }
 
 function lookAtSharedMemory(): Finding {
+  if (!hasWebAssembly) return NO_WEBASSEMBLY;
   try {
     new Memory({ initial: APERTURE_PAGES, maximum: APERTURE_PAGES, shared: true });
     return { state: 'ok', found: '4 GiB reserved and given back' };
@@ -136,17 +157,27 @@ function lookAtSharedMemory(): Finding {
     return {
       state: 'missing',
       found: messageOf(error),
-      remedy: 'raise the limit on address space (ulimit -v unlimited), or the memory.overcommit of the container',
+      remedy:
+        'raise the limit on address space (ulimit -v unlimited), or the memory.overcommit of the container',
     };
   }
 }
 
 function lookAtEngine(): Finding {
+  if (!hasWebAssembly) return NO_WEBASSEMBLY;
   const file = new URL('../engine.wasm', import.meta.url);
   if (!existsSync(file))
-    return { state: 'missing', found: `${file.pathname} is not there`, remedy: 'npm run build:assembly, or install again' };
+    return {
+      state: 'missing',
+      found: `${file.pathname} is not there`,
+      remedy: 'npm run build:assembly, or install again',
+    };
   if (!validate(readFileSync(file)))
-    return { state: 'missing', found: `${file.pathname} is not valid here`, remedy: 'install again, or a later Node.js' };
+    return {
+      state: 'missing',
+      found: `${file.pathname} is not valid here`,
+      remedy: 'install again, or a later Node.js',
+    };
   return { state: 'ok', found: file.pathname };
 }
 
@@ -154,10 +185,19 @@ function lookAtAddon(): Finding {
   let path: string;
   try {
     path = locateAddon();
-    // A memory file proves more than loading does: a seccomp filter may refuse it.
+  } catch (error) {
+    // The message says what to do.
+    return { state: 'missing', found: messageOf(error) };
+  }
+  try {
+    // A memory file proves more than loading does: a sandbox may refuse it.
     closeSync(loadAddon().memfd('ringbell-probe', 4096, true));
   } catch (error) {
-    return { state: 'missing', found: messageOf(error), remedy: 'npm run build:native (needs a C++ compiler and python3)' };
+    return {
+      state: 'missing',
+      found: `${path}: ${messageOf(error)}`,
+      remedy: 'build it for this machine: npm run build:native (needs a C++ compiler, make and python3)',
+    };
   }
   return { state: 'ok', found: path };
 }
@@ -176,28 +216,38 @@ function lookAtMemlock(): Finding {
   };
 }
 
-function lookAtModule(module: (typeof MODULES)[number]): Finding {
-  const { name } = module;
+function lookAtModule({ name, config, since }: (typeof MODULES)[number]): Finding {
   if (existsSync(`/sys/module/${name}`)) return { state: 'ok', found: 'loaded' };
   const folder = `/lib/modules/${release()}`;
-  if (!existsSync(folder))
+  // File names have dashes or underscores as their authors pleased; the kernel takes both for the same.
+  const file = new RegExp(`/${name.replace('_', '[-_]')}\\.ko`);
+  if (file.test(textOf(`${folder}/modules.builtin`))) return { state: 'ok', found: 'built in' };
+  if (file.test(textOf(`${folder}/modules.dep`)))
+    return { state: 'missing', found: 'available, not loaded', remedy: `sudo modprobe ${name}` };
+  const configuration = kernelConfiguration();
+  if (configuration.includes(`\n${config}=y`)) return { state: 'ok', found: 'built in' };
+  if (existsSync(folder) || (configuration !== '' && !configuration.includes(`\n${config}=m`)))
     return {
       state: 'missing',
-      found: `not loaded, and ${folder} is not here`,
-      remedy: `sudo modprobe ${name} on the host, if this is a container`,
+      found: 'not part of this kernel',
+      remedy: `use a kernel from ${since} with ${config} (Debian: linux-image-6.12-amd64 or later)`,
     };
-  const lists = (list: string) =>
-    existsSync(`${folder}/${list}`) &&
-    // File names have dashes or underscores as their authors pleased; the kernel takes both for the same.
-    new RegExp(`/${name.replace('_', '[-_]')}\\.ko`, 'm').test(readFileSync(`${folder}/${list}`, 'utf8'));
-  if (lists('modules.builtin')) return { state: 'ok', found: 'built in' };
-  if (lists('modules.dep'))
-    return { state: 'missing', found: 'available, not loaded', remedy: `sudo modprobe ${name}` };
   return {
     state: 'missing',
-    found: 'not part of this kernel',
-    remedy: `use a kernel from ${module.since} with ${module.config} (Debian: linux-image-6.12-amd64 or later)`,
+    found: `not loaded, and ${folder} is not here`,
+    remedy: `sudo modprobe ${name}, on the host if this is a container`,
   };
+}
+
+/** What the running kernel was built with; empty where it does not tell. */
+function kernelConfiguration(): string {
+  const compressed = '/proc/config.gz';
+  if (existsSync(compressed)) return gunzipSync(readFileSync(compressed)).toString();
+  return textOf(`/boot/config-${release()}`);
+}
+
+function textOf(path: string): string {
+  return existsSync(path) ? readFileSync(path, 'utf8') : '';
 }
 
 function lookAtVhostVdpaNodes(): Finding {
@@ -206,7 +256,8 @@ function lookAtVhostVdpaNodes(): Finding {
     return {
       state: 'missing',
       found: 'none',
-      remedy: 'add a device and bind it: vdpa dev add …, then echo NAME > /sys/bus/vdpa/drivers/vhost_vdpa/bind',
+      remedy:
+        'add a device and bind it: vdpa dev add …, then echo NAME > /sys/bus/vdpa/drivers/vhost_vdpa/bind',
     };
   const allowed = nodes.filter((name) => mayOpen(`/dev/${name}`));
   if (allowed.length > 0) return { state: 'ok', found: allowed.map((name) => `/dev/${name}`).join(', ') };
@@ -236,7 +287,7 @@ function mayOpen(path: string): boolean {
 
 /** For a command line that the shell completes where the environment does not name the user. */
 function userName(): string {
-  return process.env['USER'] || '$(id -un)';
+  return process.env.USER || '$(id -un)';
 }
 
 function messageOf(error: unknown): string {

@@ -51,7 +51,9 @@ export class Arguments {
       this.#values = values;
     } catch (error) {
       // Node's messages go on with advice over several sentences and lines; the first sentence is the reason.
-      throw new UsageError((error as Error).message.split(/\.\s|\n/, 1)[0]!.replace(/^./, (c) => c.toLowerCase()));
+      throw new UsageError(
+        (error as Error).message.split(/\.\s|\n/, 1)[0]!.replace(/^./, (c) => c.toLowerCase()),
+      );
     }
   }
 
@@ -74,7 +76,8 @@ export class Arguments {
   bytes(name: string, limits: { minimum: number; maximum: number; multiple: number }): number {
     const text = this.text(name) ?? '';
     const bytes = parseBytes(text);
-    if (bytes === undefined) throw new UsageError(`--${name} '${text}': not a size; write 4096, 4k, 256M or 1G`);
+    if (bytes === undefined)
+      throw new UsageError(`--${name} '${text}': not a size; write 4096, 4k, 256M or 1G`);
     if (bytes < limits.minimum || bytes > limits.maximum)
       throw new UsageError(`--${name} ${text}: must be from ${limits.minimum} to ${limits.maximum} bytes`);
     if (bytes % limits.multiple !== 0)
@@ -87,7 +90,9 @@ export class Arguments {
     const text = this.text(name) ?? '';
     const count = /^\d+$/.test(text) ? Number(text) : Number.NaN;
     if (!(count >= limits.minimum && count <= limits.maximum))
-      throw new UsageError(`--${name} '${text}': must be a whole number from ${limits.minimum} to ${limits.maximum}`);
+      throw new UsageError(
+        `--${name} '${text}': must be a whole number from ${limits.minimum} to ${limits.maximum}`,
+      );
     return count;
   }
 
@@ -96,7 +101,9 @@ export class Arguments {
     const text = this.text(name) ?? '';
     const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
     if (!(seconds >= limits.minimum && seconds <= limits.maximum))
-      throw new UsageError(`--${name} '${text}': must be from ${limits.minimum} to ${limits.maximum} seconds`);
+      throw new UsageError(
+        `--${name} '${text}': must be from ${limits.minimum} to ${limits.maximum} seconds`,
+      );
     return seconds;
   }
 

@@ -40,13 +40,19 @@ export const demo: Command = {
     'through the rings and compares SHA-256 with the file, writes and reads back, then measures reads and writes.\n' +
     'An image of your own is only read: writes go to a scratch image in a temporary directory.',
   options: {
-    image: { value: 'FILE', help: 'image to serve; without it one is made, with real files in it where mke2fs is' },
+    image: {
+      value: 'FILE',
+      help: 'image to serve; without it one is made, with real files in it where mke2fs is',
+    },
     size: { value: 'BYTES', default: '256M', help: 'size of the image that is made' },
     queues: { value: 'N', default: '1', help: 'virtqueues' },
     'queue-depth': { value: 'N', default: '64', help: 'requests in flight on each queue' },
     'block-size': { value: 'BYTES', default: '4k', help: 'bytes of each request' },
     seconds: { value: 'N', default: '2', help: 'duration of each measurement' },
-    mode: { value: 'poll|notify', help: 'how both sides wait for each other (default: both, one after the other)' },
+    mode: {
+      value: 'poll|notify',
+      help: 'how both sides wait for each other (default: both, one after the other)',
+    },
     json: { help: 'print one JSON object' },
   },
   async run(values, signal) {
@@ -73,7 +79,11 @@ export const demo: Command = {
 function planOf(values: Arguments): Plan {
   if (values.given('image') && values.given('size'))
     throw new UsageError('--size: an image of your own has its size; leave out --image or --size');
-  const blockBytes = values.bytes('block-size', { minimum: SECTOR_BYTES, maximum: 2 ** 20, multiple: SECTOR_BYTES });
+  const blockBytes = values.bytes('block-size', {
+    minimum: SECTOR_BYTES,
+    maximum: 2 ** 20,
+    multiple: SECTOR_BYTES,
+  });
   const plan: Omit<Plan, 'image' | 'imageBytes'> = {
     queues: values.count('queues', { minimum: 1, maximum: 16 }),
     queueDepth: values.count('queue-depth', { minimum: 1, maximum: 1024 }),
@@ -87,9 +97,12 @@ function planOf(values: Arguments): Plan {
     );
   const path = values.text('image');
   const image = path === undefined ? undefined : givenImage(path);
-  const imageBytes = image?.bytes ?? values.bytes('size', { minimum: 2 ** 20, maximum: 2 ** 40, multiple: SECTOR_BYTES });
+  const imageBytes =
+    image?.bytes ?? values.bytes('size', { minimum: 2 ** 20, maximum: 2 ** 40, multiple: SECTOR_BYTES });
   if (imageBytes < blockBytes)
-    throw new UsageError(`--block-size ${formatBytes(blockBytes)}: the image has only ${formatBytes(imageBytes)}`);
+    throw new UsageError(
+      `--block-size ${formatBytes(blockBytes)}: the image has only ${formatBytes(imageBytes)}`,
+    );
   return { ...plan, image, imageBytes };
 }
 
@@ -122,7 +135,9 @@ async function carryOut(
     await withDisk(writable, false, plan, mode, signal, async (session) => {
       if (written === undefined) {
         progress.step('writing and reading back');
-        written = await verifyWrites(session.disk, writable.path, session.signal, (part) => progress.done(part));
+        written = await verifyWrites(session.disk, writable.path, session.signal, (part) =>
+          progress.done(part),
+        );
         requireEqual(written, 'what was written came back different');
       }
       results.push(await measureSession(session, 'write', plan, memory, progress));
@@ -132,7 +147,13 @@ async function carryOut(
   const heap = results.find((result) => result.heapBytesPerRequest !== null)?.heapBytesPerRequest ?? null;
   return {
     machine: describeMachine(),
-    image: { path: image.path, bytes: image.bytes, kind: image.kind, contents: image.contents, sha256: read!.fileSha256 },
+    image: {
+      path: image.path,
+      bytes: image.bytes,
+      kind: image.kind,
+      contents: image.contents,
+      sha256: read!.fileSha256,
+    },
     settings: {
       queues: plan.queues,
       queueDepth: plan.queueDepth,

@@ -48,5 +48,7 @@ export const doctor: Command = {
 function describe(check: Check): string {
   const state = styled(process.stdout, STYLES[check.state], check.state.padEnd(STATE_WIDTH));
   const line = `  ${state}  ${check.name.padEnd(NAME_WIDTH)}  ${check.found}`;
-  return check.remedy === undefined ? line : `${line}\n${' '.repeat(STATE_WIDTH + NAME_WIDTH + 6)}→ ${check.remedy}`;
+  return check.remedy === undefined
+    ? line
+    : `${line}\n${' '.repeat(STATE_WIDTH + NAME_WIDTH + 6)}→ ${check.remedy}`;
 }

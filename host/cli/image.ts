@@ -89,7 +89,9 @@ async function makeFileSystem(
       room -= size;
       used += size;
     };
-    await take(await treeBytes(PACKAGE_CODE), () => cp(PACKAGE_CODE, join(files, 'ringbell'), { recursive: true }));
+    await take(await treeBytes(PACKAGE_CODE), () =>
+      cp(PACKAGE_CODE, join(files, 'ringbell'), { recursive: true }),
+    );
     await take((await stat(process.execPath)).size, () =>
       copyFile(process.execPath, join(files, 'node'), constants.COPYFILE_FICLONE),
     );
@@ -110,7 +112,7 @@ async function makeFileSystem(
 /** Runs a program with its output thrown away: whether it is there and succeeds. */
 function succeeds(program: string, options: readonly string[], signal: AbortSignal): Promise<boolean> {
   // Debian keeps mke2fs where only root's PATH looks.
-  const env = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+  const env = { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
   return new Promise((resolve, reject) => {
     const child = spawn(program, options, { stdio: 'ignore', env, signal, killSignal: 'SIGKILL' });
     child.on('error', (error: NodeJS.ErrnoException) => {
@@ -143,7 +145,8 @@ async function fillSeeded(path: string, bytes: number, signal: AbortSignal): Pro
 async function treeBytes(folder: string): Promise<number> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   let bytes = 0;
-  for (const entry of entries) if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name))).size;
+  for (const entry of entries)
+    if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name))).size;
   return bytes;
 }
 

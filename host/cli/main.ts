@@ -39,7 +39,9 @@ async function run(argv: readonly string[], signal: AbortSignal): Promise<number
   if (name === undefined) throw new UsageError('no command given; see ringbell --help');
   const command = COMMANDS.find((known) => known.name === name);
   if (command === undefined)
-    throw new UsageError(`unknown ${name.startsWith('-') ? 'option' : 'command'} '${name}'; see ringbell --help`);
+    throw new UsageError(
+      `unknown ${name.startsWith('-') ? 'option' : 'command'} '${name}'; see ringbell --help`,
+    );
   const values = new Arguments(rest, { ...command.options, ...HELP_OPTION });
   if (values.flag('help')) {
     process.stdout.write(helpOf(command));
@@ -52,7 +54,7 @@ async function run(argv: readonly string[], signal: AbortSignal): Promise<number
 function report(error: unknown, signal: AbortSignal): number {
   // Once Ctrl-C was hit, whatever fails fails because of it.
   if (signal.aborted) return (signal.reason as Interruption).status;
-  const debug = (process.env['NODE_DEBUG'] ?? '').split(',').includes('ringbell');
+  const debug = (process.env.NODE_DEBUG ?? '').split(',').includes('ringbell');
   const message = error instanceof Error ? error.message : String(error);
   process.stderr.write(`ringbell: ${debug ? inspect(error) : message.replace(/\s*\n\s*/g, ' ')}\n`);
   return error instanceof UsageError ? BAD_INPUT : FAILED;

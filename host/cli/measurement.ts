@@ -117,7 +117,9 @@ class Lane {
     for (let i = 0; i < count; i++) {
       const tag = this.batch.tag(i);
       if (this.batch.status(i) !== 0)
-        throw new Error(`the device answered a ${this.#write ? 'write' : 'read'} with status ${this.batch.status(i)}`);
+        throw new Error(
+          `the device answered a ${this.#write ? 'write' : 'read'} with status ${this.batch.status(i)}`,
+        );
       const submitted = this.#submitted[tag]!;
       if (now !== 0 && submitted !== 0) this.#histogram.record(now - submitted);
       this.#idle[this.#idleCount++] = tag;

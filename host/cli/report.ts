@@ -38,7 +38,10 @@ const COLUMNS: readonly Column[] = [
 ];
 
 /** The report for people. */
-export function reportLines(report: DemoReport, stream: { isTTY?: boolean; write(text: string): boolean }): string[] {
+export function reportLines(
+  report: DemoReport,
+  stream: { isTTY?: boolean; write(text: string): boolean },
+): string[] {
   const { machine, image, settings, verified, results } = report;
   const bold = (text: string) => styled(stream, 'bold', text);
   const [titles, ...rows] = tableLines(COLUMNS, results.map(cells));
@@ -76,7 +79,9 @@ function memoryLines(memory: MemoryReport): string[] {
     memory.slopeBytesPerSecond === null
       ? 'too short a run for a slope'
       : `slope ${signedBytes(memory.slopeBytesPerSecond)}/s ± ${formatBytes(memory.slopeErrorBytesPerSecond ?? 0)}/s (${memory.samples} samples)`;
-  const lines = [`resident  ${formatBytes(memory.rssStart)} at the start, ${formatBytes(memory.rssEnd)} at the end, ${slope}`];
+  const lines = [
+    `resident  ${formatBytes(memory.rssStart)} at the start, ${formatBytes(memory.rssEnd)} at the end, ${slope}`,
+  ];
   if (memory.heapBytesPerRequest !== null)
     lines.push(
       `V8 heap   ${Number(memory.heapBytesPerRequest.toFixed(3))} bytes per request on the batch path (median growth between two collections)`,

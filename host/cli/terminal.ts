@@ -10,7 +10,7 @@ interface Output {
 
 /** `text` styled where the stream is a terminal and NO_COLOR (https://no-color.org) is not set. */
 export function styled(stream: Output, style: Style, text: string): string {
-  return stream.isTTY && !process.env['NO_COLOR'] ? styleText(style, text) : text;
+  return stream.isTTY && !process.env.NO_COLOR ? styleText(style, text) : text;
 }
 
 /** A column of a table. */
@@ -21,7 +21,9 @@ export interface Column {
 
 /** Lines of a table: titles, then rows, columns as wide as their widest cell. */
 export function tableLines(columns: readonly Column[], rows: readonly (readonly string[])[]): string[] {
-  const widths = columns.map((column, i) => Math.max(column.title.length, ...rows.map((row) => (row[i] ?? '').length)));
+  const widths = columns.map((column, i) =>
+    Math.max(column.title.length, ...rows.map((row) => (row[i] ?? '').length)),
+  );
   const line = (cells: readonly string[]) =>
     columns
       .map((column, i) =>

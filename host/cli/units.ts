@@ -30,7 +30,9 @@ export function formatCount(count: number): string {
 
 /** A duration in microseconds for people: '7.3', '12 400'. */
 export function formatMicroseconds(microseconds: number): string {
-  return microseconds < 100 ? microseconds.toFixed(1) : microseconds.toFixed(0).replace(/\B(?=(\d{3})+$)/g, ' ');
+  return microseconds < 100
+    ? microseconds.toFixed(1)
+    : microseconds.toFixed(0).replace(/\B(?=(\d{3})+$)/g, ' ');
 }
 
 /** A ratio for people: small ones keep their first digits. */

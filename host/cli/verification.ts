@@ -69,7 +69,10 @@ export async function verifyReads(
       signal.throwIfAborted();
       while (asked < bytes && inFlight.length < READS_IN_FLIGHT) ask();
       const ring = await inFlight.shift()!;
-      const expected = fileBytes.subarray(0, await readFully(file, fileBytes.subarray(0, ring.length), compared));
+      const expected = fileBytes.subarray(
+        0,
+        await readFully(file, fileBytes.subarray(0, ring.length), compared),
+      );
       ringHash.update(ring);
       fileHash.update(expected);
       if (firstDifference === null && Buffer.compare(ring, expected) !== 0) firstDifference = compared;
