@@ -150,8 +150,11 @@ export async function measure(
   const before = workload.counters();
   const begin = performance.now();
   const clock: Clock = { begin, end: begin + workload.seconds * 1000, signal, follow };
-  if (workload.mode === 'poll') await poll(lanes, clock, heap);
-  else await Promise.all(lanes.map((lane) => sleepAndWake(lane, clock)));
+  const drive =
+    workload.mode === 'poll'
+      ? poll(lanes, clock, heap)
+      : Promise.all(lanes.map((lane) => sleepAndWake(lane, clock)));
+  await unlessStalled(drive, lanes, clock);
   const seconds = (performance.now() - begin) / 1000;
   const after = workload.counters();
   const requests = lanes.reduce((sum, lane) => sum + lane.completed, 0);
@@ -180,7 +183,6 @@ interface Clock {
 /** Polls all queues in turn; the event loop gets its turn between two stretches. */
 async function poll(lanes: readonly Lane[], clock: Clock, heap: HeapMeter): Promise<void> {
   let usual = 0;
-  let progressed = clock.begin;
   for (let stretch = 0; ; stretch++) {
     const now = performance.now();
     if (now >= clock.end) break;
@@ -189,8 +191,6 @@ async function poll(lanes: readonly Lane[], clock: Clock, heap: HeapMeter): Prom
       heap.end(pollRequests(lanes, usual));
     } else {
       usual = pollUntil(lanes, Math.min(now + STRETCH_MS, clock.end));
-      if (usual > 0) progressed = now;
-      else if (now - progressed > STALLED_MS) throw stalled();
     }
     clock.follow((now - clock.begin) / (clock.end - clock.begin));
     await nextTurn();
@@ -252,7 +252,7 @@ async function sleepAndWake(lane: Lane, clock: Clock): Promise<void> {
 async function reapAwake(lane: Lane): Promise<void> {
   let count = lane.batch.reap();
   if (count === 0) {
-    await withinStall(lane.batch.wait());
+    await lane.batch.wait();
     count = lane.batch.reap();
   }
   lane.collect(count, performance.now());
@@ -263,19 +263,22 @@ async function drain(lane: Lane): Promise<void> {
   while (lane.inFlight > 0) await reapAwake(lane);
 }
 
-/** Rejects where the device does not answer in time. */
-async function withinStall(answer: Promise<void>): Promise<void> {
+/** Waits for `drive`, but no longer than the device answers. */
+async function unlessStalled(drive: Promise<unknown>, lanes: readonly Lane[], clock: Clock): Promise<void> {
+  let seen = -1;
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(stalled()), STALLED_MS);
+  const stalled = new Promise<never>((_, reject) => {
+    timer = setInterval(() => {
+      const completed = lanes.reduce((sum, lane) => sum + lane.completed, 0);
+      if (completed === seen) reject(new Error(`no request was answered for ${STALLED_MS / 1000} s`));
+      seen = completed;
+    }, STALLED_MS);
   });
   try {
-    await Promise.race([answer, late]);
+    await Promise.race([drive, stalled]);
   } finally {
-    clearTimeout(timer);
+    clearInterval(timer);
+    // Whatever still runs after a failure ends at its next turn.
+    clock.end = 0;
   }
-}
-
-function stalled(): Error {
-  return new Error(`no request was answered for ${STALLED_MS / 1000} s`);
 }
