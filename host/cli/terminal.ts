@@ -8,9 +8,9 @@ interface Output {
   write(text: string): boolean;
 }
 
-/** `text` styled where the stream is a terminal and NO_COLOR (https://no-color.org) is not set. */
+/** `text` styled where that stream, which need not be stdout, is a terminal and NO_COLOR (https://no-color.org) is not set. */
 export function styled(stream: Output, style: Style, text: string): string {
-  return stream.isTTY && !process.env.NO_COLOR ? styleText(style, text) : text;
+  return stream.isTTY && !process.env.NO_COLOR ? styleText(style, text, { validateStream: false }) : text;
 }
 
 /** A column of a table. */
