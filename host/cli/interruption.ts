@@ -24,7 +24,10 @@ export function abortOnInterruption(): AbortSignal {
     process.on(signal, () => {
       const interruption = new Interruption(signal);
       if (controller.signal.aborted) process.exit(interruption.status);
-      setTimeout(() => process.exit(interruption.status), CLEAN_UP_MS).unref();
+      setTimeout(() => {
+        process.stderr.write(`ringbell: ${signal}: something did not close within ${CLEAN_UP_MS / 1000} s\n`);
+        process.exit(interruption.status);
+      }, CLEAN_UP_MS).unref();
       controller.abort(interruption);
     });
   return controller.signal;

@@ -15,6 +15,8 @@ const STALLED_MS = 10_000;
 const HEAP_STRETCH_INTERVAL = 8;
 /** Requests of such a stretch: few enough that wasteful code, too, ends it before a garbage collection does. */
 const HEAP_STRETCH_REQUESTS = 4096;
+/** Bytes of such a stretch, at most: it must not keep the event loop for long. */
+const HEAP_STRETCH_BYTES = 2 ** 26;
 
 /** What a measurement needs of a batch: the allocation-free call of a disk's queue. */
 export interface MeasuredBatch {
@@ -154,7 +156,7 @@ export async function measure(
   const clock: Clock = { begin, end: begin + workload.seconds * 1000, signal, follow };
   const drive =
     workload.mode === 'poll'
-      ? poll(lanes, clock, heap)
+      ? poll(lanes, clock, heap, Math.min(HEAP_STRETCH_REQUESTS, HEAP_STRETCH_BYTES / workload.blockBytes))
       : Promise.all(lanes.map((lane) => sleepAndWake(lane, clock)));
   await unlessStalled(drive, lanes, clock);
   const seconds = (performance.now() - begin) / 1000;
@@ -183,13 +185,18 @@ interface Clock {
 }
 
 /** Polls all queues in turn; the event loop gets its turn between two stretches. */
-async function poll(lanes: readonly Lane[], clock: Clock, heap: HeapMeter): Promise<void> {
+async function poll(
+  lanes: readonly Lane[],
+  clock: Clock,
+  heap: HeapMeter,
+  heapRequests: number,
+): Promise<void> {
   for (let stretch = 0; ; stretch++) {
     const now = performance.now();
     if (now >= clock.end) break;
     if (stretch % HEAP_STRETCH_INTERVAL === HEAP_STRETCH_INTERVAL - 1) {
       heap.begin();
-      heap.end(pollRequests(lanes, HEAP_STRETCH_REQUESTS));
+      heap.end(pollRequests(lanes, heapRequests));
     } else {
       pollUntil(lanes, Math.min(now + STRETCH_MS, clock.end));
     }
