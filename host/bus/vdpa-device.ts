@@ -15,10 +15,10 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_RING_PACKED,
 } from '../uapi/virtio.js';
+import { DeviceIotlb } from './device-iotlb.js';
 import { Doorbell } from './doorbell.js';
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
-import { IovaDomain } from './iova-domain.js';
 import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
 import { DmaMapParent, type Parent, type ParentKind, SetMapParent } from './parent.js';
 import { Virtqueue, type VqState } from './virtqueue.js';
@@ -73,7 +73,7 @@ export class VdpaDevice {
   readonly vqs: readonly Virtqueue[];
   readonly messages: MessageQueue;
   /** One a address space. */
-  readonly domains: readonly IovaDomain[];
+  readonly iotlbs: readonly DeviceIotlb[];
   /** Address space of each group. */
   readonly groupAsid: number[];
   driverFeatures = 0n;
@@ -100,7 +100,7 @@ export class VdpaDevice {
     this.config = config.config;
     this.vqs = Array.from({ length: config.vqNum }, (_, index) => new Virtqueue(index));
     this.messages = new MessageQueue(config.name, faults);
-    this.domains = Array.from({ length: this.nas }, () => new IovaDomain());
+    this.iotlbs = Array.from({ length: this.nas }, () => new DeviceIotlb());
     this.groupAsid = new Array(this.ngroups).fill(0);
   }
 
@@ -122,7 +122,7 @@ export class VdpaDevice {
     this.messages.timeout = messageTimeout;
     const update = (asid: number, start: bigint, last: bigint) => this.#updateIotlb(asid, start, last);
     this.#attachment = {
-      parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.domains, update),
+      parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
       doorbell: doorbell === 'page' ? new Doorbell(this.name, this.vqs.length) : undefined,
     };
   }
@@ -319,7 +319,7 @@ export class VdpaDevice {
   destroy(): void {
     this.messages.break();
     this.detach();
-    for (const domain of this.domains) domain.clear();
+    for (const iotlb of this.iotlbs) iotlb.clear();
     for (const vq of this.vqs) vq.close();
   }
 

@@ -54,6 +54,9 @@ export class VduseFace implements VduseFile {
       case vduse.VDUSE_VQ_INJECT_IRQ:
         this.#device.injectIrq(this.#queue(copyFromUser(u32, argument)));
         return 0;
+      case vduse.VDUSE_IOTLB_REG_UMEM:
+      case vduse.VDUSE_IOTLB_DEREG_UMEM:
+        return this.#umem(request, argument);
       case vduse.VDUSE_IOTLB_GET_INFO:
         return this.#iotlbGetInfo(argument);
       default:
@@ -164,6 +167,18 @@ export class VduseFace implements VduseFile {
     return 0;
   }
 
+  /**
+   * Refuses memory for the bounce buffer as VDUSE does while there is no bounce map. Only a driver bound through
+   * virtio-vdpa makes one; on this bus drivers bring their own memory.
+   */
+  #umem(request: number, argument: Uint8Array | undefined): never {
+    const { reserved } = copyFromUser(vduse.vduseIovaUmem, argument);
+    if (!isZero(reserved)) throw systemError('EINVAL', 'ioctl', 'reserved fields are not zero');
+    if (request === vduse.VDUSE_IOTLB_DEREG_UMEM)
+      throw systemError('ENOENT', 'ioctl', 'no memory is registered');
+    throw systemError('EINVAL', 'ioctl', 'there is no bounce buffer');
+  }
+
   #iotlbGetInfo(argument: Uint8Array | undefined): number {
     const { start, last, asid, reserved } = copyFromUser(vduse.vduseIovaInfo, argument);
     if (!isZero(reserved)) throw systemError('EINVAL', 'ioctl', 'reserved fields are not zero');
@@ -174,7 +189,7 @@ export class VduseFace implements VduseFile {
 
   /** The first region of an address space that overlaps [start, last]. EINVAL if there is none. */
   #findMap(asid: number, start: bigint, last: bigint): IotlbMap {
-    const map = start <= last ? this.#device.domains[asid]?.first(start, last) : undefined;
+    const map = start <= last ? this.#device.iotlbs[asid]?.first(start, last) : undefined;
     if (!map) throw systemError('EINVAL', 'ioctl', `no region at IOVA 0x${start.toString(16)}`);
     return map;
   }
