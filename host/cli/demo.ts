@@ -125,21 +125,22 @@ async function carryOut(
 
   for (const mode of plan.modes) {
     await withDisk(image, true, plan, mode, signal, async (session) => {
-      if (read === undefined) {
-        progress.step('reading all of it through the rings');
-        read = await verifyReads(session.disk, image.path, session.signal, (part) => progress.done(part));
-        requireEqual(read, 'what came through the rings differs from the file');
-      }
+      progress.step(`reading all of it through the rings, ${mode} mode`);
+      read = await verifyReads(session.disk, image.path, session.signal, (part) => progress.done(part));
+      requireEqual(read, 'what came through the rings differs from the file');
       results.push(await measureSession(session, 'read', plan, memory, progress));
     });
     await withDisk(writable, false, plan, mode, signal, async (session) => {
-      if (written === undefined) {
-        progress.step('writing and reading back');
-        written = await verifyWrites(session.disk, writable.path, session.signal, (part) =>
-          progress.done(part),
-        );
-        requireEqual(written, 'what was written came back different');
-      }
+      progress.step(`writing and reading back, ${mode} mode`);
+      written = await verifyWrites(session.disk, writable.path, session.signal, (part) =>
+        progress.done(part),
+      );
+      requireEqual(written, 'what was written came back different');
+      progress.step(`reading all of it again, ${mode} mode`);
+      const after = await verifyReads(session.disk, writable.path, session.signal, (part) =>
+        progress.done(part),
+      );
+      requireEqual(after, 'after writing, what came through the rings differs from the file');
       results.push(await measureSession(session, 'write', plan, memory, progress));
     });
   }

@@ -53,12 +53,15 @@ export async function verifyReads(
   const file = await open(path, 'r');
   const fileBytes = Buffer.alloc(READ_BYTES);
   const bytes = disk.capacity;
+  // A buffer is free again when its request has been compared, and requests are compared in order.
+  const buffers = Array.from({ length: READS_IN_FLIGHT }, () => new Uint8Array(READ_BYTES));
   const inFlight: Promise<Uint8Array>[] = [];
   let asked = 0;
   let compared = 0;
   let firstDifference: number | null = null;
   const ask = () => {
-    const request = disk.read(asked, new Uint8Array(Math.min(READ_BYTES, bytes - asked)), { signal });
+    const buffer = buffers[(asked / READ_BYTES) % READS_IN_FLIGHT]!;
+    const request = disk.read(asked, buffer.subarray(0, Math.min(READ_BYTES, bytes - asked)), { signal });
     // Where an earlier request fails, nobody awaits the later ones any more.
     request.catch(() => {});
     inFlight.push(request);
