@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import type { Aperture, Window } from '../aperture/aperture.js';
 import { RangeAllocator } from '../aperture/range-allocator.js';
-import { isSystemError, RingbellError, systemError } from '../errors.js';
+import { RingbellError, systemError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 
 /** Which way the bytes of a mapping go: the kernel's enum dma_data_direction. */
@@ -48,6 +48,7 @@ export class IovaDomain {
   /** The memory to map for the device: bounce buffers, then coherent memory. */
   readonly window: Window;
   readonly #aperture: Aperture;
+  readonly #fd: number;
   readonly #view: Uint8Array;
   readonly #bounce: RangeAllocator;
   readonly #coherent: RangeAllocator;
@@ -68,11 +69,12 @@ export class IovaDomain {
     this.iova = iova;
     this.#aperture = aperture;
     const bytes = bounceBytes + coherentBytes;
-    const fd = loadAddon().memfd('iova-domain', bytes, true);
+    this.#fd = loadAddon().memfd('iova-domain', bytes, true);
     try {
-      this.window = aperture.map({ fd, offset: 0n }, bytes, 'rw');
-    } finally {
-      closeSync(fd);
+      this.window = aperture.map({ fd: this.#fd, offset: 0n }, bytes, 'rw');
+    } catch (error) {
+      closeSync(this.#fd);
+      throw error;
     }
     this.#view = aperture.viewOwn(this.window);
     // IOVA 0 stays unused, so that it is never a mapping's (IOVA_START_PFN).
@@ -137,11 +139,16 @@ export class IovaDomain {
     this.#coherent.free(Number(memory.iova - this.iova), pages(memory.bytes));
   }
 
+  /** Takes it from every device to come. The memory stays mapped for as long as the aperture does. */
+  close(): void {
+    closeSync(this.#fd);
+  }
+
   #allocate(allocator: RangeAllocator, bytes: number): number {
     try {
       return allocator.allocate(pages(bytes));
     } catch (cause) {
-      if (isSystemError(cause) || (cause as RingbellError).code !== 'ERR_APERTURE_FULL') throw cause;
+      if (!(cause instanceof RingbellError && cause.code === 'ERR_APERTURE_FULL')) throw cause;
       throw Object.assign(systemError('ENOMEM', 'map', 'the IOVA domain is full'), { cause });
     }
   }
