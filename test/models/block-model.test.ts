@@ -48,7 +48,7 @@ for (const [name, wait] of [
   test(`a disk with ${name} handlers serves reads, writes, flushes, discards and zeroes`, async () => {
     const model = new ArrayDisk(wait);
     await scene(model, {}, async ({ device, disk }) => {
-      assert.equal(device.threads, []);
+      assert.equal(device.queueThreads, []);
       const bytes = new Uint8Array(200 * 1024).map((_, index) => index * 13);
       await within(disk.write(512, bytes), 'write');
       assert.equal(model.bytes.subarray(512, 512 + bytes.length), bytes);
