@@ -34,6 +34,8 @@ const APERTURE_BYTES = 2 ** 32;
 const PRIVATE_BYTES = 2 ** 26;
 /** Bytes of address space for the driver's memory: the largest of these that the model has left. */
 const DRIVER_WINDOW_BYTES = [3.5 * 2 ** 30, 1.5 * 2 ** 30, 2 ** 29];
+/** Milliseconds that a thread has to leave a ring: slow disks are not lost threads, yet VDUSE waits 30 s at most. */
+const PAUSE_LIMIT_MS = 10_000;
 /** Bytes; alignment of rings that the driver is asked for. */
 const VQ_ALIGN = 4096;
 
@@ -213,6 +215,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       iotlb,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
       queueSize,
+      pauseLimitMs: PAUSE_LIMIT_MS,
       sigbusFlag,
       memoryLossIsFinal: attached.memoryLossIsFinal,
       reportIoErrors: attached.backing !== undefined,

@@ -41,6 +41,8 @@ export interface VduseDeviceLayout {
   queues: readonly ({ vq: number } & QueueEventfds)[];
   /** Entries; the largest size of a queue. */
   queueSize: number;
+  /** Milliseconds that a queue's thread has to leave its ring; well below the time in which a message is to be answered. */
+  pauseLimitMs: number;
   /** Linear address of the aperture's SIGBUS counter. */
   sigbusFlag: number;
   /** Lost memory cannot come back with a reset, because it is the device's own. */
@@ -91,7 +93,7 @@ export class VduseDevice {
     this.#memory = new DriverMemory(file, aperture, layout.iotlb);
     this.#queues = layout.queues.map(
       ({ vq, ...eventfds }, index) =>
-        new Virtqueue(file, index, new QueueBlock(aperture, vq), eventfds, layout.queueSize, (...range) =>
+        new Virtqueue(file, index, new QueueBlock(aperture, vq), eventfds, layout, (...range) =>
           this.#translate(...range),
         ),
     );

@@ -30,8 +30,8 @@ test('a fresh gate is closed, and open after one resume', () => {
 test('pauses nest: the last resume opens', () => {
   const { gate: g } = gate();
   g.resume();
-  assert.ok(g.pause());
-  assert.ok(g.pause());
+  assert.ok(g.pause(5000));
+  assert.ok(g.pause(5000));
   assert.not(g.resume());
   assert.not(g.enter());
   assert.ok(g.resume());
@@ -76,7 +76,7 @@ test('while it is paused nobody is inside, and no pause is missed by a busy thre
     await new Promise((resolve) => setTimeout(resolve, 1));
   let last = 0;
   for (let round = 0; round < 2000; round++) {
-    assert.ok(g.pause());
+    assert.ok(g.pause(5000));
     const seen = i32[COUNTER]!;
     for (let look = 0; look < 20; look++) assert.is(Atomics.load(i32, COUNTER), seen);
     assert.is(seen % 50, 0, 'a burst is whole');

@@ -72,7 +72,7 @@ test('a closed gate keeps the data path out', () => {
   stage(
     () => ++bursts,
     ({ block, runner }) => {
-      block.gate.pause();
+      block.gate.pause(5000);
       assert.is(runner.run(), 'closed');
       assert.is(runner.arm(), 'closed');
       assert.is(bursts, 0);
