@@ -51,6 +51,7 @@ export class BlockOperation {
 
   /** Rejects as soon as `signal` aborts, whatever its requests do. */
   abortOn(signal: AbortSignal): void {
+    if (this.settled) return;
     const abort = () => this.fail(abortError(signal));
     signal.addEventListener('abort', abort, { once: true });
     this.#unlisten = () => signal.removeEventListener('abort', abort);

@@ -201,8 +201,10 @@ export class BlockQueue {
         'ERR_IO',
         `${operation.kind} at ${operation.offset}: the device wrote ${bytes} of ${request.count + 1} bytes`,
       );
-    if (!error && reads && request.data && !operation.settled)
-      this.queue.memory.copyOut(this.#bounceOf(index), request.data);
+    if (!error && reads && request.data && !operation.settled) {
+      if (detached(request)) operation.fail(new TypeError('the buffer was detached before it was read into'));
+      else this.queue.memory.copyOut(this.#bounceOf(index), request.data);
+    }
     operation.completed(request, error);
   }
 
@@ -267,6 +269,10 @@ export class BlockQueue {
       if (!this.#waitingFirst) this.#waitingLast = undefined;
       // Aborted before its turn.
       if (request.operation.settled) continue;
+      if (detached(request)) {
+        request.operation.fail(new TypeError('the buffer was detached before it was written'));
+        continue;
+      }
       this.#write(this.#submissions + count * SUBMISSION_SIZE, request);
       count++;
     }
@@ -354,8 +360,8 @@ export class BlockQueue {
     else if (!this.#armed) {
       this.#armed = true;
       this.queue.crossings++;
-      // What was used before the arming interrupts no more.
-      if (this.engine.driverArm(this.queue.block) > 0) this.#again();
+      // What was used before the arming interrupts no more; nor does a ring that the look found broken.
+      if (this.engine.driverArm(this.queue.block) > 0 || this.queue.broken) this.#again();
     }
     const held = waits && this.#holds;
     if (held === this.#held) return;
@@ -378,6 +384,11 @@ export class BlockQueue {
       new RingbellError('ERR_TRAP', `queue ${this.queue.index}: ${error.message}`, { cause: error }),
     );
   }
+}
+
+/** Whether the application gave the buffer away, to a worker for one, while the request was on its way. */
+function detached(request: BlockRequest): boolean {
+  return request.data !== undefined && request.data.byteLength !== request.count;
 }
 
 /** Writes one entry of a submission table at a linear address of the private part. */
