@@ -128,8 +128,13 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     return featureNames(this.model.deviceId, this.#attached.features);
   }
 
-  /** The queue threads, for profilers; none if the queues run on the event loop. */
-  get threads(): Worker[] {
+  /** The thread that answers for the device; for profilers, and for whoever wants to see it die. */
+  get messageThread(): Worker {
+    return this.#messages.worker;
+  }
+
+  /** The threads that run the queues, likewise; none if they run on the event loop. */
+  get queueThreads(): Worker[] {
     return this.#threads.map((thread) => thread.worker);
   }
 

@@ -34,7 +34,6 @@ export class QueueThread {
     [this.#worker, this.#ended] = this.#start();
   }
 
-  /** The worker, for profilers and for whoever wants to see it die. */
   get worker(): Worker {
     return this.#worker;
   }
