@@ -56,7 +56,7 @@ export const VQ_SEGMENTS = 28;
 export const VQ_SEGMENTS_CAPACITY = 32;
 /** u32, chains: the most that one pop takes. */
 export const VQ_BURST = 36;
-/** u32, linear of private descriptor snapshots: VQ_SIZE entries of VIRTQ_DESC_SIZE. */
+/** u32, linear of a private descriptor snapshot: VQ_SIZE + 1 entries of VIRTQ_DESC_SIZE, at least 4. */
 export const VQ_SNAPSHOT = 40;
 /** u32, linear of a byte a head: 1 while an asynchronous request holds it. */
 export const VQ_HEADS = 44;
@@ -91,6 +91,8 @@ export const VQ_FAULT_IOVA = 288;
 export const VQ_FAULT_ACCESS = 296;
 /** u32: 1 when the pop stopped at an IOVA that no region covers; cleared by the host once it has mapped one. */
 export const VQ_MISS = 300;
+/** u32: +1 at each start, so that requests from before a reset are told from those after it. */
+export const VQ_EPOCH = 304;
 // Line 3, 4: counters, u64, only ever added to by the running thread, read by anyone at any time.
 export const VQ_COUNTERS = 384;
 export const VQ_REQUESTS = 384;
@@ -237,12 +239,15 @@ export const SLOT_INDIRECT = 64;
 export const SLOT_DESCRIPTORS = 3;
 
 /** Private state of a slot. */
-export const SLOT_STATE_SIZE = 16;
+export const SLOT_STATE_SIZE = 32;
 export const SLOT_STATE_TAG = 0;
 /** u32, bytes that the device may write, the status byte included. */
 export const SLOT_STATE_WRITABLE = 4;
 /** u32: 1 while in flight. */
 export const SLOT_STATE_BUSY = 8;
+/** u32, VIRTIO_BLK_T_* of the request, and its bytes of data. */
+export const SLOT_STATE_TYPE = 12;
+export const SLOT_STATE_BYTES = 16;
 
 /** One request of a submission table. */
 export const SUBMISSION_SIZE = 32;
@@ -280,9 +285,8 @@ export const DISK_CAPACITY = 0;
 export const DISK_LINEAR = 8;
 /** u32, DISK_F_*. */
 export const DISK_FLAGS = 12;
-/** u32: most segments (ranges) of one DISCARD or WRITE_ZEROES, and most sectors of a range. */
-export const DISK_MAX_RANGES = 16;
-export const DISK_MAX_RANGE_SECTORS = 20;
+/** u32, sectors: the most that one DISCARD or WRITE_ZEROES covers. A request has one range, as max_*_seg = 1 says. */
+export const DISK_MAX_RANGE_SECTORS = 16;
 /** VIRTIO_BLK_ID_BYTES bytes, what GET_ID answers. */
 export const DISK_ID = 32;
 export const DISK_BLOCK_SIZE = 64;
@@ -303,10 +307,15 @@ export const IO_COUNT = 4;
 export const IO_OFFSET = 8;
 /** u32, linear of the segments. */
 export const IO_SEGMENTS = 16;
-/** u64, bytes of a PUNCH or ZERO. */
+/** u32, the data path's own: IO_STATUS_OPEN, or the request status that was decided without any I/O. */
+export const IO_STATUS = 20;
+/** u64, bytes: of a PUNCH or ZERO; of a READ or WRITE what its segments add up to. */
 export const IO_BYTES = 24;
 /** i64: bytes moved, or −errno. */
 export const IO_RESULT = 32;
+
+/** The result decides the status. */
+export const IO_STATUS_OPEN = 255;
 
 export const IO_OP_NONE = 0;
 export const IO_OP_READ = 1;

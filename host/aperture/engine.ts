@@ -42,7 +42,7 @@ export interface Engine {
    * gate is asked to close or the queue breaks: chains served (saturating at COUNT_MASK), with NOTIFY_DUE.
    */
   blkPoll(vq: number, disk: number, spins: number, bursts: number): number;
-  /** Pops a burst and turns it into an I/O table for the addon's fileIo at `io`: how many requests (entries). */
+  /** Pops a burst and turns it into an I/O table at `io` (room for `max` + 1 entries) for the addon: how many requests. */
   blkPrepare(vq: number, disk: number, io: number, max: number): number;
   /** Puts status and used length of the `count` requests at `io` into the ring, and publishes: `count`, with NOTIFY_DUE. */
   blkComplete(vq: number, disk: number, io: number, count: number): number;
@@ -56,8 +56,8 @@ export interface Engine {
   requestWrite(vq: number, request: number, offset: number, from: number, bytes: number): number;
   /** Gives the chain back with `written` bytes as its used length (capped to what is writable), unpublished. */
   requestFinish(vq: number, request: number, written: number): void;
-  /** Publishes what requestFinish gave back: NOTIFY_DUE or 0. */
-  requestPublish(vq: number): number;
+  /** Publishes the `count` requests that requestFinish gave back: NOTIFY_DUE or 0. */
+  requestPublish(vq: number, count: number): number;
 
   // Virtqueue, driver side.
   driverStart(dq: number): void;

@@ -1,0 +1,172 @@
+// Block driver: submissions to chains, used entries to completions. A request is three descriptors (header, data, status),
+// or two where there is no data.
+
+import {
+  COMPLETION_BYTES,
+  COMPLETION_SIZE,
+  COMPLETION_STATUS,
+  COMPLETION_TAG,
+  DQ_AVAIL,
+  DQ_DEVICE,
+  DQ_FREE,
+  DQ_IOVA_DELTA,
+  DQ_LAST_USED,
+  DQ_SIZE,
+  DQ_VERDICT,
+  SLOT_HEADER,
+  SLOT_RANGE,
+  SLOT_STATE_BUSY,
+  SLOT_STATE_BYTES,
+  SLOT_STATE_TAG,
+  SLOT_STATE_TYPE,
+  SLOT_STATE_WRITABLE,
+  SLOT_STATUS,
+  SUBMISSION_BYTES,
+  SUBMISSION_LINEAR,
+  SUBMISSION_RANGE_FLAGS,
+  SUBMISSION_SECTOR,
+  SUBMISSION_SIZE,
+  SUBMISSION_TAG,
+  SUBMISSION_TYPE,
+  VERDICT_USED_LENGTH,
+  VQ_BYTES_READ,
+  VQ_BYTES_WRITTEN,
+  VQ_IO_ERRORS,
+  VQ_REQUESTS,
+} from '../layout';
+import { add } from '../notify';
+import {
+  completed,
+  driverBreak,
+  driverPublish,
+  freeSlot,
+  offerSlot,
+  slotBase,
+  slotDescriptors,
+  slotMemory,
+  slotState,
+  takeSlot,
+  usedSlot,
+  writeDescriptor,
+} from '../split/driver';
+import {
+  VIRTIO_BLK_HEADER_SECTOR,
+  VIRTIO_BLK_HEADER_SIZE,
+  VIRTIO_BLK_HEADER_TYPE,
+  VIRTIO_BLK_RANGE_FLAGS,
+  VIRTIO_BLK_RANGE_NUM_SECTORS,
+  VIRTIO_BLK_RANGE_SECTOR,
+  VIRTIO_BLK_RANGE_SIZE,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_T_DISCARD,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_SIZE,
+  VIRTQ_USED_ENTRY_SIZE,
+  VIRTQ_USED_RING,
+} from '../virtio';
+
+/** What a status byte holds until the device writes it. */
+const STATUS_UNWRITTEN: u8 = 0xff;
+
+/** Puts up to `count` submissions of the table at `table` on the ring: how many, with NOTIFY_DUE. */
+export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
+  if (load<u32>(dq, DQ_VERDICT)) return 0;
+  const taken = min(count, load<u32>(dq, DQ_FREE));
+  const delta = load<u64>(dq, DQ_IOVA_DELTA);
+  const avail = load<u32>(dq, DQ_AVAIL);
+  for (let i: u32 = 0; i < taken; i++, table += SUBMISSION_SIZE) {
+    const slot = takeSlot(dq);
+    const shared = slotMemory(dq, slot);
+    const state = slotState(dq, slot);
+    const type = load<u32>(table, SUBMISSION_TYPE);
+    const bytes = load<u32>(table, SUBMISSION_BYTES);
+    let sector = load<u64>(table, SUBMISSION_SECTOR);
+    let data = <u64>load<u32>(table, SUBMISSION_LINEAR) + delta;
+    let dataBytes = bytes;
+    let dataFlags: u32 = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID ? VIRTQ_DESC_F_WRITE : 0;
+    if (type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES) {
+      // The range is the data; the header's sector is unused.
+      store<u64>(shared + SLOT_RANGE, sector, VIRTIO_BLK_RANGE_SECTOR);
+      store<u32>(shared + SLOT_RANGE, bytes, VIRTIO_BLK_RANGE_NUM_SECTORS);
+      store<u32>(shared + SLOT_RANGE, load<u32>(table, SUBMISSION_RANGE_FLAGS), VIRTIO_BLK_RANGE_FLAGS);
+      sector = 0;
+      data = <u64>(shared + SLOT_RANGE) + delta;
+      dataBytes = VIRTIO_BLK_RANGE_SIZE;
+    } else if (type == VIRTIO_BLK_T_FLUSH) dataBytes = 0;
+    store<u64>(shared + SLOT_HEADER, <u64>type, VIRTIO_BLK_HEADER_TYPE);
+    store<u64>(shared + SLOT_HEADER, sector, VIRTIO_BLK_HEADER_SECTOR);
+    store<u8>(shared, STATUS_UNWRITTEN, SLOT_STATUS);
+    store<u32>(state, load<u32>(table, SUBMISSION_TAG), SLOT_STATE_TAG);
+    store<u32>(state, dataFlags ? dataBytes + 1 : 1, SLOT_STATE_WRITABLE);
+    store<u32>(state, 1, SLOT_STATE_BUSY);
+    store<u32>(state, type, SLOT_STATE_TYPE);
+    store<u32>(state, dataBytes, SLOT_STATE_BYTES);
+
+    let at = slotDescriptors(dq, slot);
+    let next = slotBase(dq, slot) + 1;
+    let descriptors: u32 = 2;
+    writeDescriptor(at, <u64>(shared + SLOT_HEADER) + delta, VIRTIO_BLK_HEADER_SIZE, VIRTQ_DESC_F_NEXT, next);
+    if (dataBytes) {
+      at += VIRTQ_DESC_SIZE;
+      next++;
+      descriptors++;
+      writeDescriptor(at, data, dataBytes, VIRTQ_DESC_F_NEXT | dataFlags, next);
+    }
+    writeDescriptor(at + VIRTQ_DESC_SIZE, <u64>(shared + SLOT_STATUS) + delta, 1, VIRTQ_DESC_F_WRITE, 0);
+    offerSlot(dq, slot, descriptors, avail + i);
+  }
+  return taken | driverPublish(dq, taken);
+}
+
+/** Collects up to `max` completions to `table`; while there are fewer than `min`, looks again up to `spins` times. */
+export function blkReap(dq: usize, table: usize, max: u32, min: u32, spins: u32): u32 {
+  let count: u32 = 0;
+  while (true) {
+    count += reap(dq, table + count * COMPLETION_SIZE, max - count);
+    if (count >= min || spins == 0 || load<u32>(dq, DQ_VERDICT)) return count;
+    spins--;
+  }
+}
+
+/** Collects what is there now, up to `max`. */
+function reap(dq: usize, table: usize, max: u32): u32 {
+  const waiting = completed(dq);
+  const limit = waiting < max ? waiting : max;
+  if (limit == 0) return 0;
+  const mask = load<u32>(dq, DQ_SIZE) - 1;
+  const ring: usize = load<u32>(dq, DQ_DEVICE) + VIRTQ_USED_RING;
+  const last = load<u32>(dq, DQ_LAST_USED);
+  let count: u32 = 0;
+  for (; count < limit; count++, table += COMPLETION_SIZE) {
+    // Id and length in one read: the device may go on writing.
+    const used = load<u64>(ring + ((last + count) & mask) * VIRTQ_USED_ENTRY_SIZE);
+    const id = <u32>used;
+    const bytes = <u32>(used >> 32);
+    const slot = usedSlot(dq, id);
+    if (load<u32>(dq, DQ_VERDICT)) break;
+    const state = slotState(dq, slot);
+    if (bytes > load<u32>(state, SLOT_STATE_WRITABLE)) {
+      driverBreak(dq, VERDICT_USED_LENGTH, id);
+      break;
+    }
+    const status = <u32>load<u8>(slotMemory(dq, slot), SLOT_STATUS);
+    store<u32>(table, load<u32>(state, SLOT_STATE_TAG), COMPLETION_TAG);
+    store<u32>(table, status, COMPLETION_STATUS);
+    store<u32>(table, bytes, COMPLETION_BYTES);
+    store<u32>(state, 0, SLOT_STATE_BUSY);
+    freeSlot(dq, slot);
+    const type = load<u32>(state, SLOT_STATE_TYPE);
+    if (status != VIRTIO_BLK_S_OK) add(dq + VQ_IO_ERRORS, 1);
+    else if (type == VIRTIO_BLK_T_IN) add(dq + VQ_BYTES_READ, load<u32>(state, SLOT_STATE_BYTES));
+    else if (type == VIRTIO_BLK_T_OUT) add(dq + VQ_BYTES_WRITTEN, load<u32>(state, SLOT_STATE_BYTES));
+  }
+  store<u32>(dq, (last + count) & 0xffff, DQ_LAST_USED);
+  add(dq + VQ_REQUESTS, count);
+  return count;
+}

@@ -1,0 +1,19 @@
+// engine.wasm: the exports, and nothing else. host/aperture/engine.ts says what each does. No allocation, no statics, no
+// strings: every byte of state lies at an offset of layout.ts in the aperture, so that any number of threads can run
+// instances of this module on one memory.
+
+export { copy } from './copy';
+export { blkReap, blkSubmit } from './drivers/blk';
+export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
+export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
+export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';
+export {
+  deviceArm,
+  deviceBreak,
+  deviceDisarm,
+  devicePending,
+  devicePop,
+  devicePush,
+  deviceStart,
+} from './split/device';
+export { driverArm, driverDisarm, driverStart } from './split/driver';

@@ -1,0 +1,18 @@
+// Notification suppression, both ways ("Used Buffer Notification Suppression", "Available Buffer Notification
+// Suppression"). Both sides publish their index with an atomic store, which on every target is a full barrier: the
+// suppression word is read after it, and the peer stores that word before it looks at the index again. So either we see
+// the peer's wish, or the peer sees our entry.
+
+/** Whether moving an index from `before` to `after` passes `event`: vring_need_event, modulo 2^16. */
+// @ts-ignore: decorator
+@inline
+export function needEvent(event: u32, after: u32, before: u32): bool {
+  return ((after - event - 1) & 0xffff) < ((after - before) & 0xffff);
+}
+
+/** Adds to a u64 counter. One writer: the thread that runs the queue; readers may look at any time. */
+// @ts-ignore: decorator
+@inline
+export function add(counter: usize, amount: u64): void {
+  store<u64>(counter, load<u64>(counter) + amount);
+}

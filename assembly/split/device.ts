@@ -1,0 +1,176 @@
+// Split virtqueue, device side: parse a burst, let the caller handle it, flush. Before sleeping: arm, which looks again.
+
+import {
+  CHAIN_SIZE,
+  NOTIFY_DUE,
+  VERDICT_AVAIL_INDEX,
+  VQ_ARMED,
+  VQ_BURST,
+  VQ_BURSTS,
+  VQ_CHAINS,
+  VQ_DEVICE,
+  VQ_DRIVER,
+  VQ_EPOCH,
+  VQ_F_EVENT_IDX,
+  VQ_FLAGS,
+  VQ_HEADS,
+  VQ_IN_FLIGHT,
+  VQ_INTERRUPTS,
+  VQ_INTERRUPTS_SUPPRESSED,
+  VQ_LAST_AVAIL,
+  VQ_MISS,
+  VQ_REGION_BYTES,
+  VQ_REQUESTS,
+  VQ_SHADOW_AVAIL,
+  VQ_SIGNALLED_USED,
+  VQ_SIZE,
+  VQ_USED,
+  VQ_VERDICT,
+  VQ_VERDICT_HEAD,
+} from '../layout';
+import { add, needEvent } from '../notify';
+import {
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_AVAIL_FLAGS,
+  VIRTQ_AVAIL_IDX,
+  VIRTQ_AVAIL_RING,
+  VIRTQ_USED_F_NO_NOTIFY,
+  VIRTQ_USED_FLAGS,
+  VIRTQ_USED_IDX,
+  VIRTQ_USED_RING,
+} from '../virtio';
+import { breakQueue, refreshRegion } from './chain';
+import { parseBurst } from './parse';
+
+/** Resets the running state: the next chain is avail[lastAvail], the used index is what the ring says. Counters stay. */
+export function deviceStart(vq: usize, lastAvail: u32): void {
+  const used = <u32>atomic.load<u16>(<usize>load<u32>(vq, VQ_DEVICE), VIRTQ_USED_IDX);
+  store<u32>(vq, lastAvail & 0xffff, VQ_LAST_AVAIL);
+  store<u32>(vq, lastAvail & 0xffff, VQ_SHADOW_AVAIL);
+  store<u32>(vq, used, VQ_USED);
+  store<u32>(vq, used, VQ_SIGNALLED_USED);
+  store<u32>(vq, 0, VQ_IN_FLIGHT);
+  store<u32>(vq, 0, VQ_ARMED);
+  store<u32>(vq, 0, VQ_VERDICT);
+  store<u32>(vq, 0, VQ_VERDICT_HEAD);
+  store<u32>(vq, 0, VQ_MISS);
+  store<u64>(vq, 0, VQ_REGION_BYTES);
+  store<u32>(vq, load<u32>(vq, VQ_EPOCH) + 1, VQ_EPOCH);
+  const heads = load<u32>(vq, VQ_HEADS);
+  if (heads) memory.fill(heads, 0, load<u32>(vq, VQ_SIZE));
+}
+
+/** Takes up to `max` chains into the chain and segment tables: how many. */
+export function devicePop(vq: usize, max: u32): u32 {
+  const waiting = available(vq, min(max, load<u32>(vq, VQ_BURST)));
+  if (waiting == 0) return 0;
+  refreshRegion(vq);
+  const taken = parseBurst(vq, waiting);
+  store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) + taken) & 0xffff, VQ_LAST_AVAIL);
+  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + taken, VQ_IN_FLIGHT);
+  return taken;
+}
+
+/** Publishes the first `count` entries of the chain table, which hold {head, written bytes} now: `count` | NOTIFY_DUE. */
+export function devicePush(vq: usize, count: u32): u32 {
+  if (count == 0) return 0;
+  const size = load<u32>(vq, VQ_SIZE);
+  const mask = size - 1;
+  const ring: usize = load<u32>(vq, VQ_DEVICE) + VIRTQ_USED_RING;
+  let used = load<u32>(vq, VQ_USED);
+  let chain: usize = load<u32>(vq, VQ_CHAINS);
+  let left = count;
+  while (left) {
+    // The chain table is the used ring's image: copied in runs that end where the ring does.
+    const index = used & mask;
+    const run = min(left, size - index);
+    let entry = ring + index * CHAIN_SIZE;
+    let n = run;
+    for (; n >= 4; n -= 4, chain += 32, entry += 32) {
+      const first = v128.load(chain);
+      const second = v128.load(chain, 16);
+      v128.store(entry, first);
+      v128.store(entry, second, 16);
+    }
+    for (; n; n--, chain += CHAIN_SIZE, entry += CHAIN_SIZE) store<u64>(entry, load<u64>(chain));
+    used += run;
+    left -= run;
+  }
+  store<u32>(vq, used & 0xffff, VQ_USED);
+  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - count, VQ_IN_FLIGHT);
+  return count | devicePublish(vq, count);
+}
+
+/** Makes VQ_USED visible to the driver, then decides on an interrupt: NOTIFY_DUE or 0. `count`: requests to count. */
+export function devicePublish(vq: usize, count: u32): u32 {
+  const used = load<u32>(vq, VQ_USED);
+  // Entries before the index, the index before the suppression word: one full barrier serves both. It pairs with the
+  // driver's store of used_event (or flags), which comes before its own look at used.idx.
+  atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>used, VIRTQ_USED_IDX);
+  add(vq + VQ_REQUESTS, count);
+  const driver: usize = load<u32>(vq, VQ_DRIVER);
+  let wanted: bool;
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
+    const event = <u32>atomic.load<u16>(driver + VIRTQ_AVAIL_RING + (load<u32>(vq, VQ_SIZE) << 1));
+    wanted = needEvent(event, used, load<u32>(vq, VQ_SIGNALLED_USED));
+    store<u32>(vq, used, VQ_SIGNALLED_USED);
+  } else {
+    wanted = !(<u32>atomic.load<u16>(driver, VIRTQ_AVAIL_FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT);
+  }
+  add(vq + (wanted ? VQ_INTERRUPTS : VQ_INTERRUPTS_SUPPRESSED), 1);
+  add(vq + VQ_BURSTS, 1);
+  return wanted ? NOTIFY_DUE : 0;
+}
+
+/** Asks the driver to notify, then looks again: how many chains wait. 0: safe to sleep. */
+export function deviceArm(vq: usize): u32 {
+  const last = load<u32>(vq, VQ_LAST_AVAIL);
+  const device: usize = load<u32>(vq, VQ_DEVICE);
+  // An atomic store is a full barrier: the wish is visible before avail.idx is read. Pairs with the driver's publication,
+  // an atomic store of avail.idx before it reads this word: one of the two sees the other, no wake-up is lost.
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
+    atomic.store<u16>(device + VIRTQ_USED_RING + load<u32>(vq, VQ_SIZE) * CHAIN_SIZE, <u16>last);
+  } else {
+    atomic.store<u16>(device, 0, VIRTQ_USED_FLAGS);
+  }
+  store<u32>(vq, 1, VQ_ARMED);
+  return devicePending(vq);
+}
+
+/** Asks the driver not to notify. With EVENT_IDX a stale avail_event, left behind, does just that. */
+export function deviceDisarm(vq: usize): void {
+  if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)) {
+    atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), VIRTQ_USED_F_NO_NOTIFY, VIRTQ_USED_FLAGS);
+  }
+  store<u32>(vq, 0, VQ_ARMED);
+}
+
+/** Chains that wait, by the ring as it is now; 0 on a queue that is broken or waits for a mapping. */
+export function devicePending(vq: usize): u32 {
+  if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
+  const index = <u32>atomic.load<u16>(<usize>load<u32>(vq, VQ_DRIVER), VIRTQ_AVAIL_IDX);
+  return (index - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff;
+}
+
+/** Breaks the queue for a reason that its host knows. */
+export function deviceBreak(vq: usize, verdict: u32): void {
+  breakQueue(vq, verdict, 0);
+}
+
+/** Up to `max` chains that wait: avail.idx is read again only when the last look does not suffice. */
+export function available(vq: usize, max: u32): u32 {
+  if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
+  const last = load<u32>(vq, VQ_LAST_AVAIL);
+  let waiting = (load<u32>(vq, VQ_SHADOW_AVAIL) - last) & 0xffff;
+  if (waiting < max) {
+    // An atomic load: entries of the ring are read after it, as they were written before the driver's store of the index.
+    const index = <u32>atomic.load<u16>(<usize>load<u32>(vq, VQ_DRIVER), VIRTQ_AVAIL_IDX);
+    waiting = (index - last) & 0xffff;
+    if (waiting > load<u32>(vq, VQ_SIZE)) {
+      breakQueue(vq, VERDICT_AVAIL_INDEX, index);
+      return 0;
+    }
+    store<u32>(vq, index, VQ_SHADOW_AVAIL);
+  }
+  return min(waiting, max);
+}
