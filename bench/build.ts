@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as layout from '../assembly/layout.js';
 import * as virtio from '../assembly/virtio.js';
+import type { Queue } from './reference/ring.js';
 
 /** The repository: sources of the benchmark's own parts are built from there, not from dist. */
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -17,10 +18,48 @@ export function assemblyFile(name: string): string {
   return join(root, `dist/bench/${name}.wasm`);
 }
 
-/** The C++ references, built on first use. Throws when there is no compiler. */
-export function loadReference(): unknown {
-  if (isOlder(addonFile, [nativeFolder, join(root, 'assembly')])) buildNative();
-  return require(addonFile);
+/** A driver and a C++ device on one ring: bench/native/addon.cc. */
+export interface ReferenceRing {
+  /** Chains that fit on the ring at once. */
+  readonly slots: number;
+  /** First VERDICT_* that the device gave. */
+  readonly verdict: number;
+  /** The device begins at this index of both rings. */
+  start(index: number): void;
+  /** The driver makes up to `count` chains available, and the clock starts: how many. */
+  fill(count: number): number;
+  /** The device serves the ring in bursts until it is empty: chains served. */
+  drain(burst: number): number;
+  /** The clock stops, and the driver takes back every used element: how many. */
+  reap(): number;
+  /** The device pops one chain into {head, readable, segments, linear, bytes, …}: whether there was one. */
+  pop(words: Uint32Array): boolean;
+  /** Nanoseconds between fills and reaps since the last call. */
+  takeElapsed(): number;
+  /** Sum over linear ^ bytes of every segment since the last call, modulo 2^32. */
+  takeDigest(): number;
+}
+
+export interface ReferenceRingConfig extends Queue {
+  /** Descriptors of the driver's chains. */
+  descriptors: number;
+  /** IOVA of a buffer for each descriptor of the queue, and as many more as a chain has. */
+  buffers: BigUint64Array;
+  /** Where the driver puts indirect tables; an IOVA of 0 for none. */
+  tablesIova: bigint;
+  tablesLinear: number;
+}
+
+/** The addon made from bench/native. */
+export interface Reference {
+  ReferenceRing: new (memory: Uint8Array, config: ReferenceRingConfig) => ReferenceRing;
+  /** As many calls of memcpy, through a pointer. */
+  copyLoop(memory: Uint8Array, to: number, from: number, bytes: number, times: number): void;
+}
+
+/** The C++ references, which `buildAll` has built. */
+export function loadReference(): Reference {
+  return require(addonFile) as Reference;
 }
 
 /** Builds whatever part of the benchmark is older than its sources. Throws with the compiler's output on failure. */

@@ -36,13 +36,14 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
   static Napi::Function Define(Napi::Env env) {
     return DefineClass(env, "ReferenceRing",
                        {
+                           InstanceMethod<&ReferenceRing::Start>("start"),
                            InstanceMethod<&ReferenceRing::Fill>("fill"),
                            InstanceMethod<&ReferenceRing::Drain>("drain"),
                            InstanceMethod<&ReferenceRing::Reap>("reap"),
                            InstanceMethod<&ReferenceRing::Pop>("pop"),
                            InstanceMethod<&ReferenceRing::TakeElapsed>("takeElapsed"),
+                           InstanceMethod<&ReferenceRing::TakeDigest>("takeDigest"),
                            InstanceAccessor<&ReferenceRing::Slots>("slots"),
-                           InstanceAccessor<&ReferenceRing::DigestSum>("digest"),
                            InstanceAccessor<&ReferenceRing::Verdict>("verdict"),
                        });
   }
@@ -76,6 +77,11 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
   }
 
  private:
+  Napi::Value Start(const Napi::CallbackInfo& info) {
+    device_->start(info[0].As<Napi::Number>().Uint32Value());
+    return info.Env().Undefined();
+  }
+
   Napi::Value Fill(const Napi::CallbackInfo& info) {
     const uint32_t filled = driver_->fill(info[0].As<Napi::Number>().Uint32Value());
     started_ = Clock::now();
@@ -116,7 +122,11 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
     return Napi::Number::New(info.Env(), nanoseconds);
   }
 
-  Napi::Value DigestSum(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), digest_.sum); }
+  Napi::Value TakeDigest(const Napi::CallbackInfo& info) {
+    const uint32_t sum = digest_.sum;
+    digest_ = {};
+    return Napi::Number::New(info.Env(), sum);
+  }
 
   Napi::Value Verdict(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), device_->verdict()); }
 

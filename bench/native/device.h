@@ -50,6 +50,13 @@ class Device {
         segments_(capacity),
         current_(regions_.data()) {}
 
+  /** Begins at an index of the available ring; the used index is what the ring says. */
+  void start(uint16_t last_avail) {
+    last_avail_ = shadow_avail_ = last_avail;
+    used_ = signalled_used_ = queue_.used_idx();
+    verdict_ = VERDICT_NONE;
+  }
+
   /** First VERDICT_* that was given; the queue takes no more chains after it. */
   uint32_t verdict() const { return verdict_; }
   uint32_t verdict_head() const { return verdict_head_; }

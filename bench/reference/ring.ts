@@ -83,8 +83,7 @@ export class TypeScriptRing {
   verdict = VERDICT_NONE;
   requests = 0;
   interrupts = 0;
-  /** Sum over linear ^ bytes of every segment, modulo 2^32. */
-  digest = 0;
+  #digest = 0;
   // The chain that was popped last.
   head = 0;
   readable = 0;
@@ -102,6 +101,20 @@ export class TypeScriptRing {
     this.bytes = new Uint32Array(queue.segmentsCapacity);
   }
 
+  /** Begins at an index of the available ring; the used index is what the ring says. */
+  start(lastAvail: number): void {
+    this.#lastAvail = this.#shadowAvail = lastAvail;
+    this.#used = this.#signalledUsed = this.#view.getUint16(this.#queue.used + VIRTQ_USED_IDX, true);
+    this.verdict = VERDICT_NONE;
+  }
+
+  /** Sum over linear ^ bytes of every segment since the last call, modulo 2^32. */
+  takeDigest(): number {
+    const digest = this.#digest;
+    this.#digest = 0;
+    return digest;
+  }
+
   /** Serves the ring in bursts until it is empty: chains served. */
   drain(burst: number): number {
     let served = 0;
@@ -109,7 +122,7 @@ export class TypeScriptRing {
       let count = 0;
       for (; count < burst && this.pop(); count++) {
         for (let i = 0; i < this.segments; i++)
-          this.digest = (this.digest + (this.linear[i]! ^ this.bytes[i]!)) >>> 0;
+          this.#digest = (this.#digest + (this.linear[i]! ^ this.bytes[i]!)) >>> 0;
         this.push(this.head, USED_LENGTH);
       }
       if (!count) return served;
