@@ -1,4 +1,5 @@
-// The references that engine.wasm is measured against, and the driver that feeds all of them, as a Node addon.
+// The references that engine.wasm is measured against, and the driver that feeds all of them, as a Node
+// addon.
 
 #include <napi.h>
 
@@ -30,7 +31,8 @@ uint32_t number(const Napi::Object& object, const char* name) {
   return object.Get(name).As<Napi::Number>().Uint32Value();
 }
 
-/** A pair of a driver and a C++ device on one ring in shared memory; also drives the ring for devices that are not C++. */
+/** A pair of a driver and a C++ device on one ring in shared memory; also drives the ring for devices that
+ * are not C++. */
 class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
  public:
   static Napi::Function Define(Napi::Env env) {
@@ -65,7 +67,8 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
     for (uint32_t i = 0; i < list.Length(); i++) {
       const auto region = list.Get(i).As<Napi::Object>();
       regions.push_back({region.Get("iova").As<Napi::BigInt>().Uint64Value(&lossless),
-                         region.Get("bytes").As<Napi::BigInt>().Uint64Value(&lossless), number(region, "linear"),
+                         region.Get("bytes").As<Napi::BigInt>().Uint64Value(&lossless),
+                         number(region, "linear"),
                          ~number(region, "access") & (IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE)});
     }
     device_ = std::make_unique<Device>(memory, queue, std::move(regions), number(config, "segmentsCapacity"));
@@ -73,7 +76,8 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
     driver_ = std::make_unique<Driver>(
         queue, number(config, "descriptors"),
         std::vector<uint64_t>(buffers.Data(), buffers.Data() + buffers.ElementLength()),
-        config.Get("tablesIova").As<Napi::BigInt>().Uint64Value(&lossless), memory + number(config, "tablesLinear"));
+        config.Get("tablesIova").As<Napi::BigInt>().Uint64Value(&lossless),
+        memory + number(config, "tablesLinear"));
   }
 
  private:
@@ -102,7 +106,8 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
     return Napi::Number::New(info.Env(), driver_->reap());
   }
 
-  /** Pops one chain and writes {head, readable, segments, linear, bytes, …} to the given words: whether there was one. */
+  /** Pops one chain and writes {head, readable, segments, linear, bytes, …} to the given words: whether there
+   * was one. */
   Napi::Value Pop(const Napi::CallbackInfo& info) {
     auto words = info[0].As<Napi::Uint32Array>();
     Chain chain;
@@ -114,7 +119,9 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
     return Napi::Boolean::New(info.Env(), true);
   }
 
-  Napi::Value Slots(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), driver_->slots()); }
+  Napi::Value Slots(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), driver_->slots());
+  }
 
   Napi::Value TakeElapsed(const Napi::CallbackInfo& info) {
     const auto nanoseconds = std::chrono::duration<double, std::nano>(elapsed_).count();
@@ -128,7 +135,9 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
     return Napi::Number::New(info.Env(), sum);
   }
 
-  Napi::Value Verdict(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), device_->verdict()); }
+  Napi::Value Verdict(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), device_->verdict());
+  }
 
   std::unique_ptr<Device> device_;
   std::unique_ptr<Driver> driver_;

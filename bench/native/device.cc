@@ -1,40 +1,54 @@
 #include "device.h"
 
 #include <cstring>
+#include <utility>
 
 namespace ringbell::bench {
 
-Device::Appended Device::append(uint32_t count, uint64_t iova, uint64_t bytes, uint32_t access) {
-  if (iova + (bytes - 1) < iova) return {VERDICT_ADDRESS_OVERFLOW, count};
-  while (bytes) {
+Segment* Device::append(Segment* segment, uint64_t iova, uint64_t bytes, uint32_t access) {
+  if (iova + (bytes - 1) < iova) return nullptr;
+  while (bytes && !fault_) {
     const Region* region = find(iova);
-    if (!region) return {VERDICT_UNMAPPED, count};
-    if (region->deny & access) return {VERDICT_PERMISSION, count};
-    if (count == segments_.size()) return {VERDICT_TOO_MANY_SEGMENTS, count};
-    current_ = region;
-    const uint64_t offset = iova - region->iova;
-    const uint64_t piece = std::min(bytes, region->bytes - offset);
-    segments_[count++] = {static_cast<uint32_t>(region->linear + offset), static_cast<uint32_t>(piece)};
-    iova += piece;
-    bytes -= piece;
+    if (!region) {
+      fault_ = VERDICT_UNMAPPED;
+    } else if (region->deny & access) {
+      fault_ = VERDICT_PERMISSION;
+    } else if (segment >= segments_end_) {
+      fault_ = VERDICT_TOO_MANY_SEGMENTS;
+    } else {
+      if (!(region->deny & IOTLB_ACCESS_READ)) current_ = region;
+      const uint64_t offset = iova - region->iova;
+      const uint64_t piece = std::min(bytes, region->bytes - offset);
+      *segment++ = {static_cast<uint32_t>(region->linear + offset), static_cast<uint32_t>(piece)};
+      iova += piece;
+      bytes -= piece;
+    }
   }
-  return {VERDICT_NONE, count};
+  return segment;
 }
 
-const Descriptor* Device::copied_table(const Descriptor& descriptor, uint16_t head, uint32_t count) {
+const Descriptor* Device::copied_table(uint64_t iova, uint32_t bytes, uint16_t head, Segment* free) {
   // The pieces of the table stand behind the chain's segments only until they have been copied.
-  const Appended pieces = append(count, descriptor.addr, descriptor.len, IOTLB_ACCESS_READ);
-  if (pieces.verdict) {
-    refuse(pieces.verdict, head);
+  const uint32_t earlier = std::exchange(fault_, VERDICT_NONE);
+  Segment* const end = append(free, iova, bytes, IOTLB_ACCESS_READ);
+  if (!end || fault_) {
+    refuse(end ? fault_ : VERDICT_ADDRESS_OVERFLOW, head);
     return nullptr;
   }
-  indirect_copy_.resize(descriptor.len / VIRTQ_DESC_SIZE);
+  fault_ = earlier;
+  indirect_copy_.resize(bytes / VIRTQ_DESC_SIZE);
   auto* to = reinterpret_cast<std::byte*>(indirect_copy_.data());
-  for (uint32_t i = count; i < pieces.count; i++) {
-    std::memcpy(to, memory_ + segments_[i].linear, segments_[i].bytes);
-    to += segments_[i].bytes;
+  for (Segment* piece = free; piece < end; piece++) {
+    std::memcpy(to, memory_ + piece->linear, piece->bytes);
+    to += piece->bytes;
   }
   return indirect_copy_.data();
+}
+
+bool Device::refuse(uint32_t verdict, uint16_t head) {
+  verdict_ = verdict;
+  verdict_head_ = head;
+  return false;
 }
 
 }  // namespace ringbell::bench

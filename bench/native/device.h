@@ -34,27 +34,30 @@ struct Chain {
 };
 
 /**
- * The device side of a split virtqueue as a C++ programmer writes it: chain by chain, each descriptor copied once and then
- * judged, the used index published once a burst. It makes every check that the engine makes and gives the same verdicts.
+ * The device side of a split virtqueue as a C++ programmer writes it: chain by chain, each descriptor copied
+ * once and then judged, the used index published once a burst. It makes every check that the engine makes and
+ * gives the same verdicts.
  */
 class Device {
  public:
   /**
-   * `memory` is what linear addresses count from; `regions`, at least one, ascend by IOVA without overlap; `capacity` is
+   * `memory` is what linear addresses count from; `regions` ascend by IOVA without overlap; `capacity` is
    * the most segments that a chain may have.
    */
   Device(std::byte* memory, const Virtqueue& queue, std::vector<Region> regions, uint32_t capacity)
       : memory_(memory),
         queue_(queue),
         regions_(std::move(regions)),
-        segments_(capacity),
-        current_(regions_.data()) {}
+        segments_(capacity + queue.size),
+        segments_end_(segments_.data() + capacity),
+        current_(&kNoRegion) {}
 
   /** Begins at an index of the available ring; the used index is what the ring says. */
   void start(uint16_t last_avail) {
     last_avail_ = shadow_avail_ = last_avail;
     used_ = signalled_used_ = queue_.used_idx();
-    verdict_ = VERDICT_NONE;
+    current_ = &kNoRegion;
+    fault_ = verdict_ = VERDICT_NONE;
   }
 
   /** First VERDICT_* that was given; the queue takes no more chains after it. */
@@ -64,7 +67,8 @@ class Device {
   uint64_t interrupts() const { return interrupts_; }
 
   /**
-   * Takes up to `burst` chains, gives each to `handler`, which answers with the used length, and publishes them: how many.
+   * Takes up to `burst` chains, gives each to `handler`, which answers with the used length, and publishes
+   * them: how many.
    */
   template <typename Handler>
   uint32_t serve(uint32_t burst, Handler&& handler) {
@@ -78,8 +82,9 @@ class Device {
     return count;
   }
 
-  /** Takes the next chain; false when there is none, or when it was refused. Its segments last until the next pop. */
-  bool pop(Chain& chain) {
+  /** Takes the next chain; false when there is none, or when it was refused. Its segments last until the next
+   * pop. */
+  [[gnu::always_inline]] bool pop(Chain& chain) {
     if (verdict_) return false;
     if (last_avail_ == shadow_avail_) {
       // Pairs with the driver's store of avail.idx: the entries before it are visible.
@@ -109,92 +114,95 @@ class Device {
   }
 
  private:
-  bool walk(Chain& chain) {
+  /** The current region while there has been no hit: contains nothing. */
+  static constexpr Region kNoRegion{0, 0, 0, 0};
+
+  /** Follows the chain from its head into the segments; false after a verdict. */
+  [[gnu::always_inline]] bool walk(Chain& chain) {
     const Descriptor* table = queue_.table;
     uint32_t entries = queue_.size;
     uint32_t index = chain.head;
     if (index >= entries) return refuse(VERDICT_HEAD, chain.head);
-    bool in_indirect = false;
-    uint32_t descriptors = 0;
+    const Region* region = current_;
+    Segment* segment = segments_.data();
+    Segment* readable_end = segment;
+    uint32_t left = queue_.size;
     uint32_t total = 0;
-    uint32_t writable = 0;
-    uint32_t fault = VERDICT_NONE;
-    uint32_t count = 0;
-    uint32_t readable = 0;
+    bool in_indirect = false;
     for (;;) {
       // The driver may rewrite its table at any time: what is judged is this copy.
       const Descriptor descriptor = table[index];
       if (descriptor.flags & VIRTQ_DESC_F_INDIRECT) [[unlikely]] {
         if (in_indirect) return refuse(VERDICT_INDIRECT_NESTED, chain.head);
-        table = indirect_table(descriptor, chain.head, count);
+        table = indirect_table(descriptor.addr, descriptor.len, descriptor.flags, chain.head, segment);
         if (!table) return false;
         entries = descriptor.len / VIRTQ_DESC_SIZE;
         index = 0;
         in_indirect = true;
+        region = current_;
         continue;
       }
-      if (descriptors++ == queue_.size) return refuse(VERDICT_CHAIN_TOO_LONG, chain.head);
+      if (left-- == 0) return refuse(VERDICT_CHAIN_TOO_LONG, chain.head);
       if (descriptor.len == 0) return refuse(VERDICT_ZERO_LENGTH, chain.head);
-      const uint32_t write = descriptor.flags & VIRTQ_DESC_F_WRITE;
-      // A bad address comes after every mistake of structure: the walk goes on to find those.
-      const uint32_t access = write ? IOTLB_ACCESS_WRITE : IOTLB_ACCESS_READ;
-      const uint64_t offset = descriptor.addr - current_->iova;
-      if (offset < current_->bytes && descriptor.len <= current_->bytes - offset &&
-          !(current_->deny & access) && count < segments_.size()) [[likely]] {
-        segments_[count++] = {static_cast<uint32_t>(current_->linear + offset), descriptor.len};
+      const bool write = descriptor.flags & VIRTQ_DESC_F_WRITE;
+      const bool ordered = write || segment == readable_end;
+      const uint64_t offset = descriptor.addr - region->iova;
+      if (offset < region->bytes && descriptor.len <= region->bytes - offset && !(write && region->deny))
+          [[likely]] {
+        *segment++ = {static_cast<uint32_t>(region->linear + offset), descriptor.len};
       } else {
-        const Appended appended = append(count, descriptor.addr, descriptor.len, access);
-        if (appended.verdict == VERDICT_ADDRESS_OVERFLOW) return refuse(appended.verdict, chain.head);
-        if (!fault) fault = appended.verdict;
-        count = appended.count;
+        segment =
+            append(segment, descriptor.addr, descriptor.len, write ? IOTLB_ACCESS_WRITE : IOTLB_ACCESS_READ);
+        if (!segment) return refuse(VERDICT_ADDRESS_OVERFLOW, chain.head);
+        region = current_;
       }
-      if (__builtin_add_overflow(total, descriptor.len, &total)) return refuse(VERDICT_TOTAL_LENGTH, chain.head);
-      if (!write) {
-        if (writable) return refuse(VERDICT_ORDER, chain.head);
-        readable = count;
-      }
-      writable |= write;
+      if (__builtin_add_overflow(total, descriptor.len, &total))
+        return refuse(VERDICT_TOTAL_LENGTH, chain.head);
+      if (!ordered) return refuse(VERDICT_ORDER, chain.head);
+      if (!write) readable_end = segment;
       if (!(descriptor.flags & VIRTQ_DESC_F_NEXT)) break;
       if (descriptor.next >= entries) return refuse(VERDICT_NEXT, chain.head);
       index = descriptor.next;
     }
-    if (fault) return refuse(fault, chain.head);
-    chain.readable = readable;
-    chain.segments = {segments_.data(), count};
+    if (fault_) return refuse(fault_, chain.head);
+    if (segment > segments_end_) return refuse(VERDICT_TOO_MANY_SEGMENTS, chain.head);
+    chain.readable = readable_end - segments_.data();
+    chain.segments = {segments_.data(), segment};
     return true;
   }
 
-  struct Appended {
-    uint32_t verdict;
-    /** Segments that there are now. */
-    uint32_t count;
-  };
-
-  /** Adds a range that lies outside the current region, or in more than one: VERDICT_NONE, or what is wrong with it. */
-  Appended append(uint32_t count, uint64_t iova, uint64_t bytes, uint32_t access);
-
   /**
-   * The table that an indirect descriptor refers to; nullptr after a verdict. `count` segments are in use already.
+   * Adds a range that lies outside the current region, or in more than one, from `segment` on: the end of the
+   * segments, or nullptr if the range passes 2^64. A bad address comes after every mistake of structure, so
+   * it is noted in fault_ and the walk goes on to find those.
    */
-  const Descriptor* indirect_table(const Descriptor& descriptor, uint16_t head, uint32_t count) {
+  Segment* append(Segment* segment, uint64_t iova, uint64_t bytes, uint32_t access);
+
+  /** The table that an indirect descriptor refers to; nullptr after a verdict. Segments from `free` on are
+   * unused. */
+  const Descriptor* indirect_table(uint64_t iova, uint32_t bytes, uint32_t flags, uint16_t head,
+                                   Segment* free) {
     uint32_t verdict = VERDICT_NONE;
-    if (!queue_.indirect) verdict = VERDICT_INDIRECT_NOT_NEGOTIATED;
-    else if (descriptor.flags & VIRTQ_DESC_F_NEXT) verdict = VERDICT_INDIRECT_NEXT;
-    else if (descriptor.len == 0 || descriptor.len % VIRTQ_DESC_SIZE) verdict = VERDICT_INDIRECT_LENGTH;
-    else if (descriptor.len / VIRTQ_DESC_SIZE > queue_.size) verdict = VERDICT_CHAIN_TOO_LONG;
+    if (!queue_.indirect)
+      verdict = VERDICT_INDIRECT_NOT_NEGOTIATED;
+    else if (flags & VIRTQ_DESC_F_NEXT)
+      verdict = VERDICT_INDIRECT_NEXT;
+    else if (bytes == 0 || bytes % VIRTQ_DESC_SIZE)
+      verdict = VERDICT_INDIRECT_LENGTH;
+    else if (bytes / VIRTQ_DESC_SIZE > queue_.size)
+      verdict = VERDICT_CHAIN_TOO_LONG;
     if (verdict) {
       refuse(verdict, head);
       return nullptr;
     }
-    const uint64_t offset = descriptor.addr - current_->iova;
-    if (offset < current_->bytes && descriptor.len <= current_->bytes - offset &&
-        !(current_->deny & IOTLB_ACCESS_READ)) [[likely]]
+    const uint64_t offset = iova - current_->iova;
+    if (offset < current_->bytes && bytes <= current_->bytes - offset)
       return reinterpret_cast<const Descriptor*>(memory_ + current_->linear + offset);
-    return copied_table(descriptor, head, count);
+    return copied_table(iova, bytes, head, free);
   }
 
   /** The same for a table outside the current region, or in more than one: then a copy. */
-  const Descriptor* copied_table(const Descriptor& descriptor, uint16_t head, uint32_t count);
+  const Descriptor* copied_table(uint64_t iova, uint32_t bytes, uint16_t head, Segment* free);
 
   /** The region that contains `iova`, or nullptr. */
   const Region* find(uint64_t iova) const {
@@ -212,24 +220,25 @@ class Device {
     return since_event < static_cast<uint16_t>(used_ - signalled_used_);
   }
 
-  bool refuse(uint32_t verdict, uint16_t head) {
-    verdict_ = verdict;
-    verdict_head_ = head;
-    return false;
-  }
+  [[gnu::cold]] bool refuse(uint32_t verdict, uint16_t head);
 
   std::byte* const memory_;
   const Virtqueue queue_;
   const std::vector<Region> regions_;
+  /** Room for the segments of one chain, and for one more a descriptor: only walk(), at its end, and append()
+   * look at segments_end_. */
   std::vector<Segment> segments_;
+  Segment* const segments_end_;
   /** Copy of an indirect table that crosses regions. */
   std::vector<Descriptor> indirect_copy_;
-  /** Region of the last hit. */
+  /** Region of the last hit: one that may be read. */
   const Region* current_;
   uint16_t last_avail_ = 0;
   uint16_t shadow_avail_ = 0;
   uint16_t used_ = 0;
   uint16_t signalled_used_ = 0;
+  /** First VERDICT_* about an address of the chain being walked. */
+  uint32_t fault_ = VERDICT_NONE;
   uint32_t verdict_ = VERDICT_NONE;
   uint32_t verdict_head_ = 0;
   uint64_t requests_ = 0;

@@ -7,14 +7,15 @@
 namespace ringbell::bench {
 
 /**
- * A lean driver: writes every descriptor anew with two 64-bit stores, so that the device's wide loads are not held up by
- * narrow stores, and publishes avail.idx once a fill. It trusts its device.
+ * A lean driver: writes every descriptor anew with two 64-bit stores, so that the device's wide loads are not
+ * held up by narrow stores, and publishes avail.idx once a fill. It trusts its device.
  */
 class Driver {
  public:
   /**
-   * `buffers` holds an IOVA for each descriptor of the queue, and as many more as a chain has. With `tables` not 0 each
-   * chain is one indirect descriptor, and the tables lie at that IOVA, which is `table_memory` here.
+   * `buffers` holds an IOVA for each descriptor of the queue, and as many more as a chain has. With `tables`
+   * not 0 each chain is one indirect descriptor, and the tables lie at that IOVA, which is `table_memory`
+   * here.
    */
   Driver(const Virtqueue& queue, uint32_t descriptors, std::vector<uint64_t> buffers, uint64_t tables,
          std::byte* table_memory);
