@@ -66,7 +66,8 @@ export function loadReference(): Reference {
 export function buildAll(): void {
   if (isOlder(addonFile, [nativeFolder, join(root, 'assembly')])) buildNative();
   for (const name of ['ring', 'copy'])
-    if (isOlder(assemblyFile(name), [join(root, 'bench/assembly'), join(root, 'assembly')])) buildAssembly(name);
+    if (isOlder(assemblyFile(name), [join(root, 'bench/assembly'), join(root, 'assembly')]))
+      buildAssembly(name);
 }
 
 function buildNative(): void {
@@ -113,7 +114,10 @@ function isOlder(file: string, folders: string[]): boolean {
   const built = statSync(file).mtimeMs;
   return folders.some((folder) =>
     readdirSync(folder, { recursive: true, encoding: 'utf8' }).some(
-      (name) => /\.(ts|cc|h|gyp)$/.test(name) && !name.startsWith('build') && statSync(join(folder, name)).mtimeMs > built,
+      (name) =>
+        /\.(ts|cc|h|gyp)$/.test(name) &&
+        !name.startsWith('build') &&
+        statSync(join(folder, name)).mtimeMs > built,
     ),
   );
 }

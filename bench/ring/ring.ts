@@ -77,7 +77,10 @@ export class Ring implements Queue {
     this.engine.iotlbInit(this.#iotlb, iotlbCapacity);
     // Each area on pages of its own, as drivers allocate them.
     this.table = this.allocate(size * VIRTQ_DESC_SIZE, PAGE_SIZE);
-    this.avail = this.allocate(VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE, PAGE_SIZE);
+    this.avail = this.allocate(
+      VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE,
+      PAGE_SIZE,
+    );
     this.used = this.allocate(VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE, PAGE_SIZE);
     const fields: [number, number][] = [
       [VQ_SIZE, size],

@@ -1,4 +1,9 @@
-import { CACHE_LINE, IOTLB_ACCESS_READ, IOTLB_ACCESS_WRITE, VQ_F_INDIRECT_DESC } from '../../assembly/layout.js';
+import {
+  CACHE_LINE,
+  IOTLB_ACCESS_READ,
+  IOTLB_ACCESS_WRITE,
+  VQ_F_INDIRECT_DESC,
+} from '../../assembly/layout.js';
 import { VIRTQ_AVAIL_IDX, VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
 import { loadReference, type ReferenceRing } from '../build.js';
 import { TypeScriptRing } from '../reference/ring.js';

@@ -1,0 +1,6 @@
+import type { Case } from './case.js';
+import { copyCases } from './copy/cases.js';
+import { ringCases } from './ring/cases.js';
+
+/** Every benchmark, in the order of the report. */
+export const cases: readonly Case[] = [...ringCases, ...copyCases];
