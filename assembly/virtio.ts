@@ -57,6 +57,7 @@ export const VIRTIO_F_SR_IOV = 37;
 export const VIRTIO_F_NOTIFICATION_DATA = 38;
 export const VIRTIO_F_NOTIF_CONFIG_DATA = 39;
 export const VIRTIO_F_RING_RESET = 40;
+export const VIRTIO_F_ADMIN_VQ = 41;
 
 // Device ids ("Device Types").
 export const VIRTIO_ID_NET = 1;
@@ -77,6 +78,9 @@ export const VIRTIO_BLK_F_CONFIG_WCE = 11;
 export const VIRTIO_BLK_F_MQ = 12;
 export const VIRTIO_BLK_F_DISCARD = 13;
 export const VIRTIO_BLK_F_WRITE_ZEROES = 14;
+export const VIRTIO_BLK_F_LIFETIME = 15;
+export const VIRTIO_BLK_F_SECURE_ERASE = 16;
+export const VIRTIO_BLK_F_ZONED = 17;
 
 // Block device: request types.
 export const VIRTIO_BLK_T_IN = 0;
@@ -130,3 +134,39 @@ export const VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SEG = 52;
 export const VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
 /** Bytes of the part of struct virtio_blk_config up to write_zeroes_may_unmap and its padding. */
 export const VIRTIO_BLK_CONFIG_BYTES = 60;
+
+// Network device ("Network Device"): feature bits.
+export const VIRTIO_NET_F_CSUM = 0;
+export const VIRTIO_NET_F_GUEST_CSUM = 1;
+export const VIRTIO_NET_F_CTRL_GUEST_OFFLOADS = 2;
+export const VIRTIO_NET_F_MTU = 3;
+export const VIRTIO_NET_F_MAC = 5;
+export const VIRTIO_NET_F_GUEST_TSO4 = 7;
+export const VIRTIO_NET_F_GUEST_TSO6 = 8;
+export const VIRTIO_NET_F_GUEST_ECN = 9;
+export const VIRTIO_NET_F_GUEST_UFO = 10;
+export const VIRTIO_NET_F_HOST_TSO4 = 11;
+export const VIRTIO_NET_F_HOST_TSO6 = 12;
+export const VIRTIO_NET_F_HOST_ECN = 13;
+export const VIRTIO_NET_F_HOST_UFO = 14;
+export const VIRTIO_NET_F_MRG_RXBUF = 15;
+export const VIRTIO_NET_F_STATUS = 16;
+export const VIRTIO_NET_F_CTRL_VQ = 17;
+export const VIRTIO_NET_F_CTRL_RX = 18;
+export const VIRTIO_NET_F_CTRL_VLAN = 19;
+export const VIRTIO_NET_F_CTRL_RX_EXTRA = 20;
+export const VIRTIO_NET_F_GUEST_ANNOUNCE = 21;
+export const VIRTIO_NET_F_MQ = 22;
+export const VIRTIO_NET_F_CTRL_MAC_ADDR = 23;
+export const VIRTIO_NET_F_HASH_TUNNEL = 51;
+export const VIRTIO_NET_F_VQ_NOTF_COAL = 52;
+export const VIRTIO_NET_F_NOTF_COAL = 53;
+export const VIRTIO_NET_F_GUEST_USO4 = 54;
+export const VIRTIO_NET_F_GUEST_USO6 = 55;
+export const VIRTIO_NET_F_HOST_USO = 56;
+export const VIRTIO_NET_F_HASH_REPORT = 57;
+export const VIRTIO_NET_F_GUEST_HDRLEN = 59;
+export const VIRTIO_NET_F_RSS = 60;
+export const VIRTIO_NET_F_RSC_EXT = 61;
+export const VIRTIO_NET_F_STANDBY = 62;
+export const VIRTIO_NET_F_SPEED_DUPLEX = 63;

@@ -60,7 +60,8 @@ export class Ring {
     this.engine = instantiateEngine(this.memory);
     this.data = new DataView(this.memory.buffer);
     this.u8 = new Uint8Array(this.memory.buffer);
-    const size = (this.size = options.size ?? 8);
+    const size = options.size ?? 8;
+    this.size = size;
     const burst = options.burst ?? 64;
     const capacity = options.segments ?? 1024;
     this.iotlb = this.allocate(layout.IOTLB_ENTRIES + 32 * layout.IOTLB_ENTRY_SIZE);

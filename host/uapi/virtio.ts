@@ -1,0 +1,62 @@
+/**
+ * <linux/virtio_config.h>, <linux/virtio_ids.h>, <linux/virtio_blk.h>: the constants of the specification, which
+ * assembly/virtio.ts holds for WASM and host alike, and the config space as a struct.
+ */
+import {
+  VIRTIO_BLK_CONFIG_ALIGNMENT_OFFSET,
+  VIRTIO_BLK_CONFIG_BLK_SIZE,
+  VIRTIO_BLK_CONFIG_BYTES,
+  VIRTIO_BLK_CONFIG_CAPACITY,
+  VIRTIO_BLK_CONFIG_CYLINDERS,
+  VIRTIO_BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT,
+  VIRTIO_BLK_CONFIG_HEADS,
+  VIRTIO_BLK_CONFIG_MAX_DISCARD_SECTORS,
+  VIRTIO_BLK_CONFIG_MAX_DISCARD_SEG,
+  VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS,
+  VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SEG,
+  VIRTIO_BLK_CONFIG_MIN_IO_SIZE,
+  VIRTIO_BLK_CONFIG_NUM_QUEUES,
+  VIRTIO_BLK_CONFIG_OPT_IO_SIZE,
+  VIRTIO_BLK_CONFIG_PHYSICAL_BLOCK_EXP,
+  VIRTIO_BLK_CONFIG_SECTORS,
+  VIRTIO_BLK_CONFIG_SEG_MAX,
+  VIRTIO_BLK_CONFIG_SIZE_MAX,
+  VIRTIO_BLK_CONFIG_WCE,
+  VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP,
+} from '../../assembly/virtio.js';
+import { u8, u16, u32, u64 } from './codec.js';
+import { struct } from './struct.js';
+
+export * from '../../assembly/virtio.js';
+
+/** Legacy geometry, if VIRTIO_BLK_F_GEOMETRY. */
+export const virtioBlkGeometry = struct('virtio_blk_geometry', 4, {
+  cylinders: [u16, 0],
+  heads: [u8, VIRTIO_BLK_CONFIG_HEADS - VIRTIO_BLK_CONFIG_CYLINDERS],
+  sectors: [u8, VIRTIO_BLK_CONFIG_SECTORS - VIRTIO_BLK_CONFIG_CYLINDERS],
+});
+
+/**
+ * Config space of a block device, up to and with write_zeroes_may_unmap. `capacity` and the sector counts are in units
+ * of VIRTIO_BLK_SECTOR_SIZE, `blk_size` and `size_max` in bytes, `min_io_size` and `opt_io_size` in units of `blk_size`.
+ * A device may have fewer bytes than the struct, or more.
+ */
+export const virtioBlkConfig = struct('virtio_blk_config', VIRTIO_BLK_CONFIG_BYTES, {
+  capacity: [u64, VIRTIO_BLK_CONFIG_CAPACITY],
+  size_max: [u32, VIRTIO_BLK_CONFIG_SIZE_MAX],
+  seg_max: [u32, VIRTIO_BLK_CONFIG_SEG_MAX],
+  geometry: [virtioBlkGeometry, VIRTIO_BLK_CONFIG_CYLINDERS],
+  blk_size: [u32, VIRTIO_BLK_CONFIG_BLK_SIZE],
+  physical_block_exp: [u8, VIRTIO_BLK_CONFIG_PHYSICAL_BLOCK_EXP],
+  alignment_offset: [u8, VIRTIO_BLK_CONFIG_ALIGNMENT_OFFSET],
+  min_io_size: [u16, VIRTIO_BLK_CONFIG_MIN_IO_SIZE],
+  opt_io_size: [u32, VIRTIO_BLK_CONFIG_OPT_IO_SIZE],
+  wce: [u8, VIRTIO_BLK_CONFIG_WCE],
+  num_queues: [u16, VIRTIO_BLK_CONFIG_NUM_QUEUES],
+  max_discard_sectors: [u32, VIRTIO_BLK_CONFIG_MAX_DISCARD_SECTORS],
+  max_discard_seg: [u32, VIRTIO_BLK_CONFIG_MAX_DISCARD_SEG],
+  discard_sector_alignment: [u32, VIRTIO_BLK_CONFIG_DISCARD_SECTOR_ALIGNMENT],
+  max_write_zeroes_sectors: [u32, VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS],
+  max_write_zeroes_seg: [u32, VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SEG],
+  write_zeroes_may_unmap: [u8, VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP],
+});
