@@ -1,0 +1,27 @@
+#ifndef RINGBELL_ADDON_H_
+#define RINGBELL_ADDON_H_
+
+#include <napi.h>
+
+/// @file
+/// One function a mechanism, each adding its operations to the exports. host/native/addon.ts says what they
+/// do.
+///
+/// Who owns what. A file descriptor is a number that JavaScript passes between threads and closes with
+/// fs.closeSync, so nobody but the caller can know whether the number still means the same file: the addon
+/// never closes a descriptor that it gave or was given. It owns what JavaScript cannot close by other means,
+/// and takes that back when the environment ends: windows (aperture-table.h), watchers and their private
+/// descriptors (watch.cc), ioctls under way (ioctl.cc).
+namespace ringbell {
+
+void InitAperture(Napi::Env env, Napi::Object exports);
+void InitMemfd(Napi::Env env, Napi::Object exports);
+void InitIoctl(Napi::Env env, Napi::Object exports);
+void InitEventfd(Napi::Env env, Napi::Object exports);
+void InitPoll(Napi::Env env, Napi::Object exports);
+void InitWatch(Napi::Env env, Napi::Object exports);
+void InitFileIo(Napi::Env env, Napi::Object exports);
+
+}  // namespace ringbell
+
+#endif  // RINGBELL_ADDON_H_

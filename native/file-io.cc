@@ -1,0 +1,135 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "addon.h"
+#include "arguments.h"
+#include "layout.h"
+#include "transfer.h"
+
+namespace ringbell {
+namespace {
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tables are in WebAssembly's byte order");
+
+template <typename T>
+T Load(const uint8_t* address) {
+  T value;
+  memcpy(&value, address, sizeof(T));
+  return value;
+}
+
+/// Zeroes to write, once and for all; aligned for O_DIRECT.
+constexpr size_t kZeroBytes = 64 * 1024;
+alignas(layout::PAGE_SIZE) uint8_t zeroes[kZeroBytes];
+
+/// One fileIo call: what its entries share.
+class FileIo {
+ public:
+  FileIo(const View& view, int fd) : view_(view), fd_(fd) {}
+
+  /// Carries out the entry at `entry`: bytes moved, or −errno.
+  int64_t Run(const uint8_t* entry) {
+    const auto offset = Load<int64_t>(entry + layout::IO_OFFSET);
+    const auto bytes = Load<int64_t>(entry + layout::IO_BYTES);
+    switch (Load<uint32_t>(entry + layout::IO_OP)) {
+      case layout::IO_OP_NONE:
+        return 0;
+      case layout::IO_OP_READ:
+        return Move(read_, entry, offset);
+      case layout::IO_OP_WRITE:
+        return Move(write_, entry, offset);
+      case layout::IO_OP_SYNC:
+        return Sync();
+      case layout::IO_OP_PUNCH:
+        return Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+      case layout::IO_OP_ZERO: {
+        const int64_t result = Allocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+        return result == -EOPNOTSUPP ? WriteZeroes(offset, bytes) : result;
+      }
+      default:
+        return -EINVAL;
+    }
+  }
+
+ private:
+  int64_t Move(Transfer& transfer, const uint8_t* entry, int64_t offset) {
+    const auto count = Load<uint32_t>(entry + layout::IO_COUNT);
+    const auto segments = Load<uint32_t>(entry + layout::IO_SEGMENTS);
+    if (!view_.Contains(segments, uint64_t{count} * layout::SEGMENT_SIZE)) return -EFAULT;
+    vectors_.resize(count);
+    for (uint32_t index = 0; index < count; index++) {
+      const uint8_t* segment = view_.data + segments + uint64_t{index} * layout::SEGMENT_SIZE;
+      const auto linear = Load<uint32_t>(segment + layout::SEGMENT_LINEAR);
+      const auto bytes = Load<uint32_t>(segment + layout::SEGMENT_BYTES);
+      if (!view_.Contains(linear, bytes)) return -EFAULT;
+      vectors_[index] = {view_.data + linear, bytes};
+    }
+    return transfer.Move(vectors_.data(), count, offset);
+  }
+
+  int64_t Sync() const {
+    while (fdatasync(fd_))
+      if (errno != EINTR) return -errno;
+    return 0;
+  }
+
+  int64_t Allocate(int mode, int64_t offset, int64_t bytes) const {
+    if (bytes == 0) return 0;
+    while (fallocate(fd_, mode, offset, bytes))
+      if (errno != EINTR) return -errno;
+    return bytes;
+  }
+
+  int64_t WriteZeroes(int64_t offset, int64_t bytes) {
+    for (int64_t written = 0; written < bytes;) {
+      iovec vector{zeroes, std::min<uint64_t>(kZeroBytes, bytes - written)};
+      const int64_t result = write_.Move(&vector, 1, offset + written);
+      if (result < 0) return result;
+      written += result;
+    }
+    return bytes;
+  }
+
+  const View view_;
+  const int fd_;
+  Transfer read_{fd_, Direction::kRead};
+  Transfer write_{fd_, Direction::kWrite};
+  std::vector<iovec> vectors_;
+};
+
+Napi::Value Run(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto view = ApertureArgument(info[0]);
+  if (!view) return env.Undefined();
+  const auto fd = FileDescriptorArgument(info[1], "fd");
+  if (!fd) return env.Undefined();
+  const auto table = IntegerArgument(info[2], "table", 0, kMaxSafeInteger);
+  if (!table) return env.Undefined();
+  const auto count = IntegerArgument(info[3], "count", 0, std::numeric_limits<uint32_t>::max());
+  if (!count) return env.Undefined();
+  if (*table % sizeof(int64_t) || !view->Contains(*table, static_cast<uint64_t>(*count) * layout::IO_SIZE)) {
+    Napi::RangeError::New(env, "table must lie in the view, at a multiple of 8").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  FileIo io(*view, *fd);
+  uint32_t failed = 0;
+  for (int64_t index = 0; index < *count; index++) {
+    uint8_t* entry = view->data + *table + index * layout::IO_SIZE;
+    const int64_t result = io.Run(entry);
+    memcpy(entry + layout::IO_RESULT, &result, sizeof(result));
+    if (result < 0) failed++;
+  }
+  return Napi::Number::New(env, failed);
+}
+
+}  // namespace
+
+void InitFileIo(Napi::Env env, Napi::Object exports) {
+  exports.Set("fileIo", Napi::Function::New(env, Run, "fileIo"));
+}
+
+}  // namespace ringbell
