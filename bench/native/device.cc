@@ -24,7 +24,9 @@ Segment* Device::append(Segment* segment, uint64_t iova, uint64_t bytes, uint32_
       bytes -= piece;
     }
   }
-  return segment;
+  // A faulty range counts as one segment, or a readable descriptor behind it would not be seen to be out of
+  // order.
+  return fault_ ? segment + 1 : segment;
 }
 
 const Descriptor* Device::copied_table(uint64_t iova, uint32_t bytes, uint16_t head, Segment* free) {

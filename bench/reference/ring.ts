@@ -164,7 +164,7 @@ export class TypeScriptRing {
   }
 
   #walk(): boolean {
-    const view = this.#view;
+    let view = this.#view;
     const { size } = this.#queue;
     let table = this.#queue.table;
     let entries = size;
@@ -185,8 +185,10 @@ export class TypeScriptRing {
       const next = view.getUint16(descriptor + 14, true);
       if (flags & VIRTQ_DESC_F_INDIRECT) {
         if (indirect) return this.#refuse(VERDICT_INDIRECT_NESTED);
-        table = this.#indirectTable(iova, bytes, flags);
-        if (!table) return false;
+        const found = this.#indirectTable(iova, bytes, flags);
+        if (!found) return false;
+        view = found.view;
+        table = found.table;
         entries = bytes / VIRTQ_DESC_SIZE;
         index = 0;
         indirect = true;
@@ -211,26 +213,28 @@ export class TypeScriptRing {
     }
   }
 
-  /** Linear address of the table that an indirect descriptor refers to; 0 after a verdict. */
-  #indirectTable(iova: bigint, bytes: number, flags: number): number {
+  /** The table that an indirect descriptor refers to; undefined after a verdict. */
+  #indirectTable(iova: bigint, bytes: number, flags: number): { view: DataView; table: number } | undefined {
     const { size, flags: features } = this.#queue;
+    const first = this.segments;
     let verdict = VERDICT_NONE;
     if (!(features & VQ_F_INDIRECT_DESC)) verdict = VERDICT_INDIRECT_NOT_NEGOTIATED;
     else if (flags & VIRTQ_DESC_F_NEXT) verdict = VERDICT_INDIRECT_NEXT;
     else if (bytes === 0 || bytes % VIRTQ_DESC_SIZE) verdict = VERDICT_INDIRECT_LENGTH;
     else if (bytes / VIRTQ_DESC_SIZE > size) verdict = VERDICT_CHAIN_TOO_LONG;
-    else {
-      const segments = this.segments;
-      verdict = this.#append(iova, bytes, IOTLB_ACCESS_READ);
-      const table = this.linear[segments]!;
-      const pieces = this.segments - segments;
-      this.segments = segments;
-      if (verdict === VERDICT_NONE && pieces === 1) return table;
-      // A table in several regions is left to the real engines.
-      if (verdict === VERDICT_NONE) verdict = VERDICT_UNMAPPED;
+    else verdict = this.#append(iova, bytes, IOTLB_ACCESS_READ);
+    // The pieces of the table stand behind the chain's segments only until it has been found.
+    const last = this.segments;
+    this.segments = first;
+    if (verdict) {
+      this.#refuse(verdict);
+      return undefined;
     }
-    this.#refuse(verdict);
-    return 0;
+    if (last - first === 1) return { view: this.#view, table: this.linear[first]! };
+    const copy = new Uint8Array(bytes);
+    for (let i = first, at = 0; i < last; at += this.bytes[i]!, i++)
+      copy.set(new Uint8Array(this.#view.buffer, this.linear[i]!, this.bytes[i]!), at);
+    return { view: new DataView(copy.buffer), table: 0 };
   }
 
   /** Translates a range and adds it to the segments: VERDICT_NONE, or what is wrong with it. */
