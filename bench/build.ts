@@ -50,8 +50,23 @@ export interface ReferenceRingConfig extends Queue {
   tablesLinear: number;
 }
 
+/** A block driver and a memory-backed disk on one queue, both in C++. */
+export interface ReferenceDisk {
+  /** Makes as many round trips of a batch of the submission table: how many requests completed. */
+  loop(submissions: number, completions: number, batch: number, times: number): number;
+}
+
+export interface ReferenceDiskConfig extends Queue {
+  /** Linear address of the slots' shared memory, in the first region. */
+  slots: number;
+  /** Linear address of the disk, and its size. */
+  disk: number;
+  sectors: number;
+}
+
 /** The addon made from bench/native. */
 export interface Reference {
+  ReferenceDisk: new (memory: Uint8Array, config: ReferenceDiskConfig) => ReferenceDisk;
   ReferenceRing: new (memory: Uint8Array, config: ReferenceRingConfig) => ReferenceRing;
   /** As many calls of memcpy, through a pointer. */
   copyLoop(memory: Uint8Array, to: number, from: number, bytes: number, times: number): void;
@@ -65,7 +80,7 @@ export function loadReference(): Reference {
 /** Builds whatever part of the benchmark is older than its sources. Throws with the compiler's output on failure. */
 export function buildAll(): void {
   if (isOlder(addonFile, [nativeFolder, join(root, 'assembly')])) buildNative();
-  for (const name of ['ring', 'copy'])
+  for (const name of ['ring', 'copy', 'round-trip'])
     if (isOlder(assemblyFile(name), [join(root, 'bench/assembly'), join(root, 'assembly')]))
       buildAssembly(name);
 }

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 
+#include "block.h"
 #include "device.h"
 #include "driver.h"
 
@@ -29,6 +30,33 @@ struct Digest {
 
 uint32_t number(const Napi::Object& object, const char* name) {
   return object.Get(name).As<Napi::Number>().Uint32Value();
+}
+
+uint64_t big_number(const Napi::Object& object, const char* name) {
+  bool lossless;
+  return object.Get(name).As<Napi::BigInt>().Uint64Value(&lossless);
+}
+
+Virtqueue read_queue(std::byte* memory, const Napi::Object& config) {
+  Virtqueue queue;
+  queue.size = number(config, "size");
+  queue.table = reinterpret_cast<Descriptor*>(memory + number(config, "table"));
+  queue.avail = memory + number(config, "avail");
+  queue.used = memory + number(config, "used");
+  queue.indirect = number(config, "flags") & VQ_F_INDIRECT_DESC;
+  queue.event_idx = number(config, "flags") & VQ_F_EVENT_IDX;
+  return queue;
+}
+
+std::vector<Region> read_regions(const Napi::Object& config) {
+  std::vector<Region> regions;
+  const auto list = config.Get("regions").As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const auto region = list.Get(i).As<Napi::Object>();
+    regions.push_back({big_number(region, "iova"), big_number(region, "bytes"), number(region, "linear"),
+                       ~number(region, "access") & (IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE)});
+  }
+  return regions;
 }
 
 /** A pair of a driver and a C++ device on one ring in shared memory; also drives the ring for devices that
@@ -54,30 +82,14 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
     auto view = info[0].As<Napi::Uint8Array>();
     const auto config = info[1].As<Napi::Object>();
     auto* memory = reinterpret_cast<std::byte*>(view.Data());
-    Virtqueue queue;
-    queue.size = number(config, "size");
-    queue.table = reinterpret_cast<Descriptor*>(memory + number(config, "table"));
-    queue.avail = memory + number(config, "avail");
-    queue.used = memory + number(config, "used");
-    queue.indirect = number(config, "flags") & VQ_F_INDIRECT_DESC;
-    queue.event_idx = number(config, "flags") & VQ_F_EVENT_IDX;
-    std::vector<Region> regions;
-    const auto list = config.Get("regions").As<Napi::Array>();
-    bool lossless;
-    for (uint32_t i = 0; i < list.Length(); i++) {
-      const auto region = list.Get(i).As<Napi::Object>();
-      regions.push_back({region.Get("iova").As<Napi::BigInt>().Uint64Value(&lossless),
-                         region.Get("bytes").As<Napi::BigInt>().Uint64Value(&lossless),
-                         number(region, "linear"),
-                         ~number(region, "access") & (IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE)});
-    }
-    device_ = std::make_unique<Device>(memory, queue, std::move(regions), number(config, "segmentsCapacity"));
+    const Virtqueue queue = read_queue(memory, config);
+    device_ =
+        std::make_unique<Device>(memory, queue, read_regions(config), number(config, "segmentsCapacity"));
     const auto buffers = config.Get("buffers").As<Napi::BigUint64Array>();
     driver_ = std::make_unique<Driver>(
         queue, number(config, "descriptors"),
         std::vector<uint64_t>(buffers.Data(), buffers.Data() + buffers.ElementLength()),
-        config.Get("tablesIova").As<Napi::BigInt>().Uint64Value(&lossless),
-        memory + number(config, "tablesLinear"));
+        big_number(config, "tablesIova"), memory + number(config, "tablesLinear"));
   }
 
  private:
@@ -146,6 +158,52 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
   Clock::duration elapsed_ = Clock::duration::zero();
 };
 
+/** A block driver and a memory-backed disk on one queue, both in C++. */
+class ReferenceDisk : public Napi::ObjectWrap<ReferenceDisk> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(env, "ReferenceDisk", {InstanceMethod<&ReferenceDisk::Loop>("loop")});
+  }
+
+  explicit ReferenceDisk(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ReferenceDisk>(info) {
+    const auto config = info[1].As<Napi::Object>();
+    memory_ = reinterpret_cast<std::byte*>(info[0].As<Napi::Uint8Array>().Data());
+    const Virtqueue queue = read_queue(memory_, config);
+    const auto regions = read_regions(config);
+    driver_ = std::make_unique<BlockDriver>(memory_, queue, regions[0].iova, regions[0].linear,
+                                            number(config, "slots"));
+    device_ = std::make_unique<Device>(memory_, queue, regions, number(config, "segmentsCapacity"));
+    disk_ = std::make_unique<Disk>(memory_, number(config, "disk"), number(config, "sectors"));
+  }
+
+ private:
+  /** loop(submissions, completions, batch, times): as many round trips of a batch; how many requests
+   * completed. */
+  Napi::Value Loop(const Napi::CallbackInfo& info) {
+    const auto* submissions =
+        reinterpret_cast<Submission*>(memory_ + info[0].As<Napi::Number>().Uint32Value());
+    auto* completions = reinterpret_cast<Completion*>(memory_ + info[1].As<Napi::Number>().Uint32Value());
+    const uint32_t batch = info[2].As<Napi::Number>().Uint32Value();
+    const uint32_t times = info[3].As<Napi::Number>().Uint32Value();
+    uint32_t completed = 0;
+    for (uint32_t i = 0; i < times; i++) {
+      driver_->submit(submissions, batch);
+      device_->serve(batch, [this](const Chain& chain) {
+        const auto written = disk_->handle(chain);
+        if (!written) device_->stop(VERDICT_REQUEST, chain.head);
+        return written.value_or(0);
+      });
+      completed += driver_->reap(completions, batch);
+    }
+    return Napi::Number::New(info.Env(), completed);
+  }
+
+  std::byte* memory_;
+  std::unique_ptr<BlockDriver> driver_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Disk> disk_;
+};
+
 /** Read at each call, so that the compiler cannot replace a copy of known size by instructions of its own. */
 void* (*volatile copy)(void*, const void*, size_t) = std::memcpy;
 
@@ -165,6 +223,7 @@ Napi::Value CopyLoop(const Napi::CallbackInfo& info) {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("ReferenceRing", ReferenceRing::Define(env));
+  exports.Set("ReferenceDisk", ReferenceDisk::Define(env));
   exports.Set("copyLoop", Napi::Function::New<&CopyLoop>(env, "copyLoop"));
   return exports;
 }

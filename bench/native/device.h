@@ -82,6 +82,9 @@ class Device {
     return count;
   }
 
+  /** Refuses the queue for a reason that the handler knows. */
+  void stop(uint32_t verdict, uint16_t head) { refuse(verdict, head); }
+
   /** Takes the next chain; false when there is none, or when it was refused. Its segments last until the next
    * pop. */
   [[gnu::always_inline]] bool pop(Chain& chain) {

@@ -39,6 +39,7 @@ struct Virtqueue {
   uint16_t* avail_ring() const { return &word(avail, VIRTQ_AVAIL_RING); }
   /** The used index at which the driver wants an interrupt. */
   uint16_t& used_event() const { return word(avail, VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE); }
+  uint16_t& used_flags() const { return word(used, VIRTQ_USED_FLAGS); }
   uint16_t& used_idx() const { return word(used, VIRTQ_USED_IDX); }
   UsedElement* used_ring() const { return reinterpret_cast<UsedElement*>(used + VIRTQ_USED_RING); }
 
