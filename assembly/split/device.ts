@@ -71,6 +71,12 @@ export function devicePop(vq: usize, max: u32): u32 {
   return taken;
 }
 
+/** Puts the last `count` chains of a pop back, unseen: the next pop reads them again. */
+export function deviceReturn(vq: usize, count: u32): void {
+  store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) - count) & 0xffff, VQ_LAST_AVAIL);
+  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - count, VQ_IN_FLIGHT);
+}
+
 /** Publishes the first `count` entries of the chain table, which hold {head, written bytes} now: `count` | NOTIFY_DUE. */
 export function devicePush(vq: usize, count: u32): u32 {
   if (count == 0) return 0;

@@ -1,4 +1,3 @@
-import { SLOT_DESCRIPTORS } from '../../assembly/layout.js';
 import {
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_DISCARD,
@@ -23,6 +22,7 @@ import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
 import { abortError } from './block-operation.js';
 import { bounceBytes, type CompletionMode, tableBytes } from './block-queue.js';
+import { slotsOf } from './driver-queue.js';
 import { VirtioDriver } from './virtio-driver.js';
 
 /** How to open a disk. */
@@ -145,10 +145,14 @@ async function chooseQueueSize(driver: VirtioDriver, wanted: number | undefined)
       'ERR_NOT_SUPPORTED',
       `queueSize: queues of ${driver.device.name} have at most ${most} entries, not ${wanted}`,
     );
-  if (most < SLOT_DESCRIPTORS)
-    throw new RingbellError('ERR_NOT_SUPPORTED', `queues of ${driver.device.name} have ${most} entries only`);
   // The kernel takes powers of two only, whatever the device's maximum.
-  return wanted ?? 2 ** Math.floor(Math.log2(Math.min(most, QUEUE_SIZE_DEFAULT)));
+  const size = wanted ?? 2 ** Math.floor(Math.log2(Math.min(most, QUEUE_SIZE_DEFAULT)));
+  if (slotsOf(size, driver.features) < 1)
+    throw new RingbellError(
+      'ERR_NOT_SUPPORTED',
+      `queues of ${driver.device.name} have ${most} entries: too few for one request`,
+    );
+  return size;
 }
 
 function validate(options: OpenBlockOptions): void {

@@ -32,6 +32,7 @@ const CLOSE_TIMEOUT_MS = 10_000;
 const ZERO_COPY_BYTES_MAX = 2 ** 20;
 
 const openChannel = channel('ringbell:disk:open');
+const doorbellChannel = channel('ringbell:disk:doorbell');
 const requestChannel = channel('ringbell:disk:request');
 const configChannel = channel('ringbell:disk:config');
 const errorChannel = channel('ringbell:disk:error');
@@ -89,6 +90,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   readonly #slotBytes: number;
   #config: BlockConfig;
   #nextLane = 0;
+  #broken = false;
   #closing: Promise<void> | undefined;
 
   /** For `openBlock`: a driver that is set up and not yet started. */
@@ -112,6 +114,9 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
       broken: (error) => this.#break(error),
     });
     openChannel.publish({ disk: this });
+    this.#driver.doorbellRefusals.forEach((code, queue) => {
+      if (code !== undefined) doorbellChannel.publish({ disk: this, queue, code });
+    });
   }
 
   /** Bytes. */
@@ -438,8 +443,6 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     // Every call reports it anyway: a program need not listen to be told.
     if (this.listenerCount('error') > 0) this.emit('error', cause);
   }
-
-  #broken = false;
 
   [inspect.custom](): string {
     const state = this.#closing ? ', closed' : this.#broken ? ', broken' : '';

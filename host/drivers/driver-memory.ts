@@ -51,6 +51,8 @@ export class DriverMemory {
   #sharedTop: number;
   #arenaTop: number;
   readonly #fds: number[] = [];
+  /** Linear address of the SIGBUS guard's counter. */
+  readonly #lost: number;
 
   /** Throws ERR_ARGUMENT where it does not fit an aperture, ERR_NOT_SUPPORTED where it does not fit the IOVA range. */
   constructor(options: DriverMemoryOptions) {
@@ -63,7 +65,10 @@ export class DriverMemory {
       bytes: roundUp(privateBytes + sharedBytes + arenaBytes + doorbellBytes + PAGE_SIZE, APERTURE_UNIT),
       privateBytes,
     });
+    this.#lost = this.aperture.allocate(Int32Array.BYTES_PER_ELEMENT);
     try {
+      // Our own files cannot shrink, but a doorbell page goes when its device is unplugged.
+      this.aperture.guardSigbus(this.#lost);
       this.iovaDelta = chooseDelta(privateBytes, sharedBytes + arenaBytes, options.iovaRange);
       this.#shared = this.#mapFile(options.name, sharedBytes);
       this.#sharedView = this.aperture.viewOwn(this.#shared);
@@ -85,6 +90,11 @@ export class DriverMemory {
           ]
         : [],
     );
+  }
+
+  /** Whether a page was lost under its mapping. */
+  get lost(): boolean {
+    return this.aperture.i32[this.#lost / 4] !== 0;
   }
 
   /** IOVA of a linear address in this memory. */

@@ -155,15 +155,15 @@ export class DriverQueue {
 
   /** Whether the device did something that no sound device does. Cheap enough to ask after every burst. */
   get broken(): boolean {
-    return this.memory.aperture.u32[(this.block + DQ_VERDICT) / 4] !== 0;
+    return this.memory.aperture.u32[(this.block + DQ_VERDICT) / 4] !== 0 || this.memory.lost;
   }
 
   /** What the device did. Only while `broken`. */
   verdict(): RingbellError {
     const { u32 } = this.memory.aperture;
-    const code = VERDICT_CODES[u32[(this.block + DQ_VERDICT) / 4] as number] ?? 'ERR_TRAP';
+    const code = VERDICT_CODES[u32[(this.block + DQ_VERDICT) / 4] as number] ?? 'ERR_MEMORY_LOST';
     const at = u32[(this.block + DQ_VERDICT_HEAD) / 4];
-    return new RingbellError(code, `queue ${this.index}: ${ERROR_CODES[code]} (at ${at})`);
+    return new RingbellError(code, `queue ${this.index}: ${ERROR_CODES[code]} (${at})`);
   }
 
   /** Signals the kick eventfd. */

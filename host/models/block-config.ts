@@ -7,6 +7,7 @@ import {
   VIRTIO_BLK_F_MQ,
   VIRTIO_BLK_F_RO,
   VIRTIO_BLK_F_SEG_MAX,
+  VIRTIO_BLK_F_SIZE_MAX,
   VIRTIO_BLK_F_TOPOLOGY,
   VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_ID_BYTES,
@@ -21,7 +22,9 @@ import {
 /** Sectors: 32 MiB, so that one DISCARD or WRITE_ZEROES does not hold up a pause for long. */
 export const MAX_RANGE_SECTORS = 65536;
 /** Data segments of one request that are announced at most; more gain nothing. */
-const SEG_MAX_LIMIT = 254;
+export const SEG_MAX_LIMIT = 254;
+/** Bytes; the longest segment that a disk served by JavaScript announces, so that its requests stay below 8 MiB. */
+export const JAVASCRIPT_SIZE_MAX = 32768;
 /** Bytes; what a disk writes at a time at its best: the page cache's unit. */
 const PHYSICAL_BLOCK_BYTES = 4096;
 /** Bytes; more than a page is no block size to any driver. */
@@ -37,6 +40,8 @@ export interface BlockGeometry {
   flush: boolean;
   discard: boolean;
   writeZeroes: boolean;
+  /** Bytes; the longest segment of a request, undefined where it does not matter. */
+  sizeMax?: number;
 }
 
 /** Judges a capacity in bytes. `what` names it in the message. Throws ERR_ARGUMENT. */
@@ -61,7 +66,10 @@ export function checkBlockSize(blockSize: number): void {
 export function encodeId(id: string): Uint8Array {
   const bytes = new TextEncoder().encode(id);
   if (bytes.length > VIRTIO_BLK_ID_BYTES)
-    throw new RingbellError('ERR_ARGUMENT', `id must be at most ${VIRTIO_BLK_ID_BYTES} bytes long, not ${bytes.length}`);
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      `id must be at most ${VIRTIO_BLK_ID_BYTES} bytes long, not ${bytes.length}`,
+    );
   const padded = new Uint8Array(VIRTIO_BLK_ID_BYTES);
   padded.set(bytes);
   return padded;
@@ -78,6 +86,7 @@ export function blockFeatures(geometry: BlockGeometry, queues: number): bigint {
     VIRTIO_BLK_F_BLK_SIZE,
     VIRTIO_BLK_F_TOPOLOGY,
   ];
+  if (geometry.sizeMax !== undefined) bits.push(VIRTIO_BLK_F_SIZE_MAX);
   if (queues > 1) bits.push(VIRTIO_BLK_F_MQ);
   if (geometry.readOnly) bits.push(VIRTIO_BLK_F_RO);
   if (geometry.flush) bits.push(VIRTIO_BLK_F_FLUSH);
@@ -102,6 +111,7 @@ export function encodeBlockConfig(geometry: BlockGeometry, queues: number, queue
   const blocksPerPhysical = PHYSICAL_BLOCK_BYTES / blockSize;
   return virtioBlkConfig.encode({
     capacity: BigInt(capacity / VIRTIO_BLK_SECTOR_SIZE),
+    size_max: geometry.sizeMax ?? 0,
     // Header and status take a descriptor each.
     seg_max: Math.min(queueSize - 2, SEG_MAX_LIMIT),
     blk_size: blockSize,

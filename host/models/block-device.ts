@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { RingbellError } from '../errors.js';
-import { blockDatapath } from '../queue/block-datapath.js';
+import { BlockDatapath } from '../queue/block-datapath.js';
 import { VIRTIO_ID_BLOCK } from '../uapi/virtio.js';
 import {
   type BlockGeometry,
@@ -11,7 +11,7 @@ import {
   encodeId,
 } from './block-config.js';
 import type { AttachedModel, DeviceModel, ModelContext } from './device-model.js';
-import { allocateDiskBlock, setDiskCapacity, setDiskLinear } from './disk-block.js';
+import { allocateDiskBlock, setDiskCapacity, setDiskMemory } from './disk-block.js';
 import { DiskStorage } from './disk-storage.js';
 
 /** What a BlockDevice is made of: exactly one of `file` and `memory`. */
@@ -123,20 +123,22 @@ export class BlockDevice implements DeviceModel {
       discard,
       writeZeroes: !this.#readOnly,
     });
-    const disk = allocateDiskBlock(aperture, geometry(), id);
-    const inMemory = file === undefined;
-    if (inMemory || mapped) setDiskLinear(aperture, disk, storage.map(aperture, this.#readOnly ? 'r' : 'rw'));
+    const disk = allocateDiskBlock(aperture, geometry(), id, context.sigbusFlag);
+    const inMemory = file === undefined || mapped;
+    if (inMemory)
+      setDiskMemory(aperture, disk, storage.map(aperture, this.#readOnly ? 'r' : 'rw'), file !== undefined);
     const backings = queues.map((queue) => ({
       disk,
-      fd: inMemory ? -1 : storage.fd,
-      ioTable: inMemory ? 0 : queue.allocateIoTable(),
+      inMemory,
+      fd: file === undefined ? -1 : storage.fd,
+      ioTable: file === undefined ? 0 : queue.allocateIoTable(),
     }));
     return {
       features: blockFeatures(geometry(), queues.length),
       memoryLossIsFinal: mapped,
       config: () => encodeBlockConfig(geometry(), queues.length, queueSize),
       backing: (index) => backings[index]!,
-      loopDatapath: (index, hooks) => blockDatapath(queues[index]!, backings[index]!, false, hooks.attention),
+      loopDatapath: (index, hooks) => new BlockDatapath(queues[index]!, backings[index]!, 0, hooks.attention),
       resize: (bytes) => {
         checkCapacity(bytes, this.#blockSize, 'the new size');
         if (this.#readOnly) throw new RingbellError('ERR_READ_ONLY', 'a read-only disk cannot be resized');

@@ -9,6 +9,8 @@ export interface ModelContext {
   readonly queues: readonly QueueBlock[];
   /** Entries; the largest size of a queue. */
   readonly queueSize: number;
+  /** Linear address of the i32 that counts pages lost to SIGBUS. */
+  readonly sigbusFlag: number;
 }
 
 /** How a data path on the event loop reaches its surroundings. */

@@ -44,12 +44,15 @@ export class DiskStorage {
       fd = openSync(path, flags, 0o600);
     } catch (error) {
       if (!isSystemError(error)) throw error;
-      throw new RingbellError('ERR_ARGUMENT', `cannot open the disk's file: ${error.message}`, { cause: error });
+      throw new RingbellError('ERR_ARGUMENT', `cannot open the disk's file: ${error.message}`, {
+        cause: error,
+      });
     }
     try {
       const stat = fstatSync(fd);
       if (stat.isBlockDevice()) return new DiskStorage(fd, blockDeviceBytes(fd), false);
-      if (!stat.isFile()) throw new RingbellError('ERR_ARGUMENT', `${path} is neither a file nor a block device`);
+      if (!stat.isFile())
+        throw new RingbellError('ERR_ARGUMENT', `${path} is neither a file nor a block device`);
       if (stat.size > 0 || options.create === undefined) return new DiskStorage(fd, stat.size, true);
       ftruncateSync(fd, options.create);
       return new DiskStorage(fd, options.create, true);
@@ -82,7 +85,10 @@ export class DiskStorage {
     if (!this.#resizable) throw new RingbellError('ERR_NOT_SUPPORTED', 'a block device cannot be resized');
     const room = this.#mapping?.reserved.bytes ?? bytes;
     if (bytes > room)
-      throw new RingbellError('ERR_APERTURE_FULL', `a mapped disk can grow to ${room} bytes, not to ${bytes}`);
+      throw new RingbellError(
+        'ERR_APERTURE_FULL',
+        `a mapped disk can grow to ${room} bytes, not to ${bytes}`,
+      );
     ftruncateSync(this.fd, bytes);
     this.#bytes = bytes;
     // What lies behind a shorter end stays mapped: the capacity keeps everyone away, and it may grow again.

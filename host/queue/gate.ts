@@ -1,10 +1,4 @@
-import {
-  GATE_BUSY,
-  GATE_OPEN,
-  GATE_STOPPED,
-  VQ_GATE,
-  VQ_GATE_CLOSED,
-} from '../../assembly/layout.js';
+import { GATE_BUSY, GATE_OPEN, GATE_STOPPED, VQ_GATE, VQ_GATE_CLOSED } from '../../assembly/layout.js';
 
 /** Milliseconds; a burst that takes longer than this means that its thread is lost. Well below VDUSE's 30 s. */
 export const PAUSE_LIMIT_MS = 10_000;

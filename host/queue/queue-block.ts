@@ -11,6 +11,7 @@ import {
   VQ_DESC,
   VQ_DEVICE,
   VQ_DRIVER,
+  VQ_EPOCH,
   VQ_EXIT,
   VQ_F_EVENT_IDX,
   VQ_F_INDIRECT_DESC,
@@ -157,6 +158,11 @@ export class QueueBlock {
   /** IOTLB_ACCESS_* bits wanted at `faultIova`. */
   get faultAccess(): number {
     return this.#get(VQ_FAULT_ACCESS);
+  }
+
+  /** Changes with each start: a request from before is stale. */
+  get epoch(): number {
+    return this.#get(VQ_EPOCH);
   }
 
   /** Next entry of the available ring to read, modulo 2^16. */

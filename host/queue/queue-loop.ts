@@ -8,6 +8,9 @@ import { count } from './queue-stats.js';
 /** Bursts of one turn; then the rest of the program has its turn. */
 const TURN_BURSTS = 16;
 
+/** Milliseconds between looks at a ring whose doorbell nobody watches. */
+const DOORBELL_INTERVAL_MS = 1;
+
 /** Runs one queue on the event loop of the calling thread. Its watchers do not keep the process alive. */
 export class QueueLoop {
   readonly #block: QueueBlock;
@@ -15,14 +18,17 @@ export class QueueLoop {
   readonly #settle: () => void;
   readonly #wake: Watcher;
   #kick: { fd: number; watcher: Watcher } | undefined;
+  readonly #doorbell: NodeJS.Timeout | undefined;
   #scheduled: NodeJS.Immediate | undefined;
   #closed = false;
 
   /**
-   * `wakeFd` is the eventfd by which the control plane wakes this queue; `settle` is called outside the gate after each
+   * `wakeFd` is the eventfd by which the control plane wakes this queue; `doorbell` says that the driver may ring a page,
+   * which wakes nobody; `settle` is called outside the gate after each
    * burst, for work of the model that must not happen inside.
    */
-  constructor(block: QueueBlock, runner: QueueRunner, wakeFd: number, settle: () => void = () => {}) {
+  constructor(block: QueueBlock, runner: QueueRunner, wakeFd: number, doorbell: boolean, settle: () => void) {
+    if (doorbell) this.#doorbell = setInterval(() => this.schedule(), DOORBELL_INTERVAL_MS).unref();
     this.#block = block;
     this.#runner = runner;
     this.#settle = settle;
@@ -47,6 +53,7 @@ export class QueueLoop {
   close(): void {
     this.#closed = true;
     clearImmediate(this.#scheduled);
+    clearInterval(this.#doorbell);
     this.#wake.close();
     this.#forgetKicks();
   }

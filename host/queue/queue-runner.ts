@@ -1,4 +1,10 @@
-import { COUNT_MASK, NOTIFY_DUE, VERDICT_MEMORY_LOST, VERDICT_TRAP, VQ_CROSSINGS } from '../../assembly/layout.js';
+import {
+  COUNT_MASK,
+  NOTIFY_DUE,
+  VERDICT_MEMORY_LOST,
+  VERDICT_TRAP,
+  VQ_CROSSINGS,
+} from '../../assembly/layout.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { RuntimeError } from '../aperture/web-assembly.js';
 import type { Interrupter } from './interrupter.js';

@@ -1,8 +1,4 @@
-import {
-  VERDICT_THREAD_LOST,
-  VERDICT_UNMAPPED,
-  VQ_IO_ERRORS,
-} from '../../assembly/layout.js';
+import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED, VQ_IO_ERRORS } from '../../assembly/layout.js';
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
@@ -49,6 +45,8 @@ export interface VduseDeviceLayout {
   sigbusFlag: number;
   /** Lost memory cannot come back with a reset, because it is the device's own. */
   memoryLossIsFinal: boolean;
+  /** The queues' I/O error counters speak of the kernel's errors, which nobody else reports. */
+  reportIoErrors: boolean;
 }
 
 /** Whom a device tells what happens to it. */
@@ -113,7 +111,9 @@ export class VduseDevice {
         request = await this.#file.read();
       } catch (error) {
         if (this.#closed) return;
-        throw new RingbellError('ERR_CONTROL_PLANE', 'reading a message of the device failed', { cause: error });
+        throw new RingbellError('ERR_CONTROL_PLANE', 'reading a message of the device failed', {
+          cause: error,
+        });
       }
       await this.#exclusive(() => this.#answer(request));
     }
@@ -123,7 +123,7 @@ export class VduseDevice {
   attend(): Promise<void> {
     return this.#exclusive(async () => {
       for (const queue of this.#queues) {
-        this.#reportIoErrors(queue);
+        if (this.#layout.reportIoErrors) this.#reportIoErrors(queue);
         if (queue.block.miss && !queue.block.verdict) await this.#resolveMiss(queue);
         const { verdict } = queue.block;
         if (verdict) await this.#break(VERDICT_CODES[verdict]!, this.#describe(queue));
@@ -141,12 +141,13 @@ export class VduseDevice {
   }
 
   /** Pauses the queues, has `change` do something to the device, and tells the driver of the config space it returns. */
-  reconfigure(change: () => Promise<Uint8Array>): Promise<void> {
+  reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
     return this.#exclusive(async () => {
       this.#pauseAll();
       try {
-        // One aligned copy: the kernel has no lock against a driver that reads meanwhile.
         const buffer = await change();
+        if (!buffer) return;
+        // One aligned copy: the kernel has no lock against a driver that reads meanwhile.
         const data = { offset: 0, length: buffer.length, buffer };
         await this.#file.ioctl(VDUSE_DEV_SET_CONFIG, vduseConfigData.encode(data));
       } finally {
@@ -254,9 +255,15 @@ export class VduseDevice {
 
   async #adopt(): Promise<void> {
     if (this.#stuck || this.#broken)
-      throw new RingbellError('ERR_DEVICE_BROKEN', 'the device is broken and cannot be started without a reset');
+      throw new RingbellError(
+        'ERR_DEVICE_BROKEN',
+        'the device is broken and cannot be started without a reset',
+      );
     if (this.#layout.memoryLossIsFinal && this.#sigbusCount())
-      throw new RingbellError('ERR_MEMORY_LOST', "the file of the device was truncated: its contents can't be served");
+      throw new RingbellError(
+        'ERR_MEMORY_LOST',
+        "the file of the device was truncated: its contents can't be served",
+      );
     let late = false;
     for (const queue of this.#queues) if (!(await queue.adopt(this.#features))) late = true;
     if (late) this.#watchLateReady();

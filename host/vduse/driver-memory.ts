@@ -107,14 +107,21 @@ export class DriverMemory {
     }
   }
 
-  #map(fd: number, { offset, start, last, perm }: Decoded<typeof vduseIotlbEntry>, iova: bigint): Region | undefined {
+  #map(
+    fd: number,
+    { offset, start, last, perm }: Decoded<typeof vduseIotlbEntry>,
+    iova: bigint,
+  ): Region | undefined {
     const protection = PROTECTIONS[perm];
     if (protection === undefined || iova < start || iova > last) return undefined;
     // A mapping starts at a page of the file, the region perhaps behind it.
     const skew = offset % BigInt(PAGE_SIZE);
     const bytes = skew + (last - start) + 1n;
     if (bytes > APERTURE_MAX_BYTES)
-      throw new RingbellError('ERR_APERTURE_FULL', `a region of ${bytes} bytes does not fit into an aperture`);
+      throw new RingbellError(
+        'ERR_APERTURE_FULL',
+        `a region of ${bytes} bytes does not fit into an aperture`,
+      );
     const window = this.#aperture.map({ fd, offset: offset - skew }, Number(bytes), protection);
     return { start, last, access: perm, window, linear: window.linear + Number(skew) };
   }

@@ -1,4 +1,5 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { loadAddon } from '../native/addon.js';
 import { adoptVduseFile, exposeVduseFile } from './bridge.js';
 import type { VduseFile } from './file.js';
 import { KernelVduseFile } from './kernel-file.js';
@@ -8,7 +9,9 @@ export type VduseFileHandle = { name: string; fd: number } | { name: string; por
 
 /** Makes `file` another thread's. What is in `transfer` must be transferred along with the handle. */
 export function shareVduseFile(file: VduseFile): { handle: VduseFileHandle; transfer: MessagePort[] } {
-  if (file instanceof KernelVduseFile) return { handle: { name: file.name, fd: file.fd }, transfer: [] };
+  // A descriptor of its own, so that each side can close.
+  if (file instanceof KernelVduseFile)
+    return { handle: { name: file.name, fd: loadAddon().duplicate(file.fd) }, transfer: [] };
   const { port1, port2 } = new MessageChannel();
   exposeVduseFile(file, port1);
   return { handle: { name: file.name, port: port2 }, transfer: [port2] };

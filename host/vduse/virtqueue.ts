@@ -176,7 +176,13 @@ export class Virtqueue {
     const both = IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE;
     const placement = async () => ({
       size: num,
-      descriptorTable: await area('descriptor table', desc_addr, num * VIRTQ_DESC_SIZE, VIRTQ_DESC_ALIGN, IOTLB_ACCESS_READ),
+      descriptorTable: await area(
+        'descriptor table',
+        desc_addr,
+        num * VIRTQ_DESC_SIZE,
+        VIRTQ_DESC_ALIGN,
+        IOTLB_ACCESS_READ,
+      ),
       driverArea: await area('driver area', driver_addr, avail, VIRTQ_AVAIL_ALIGN, IOTLB_ACCESS_READ),
       deviceArea: await area('device area', device_addr, used, VIRTQ_USED_ALIGN, both),
     });

@@ -29,10 +29,10 @@ export const STATUS_FEATURES_OK =
 export const STATUS_DRIVER_OK = STATUS_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
 
 /** Fails instead of waiting for ever. */
-export async function within<T>(promise: Promise<T>, what: string): Promise<T> {
+export async function within<T>(promise: Promise<T>, what: string, milliseconds = WAIT_MS): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`timed out: ${what}`)), WAIT_MS);
+    timer = setTimeout(() => reject(new Error(`timed out: ${what}`)), milliseconds);
   });
   try {
     return await Promise.race([promise, timeout]);

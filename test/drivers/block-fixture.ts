@@ -1,4 +1,5 @@
 import { closeSync } from 'node:fs';
+import * as assert from 'uvu/assert';
 import {
   CHAIN_SIZE,
   COUNT_MASK,
@@ -55,6 +56,7 @@ import { Aperture, type Window } from '../../host/aperture/aperture.js';
 import { type AttachOptions, Bus } from '../../host/bus/index.js';
 import { type OpenBlockOptions, openBlock } from '../../host/drivers/blk.js';
 import type { BlockDisk } from '../../host/drivers/block-disk.js';
+import type { RingbellError } from '../../host/errors.js';
 import { loadAddon, type Watcher } from '../../host/native/addon.js';
 import { u64 } from '../../host/uapi/codec.js';
 import type { Decoded } from '../../host/uapi/struct.js';
@@ -81,6 +83,8 @@ export interface TestDiskOptions extends AttachOptions {
   config?: Partial<Decoded<typeof virtioBlkConfig>>;
   /** Completions are held back until `release`. */
   hold?: boolean;
+  /** Milliseconds that the scene may take. */
+  patience?: number;
 }
 
 interface ServedQueue {
@@ -152,6 +156,21 @@ export class TestDisk {
 
   interrupt(index: number): void {
     loadAddon().eventfdSignal((this.queues[index] as ServedQueue).callFd);
+  }
+
+  /** Makes the device think that it has `bytes` bytes only: IOERR beyond. */
+  shrink(bytes: number): void {
+    this.aperture.u64[(this.#disk + DISK_CAPACITY) / 8] = BigInt(bytes / VIRTIO_BLK_SECTOR_SIZE);
+  }
+
+  /** Makes the device forget all requests but reads, writes and the id. */
+  forget(): void {
+    this.aperture.u32[(this.#disk + DISK_FLAGS) / 4] = 0;
+  }
+
+  /** Serves what is on the rings now, without waiting for a kick, and without interrupts. */
+  serveNow(): void {
+    for (const queue of this.queues) while (this.aperture.engine.blkServe(queue.vq, this.#disk) & COUNT_MASK);
   }
 
   /** Lets held requests go. */
@@ -232,7 +251,10 @@ export class TestDisk {
     ];
     for (const [offset, value] of words) aperture.u32[(vq + offset) / 4] = value;
     aperture.engine.deviceStart(vq, 0);
-    const kickFd = await this.#file.kickFd(index, -1);
+    const own = loadAddon().eventfd();
+    await this.#file.ioctl(vduse.VDUSE_VQ_SETUP_KICKFD, vduse.vduseVqEventfd.encode({ index, fd: own }));
+    closeSync(own);
+    const kickFd = await this.#file.kickFd(index, own);
     const callFd = await this.#file.callFd(index);
     const queue: ServedQueue = {
       vq,
@@ -329,7 +351,7 @@ export async function diskScene(
   try {
     const disk = await within(openBlock('disk0', { bus, ...open }), 'opening the disk');
     try {
-      await within(act({ bus, device, disk, file }), 'the scene');
+      await within(act({ bus, device, disk, file }), 'the scene', options.patience);
     } finally {
       device.release();
       await within(disk.close(), 'closing the disk');
@@ -338,6 +360,24 @@ export async function diskScene(
     await within(bus.close(), 'closing the bus');
     device.close();
   }
+}
+
+/** Asserts that a call rejects with a code, and a message where one is given. The error. */
+export async function rejects(
+  call: Promise<unknown>,
+  code: string,
+  message?: RegExp,
+): Promise<RingbellError> {
+  let error: unknown;
+  try {
+    await within(call, `waiting for ${code}`);
+  } catch (caught) {
+    error = caught;
+  }
+  assert.ok(error instanceof Error, `expected ${code}, got success`);
+  assert.is((error as RingbellError).code, code, error.message);
+  if (message) assert.match(error.message, message);
+  return error as RingbellError;
 }
 
 /** `bytes` bytes that differ from their neighbours, and with `seed`. */
