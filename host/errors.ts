@@ -141,6 +141,8 @@ export function systemError(code: ErrnoName, syscall: string, detail?: string): 
 export function isSystemError(error: unknown, code?: string): error is SystemError {
   return (
     error instanceof Error &&
+    // A RingbellError has the same fields, filled or not.
+    !(error instanceof RingbellError) &&
     'syscall' in error &&
     'errno' in error &&
     (code === undefined || (error as SystemError).code === code)

@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import type { Aperture, Window } from '../aperture/aperture.js';
 import { RangeAllocator } from '../aperture/range-allocator.js';
-import { isSystemError, RingbellError, systemError } from '../errors.js';
+import { RingbellError, systemError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 
 /** Which way the bytes of a mapping go: the kernel's enum dma_data_direction. */
@@ -141,7 +141,7 @@ export class IovaDomain {
     try {
       return allocator.allocate(pages(bytes));
     } catch (cause) {
-      if (isSystemError(cause) || (cause as RingbellError).code !== 'ERR_APERTURE_FULL') throw cause;
+      if (!(cause instanceof RingbellError && cause.code === 'ERR_APERTURE_FULL')) throw cause;
       throw Object.assign(systemError('ENOMEM', 'map', 'the IOVA domain is full'), { cause });
     }
   }

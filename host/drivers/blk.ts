@@ -1,3 +1,4 @@
+import { SLOT_DESCRIPTORS } from '../../assembly/layout.js';
 import {
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_DISCARD,
@@ -22,7 +23,6 @@ import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
 import { abortError } from './block-operation.js';
 import { bounceBytes, type CompletionMode, tableBytes } from './block-queue.js';
-import { slotsOf } from './driver-queue.js';
 import { VirtioDriver } from './virtio-driver.js';
 
 /** How to open a disk. */
@@ -147,7 +147,8 @@ async function chooseQueueSize(driver: VirtioDriver, wanted: number | undefined)
     );
   // The kernel takes powers of two only, whatever the device's maximum.
   const size = wanted ?? 2 ** Math.floor(Math.log2(Math.min(most, QUEUE_SIZE_DEFAULT)));
-  if (slotsOf(size, driver.features) < 1)
+  // No chain may be longer than the queue, an indirect one included ("Indirect Descriptors").
+  if (size < SLOT_DESCRIPTORS)
     throw new RingbellError(
       'ERR_NOT_SUPPORTED',
       `queues of ${driver.device.name} have ${most} entries: too few for one request`,
@@ -167,7 +168,7 @@ function validate(options: OpenBlockOptions): void {
       fail(`${name} must be an integer from ${low} to ${high}, not ${value}`);
   };
   integer('queues', 1, 65535);
-  // A request without indirect descriptors takes three entries.
+  // A request has three descriptors.
   integer('queueSize', 4, VIRTQUEUE_MAX_SIZE);
   integer('slotBytes', VIRTIO_BLK_SECTOR_SIZE, BYTES_MAX);
   integer('allocBytes', 0, BYTES_MAX);

@@ -63,7 +63,7 @@ export interface DriverQueueStats {
 }
 
 /** Slots of a queue of `size` entries: each holds one request. */
-export function slotsOf(size: number, features: bigint): number {
+function slotsOf(size: number, features: bigint): number {
   // Without indirect tables a request takes its descriptors from the ring's own table.
   return (features >> BigInt(VIRTIO_RING_F_INDIRECT_DESC)) & 1n ? size : Math.floor(size / SLOT_DESCRIPTORS);
 }

@@ -48,10 +48,10 @@ export function locateAddon(): string {
   const found = candidates.find((path) => existsSync(path));
   if (found !== undefined) return found;
   const remedy = ARCHITECTURES.includes(process.arch)
-    ? 'build it: `npm run build:native` in a clone, `npx ringbell build-native` elsewhere'
+    ? 'run `npm run build:native` in a clone of the repository; for a package installed elsewhere, set RINGBELL_ADDON to the path of what that built'
     : `it is made for ${ARCHITECTURES.join(' and ')} only`;
   throw new RingbellError(
     'ERR_ADDON_MISSING',
-    `no native addon for ${platformName()}; looked for ${candidates.join(' and ')}: ${remedy}, or set RINGBELL_ADDON to its path`,
+    `no native addon for ${platformName()}; looked for ${candidates.join(' and ')}: ${remedy}`,
   );
 }

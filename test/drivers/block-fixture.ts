@@ -18,6 +18,7 @@ import {
   IOTLB_ENTRIES,
   IOTLB_ENTRY_SIZE,
   NOTIFY_DUE,
+  PAGE_SIZE,
   SEGMENT_SIZE,
   SEGMENTS_SLACK,
   VQ_BLOCK_SIZE,
@@ -67,6 +68,8 @@ import { createDevice, Responder, within } from '../bus/fixture.js';
 
 const BURST = 64;
 const SEGMENTS = 1024;
+/** What a doorbell page holds until it is rung. */
+const UNRUNG = 0xffff;
 const LAST = 2n ** 64n - 1n;
 /** Bytes of a test disk. */
 export const CAPACITY = 4 * 2 ** 20;
@@ -108,6 +111,7 @@ export class TestDisk {
   readonly #disk: number;
   readonly #iotlb: number;
   #regions: Window[] = [];
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(file: VduseFile, options: TestDiskOptions) {
     const { aperture } = this;
@@ -173,6 +177,27 @@ export class TestDisk {
     for (const queue of this.queues) while (this.aperture.engine.blkServe(queue.vq, this.#disk) & COUNT_MASK);
   }
 
+  /** Watches the doorbell pages from now on: gives what was stored to each so far, −1 for nothing. */
+  watchDoorbells(fd: number): () => number[] {
+    const pages = this.aperture.map({ fd, offset: 0n }, this.queues.length * PAGE_SIZE, 'rw');
+    const view = new DataView(this.aperture.memory.buffer, pages.linear, pages.bytes);
+    const rung = this.queues.map(() => -1);
+    // Nothing else writes there: a page that is not what it was put to was rung.
+    this.queues.forEach((_, index) => {
+      view.setUint16(index * PAGE_SIZE, UNRUNG, true);
+    });
+    this.#timer = setInterval(() => {
+      this.queues.forEach((queue, index) => {
+        const value = view.getUint16(index * PAGE_SIZE, true);
+        if (value === UNRUNG) return;
+        rung[index] = value;
+        view.setUint16(index * PAGE_SIZE, UNRUNG, true);
+        this.#serve(queue);
+      });
+    }, 1);
+    return () => rung;
+  }
+
   /** Lets held requests go. */
   release(): void {
     this.held = false;
@@ -180,6 +205,7 @@ export class TestDisk {
   }
 
   close(): void {
+    clearInterval(this.#timer);
     this.#stop();
     this.aperture.close();
   }
@@ -304,7 +330,7 @@ export interface DiskScene {
 /** Puts a test disk on a new bus. */
 export async function serveTestDisk(
   options: TestDiskOptions = {},
-): Promise<{ bus: Bus; device: TestDisk; file: VduseFile }> {
+): Promise<{ bus: Bus; device: TestDisk; file: VduseFile; doorbellFd: number }> {
   const queues = options.queues ?? 1;
   const bits = [
     VIRTIO_F_VERSION_1,
@@ -337,8 +363,8 @@ export async function serveTestDisk(
     }),
   });
   const device = new TestDisk(file, options);
-  await bus.attach('disk0', options);
-  return { bus, device, file };
+  const { doorbellFd } = await bus.attach('disk0', options);
+  return { bus, device, file, doorbellFd };
 }
 
 /** Serves a disk, opens it, plays `act` and takes everything down. */

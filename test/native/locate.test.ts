@@ -1,4 +1,7 @@
-import { existsSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { loadAddon } from '../../host/native/addon.js';
@@ -65,6 +68,22 @@ test('on a processor that nothing was built for, the message names what was look
 
 test('on another system, the message says that it must be Linux', () => {
   pretend({ platform: 'darwin' }, () => assert.match(missing(), /Linux only.*darwin/));
+});
+
+test('a file that does not load here is ERR_ADDON_MISSING too, with the reason', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ringbell-test-'));
+  const path = join(folder, 'ringbell.node');
+  writeFileSync(path, 'built for another machine');
+  const url = new URL('../../host/native/addon.js', import.meta.url).href;
+  const source = `import { loadAddon } from ${JSON.stringify(url)};
+    try { loadAddon(); } catch ({ code, message, cause }) { console.log(code, message, cause.code); }`;
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', source], {
+    env: { ...process.env, RINGBELL_ADDON: path },
+    encoding: 'utf8',
+  });
+  rmSync(folder, { recursive: true });
+  assert.match(stdout, `ERR_ADDON_MISSING ${path} does not load here`);
+  assert.match(stdout, 'ERR_DLOPEN_FAILED');
 });
 
 test('the addon is loaded once', () => {
