@@ -1,5 +1,13 @@
 import { closeSync } from 'node:fs';
-import { CACHE_LINE, PAGE_SIZE } from '../../assembly/layout.js';
+import {
+  CACHE_LINE,
+  IO_BYTES,
+  IO_OFFSET,
+  IO_OP,
+  IO_OP_PUNCH,
+  IO_SIZE,
+  PAGE_SIZE,
+} from '../../assembly/layout.js';
 import { Aperture, type Window } from '../aperture/aperture.js';
 import { RingbellError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
@@ -34,62 +42,62 @@ export interface DriverMemoryOptions {
 }
 
 /**
- * All memory of one driver: an aperture with two sealed memory files mapped into it for the aperture's whole life. One
- * holds what the driver and the device share to do their work (rings, slots, bounce buffers), the other what the
- * application allocates. They are separate files, so that closing gives the first one back while the application may
- * still hold views of the second. The files cannot shrink, and nobody else can unmap them: JavaScript may touch them.
+ * All memory of one driver: an aperture with one sealed memory file mapped into it, in one piece, for the aperture's whole
+ * life. First comes what the driver and the device share to do their work (rings, slots, bounce buffers), then what the
+ * application allocates. One piece, so that a device that maps what it sees on first use has mapped everything once it
+ * has found the rings. The file cannot shrink, and nobody else can unmap it: JavaScript may touch it.
  */
 export class DriverMemory {
   readonly aperture: Aperture;
   /** IOVA minus linear address, for all of the memory, modulo 2^64. */
   readonly iovaDelta: bigint;
-  /** What the device is to be told of. */
-  readonly regions: readonly IotlbRegion[];
-  readonly #shared: Window;
-  readonly #sharedView: Uint8Array;
-  readonly #arena: Window | undefined;
+  readonly #fd: number;
+  readonly #window: Window;
+  readonly #view: Uint8Array;
+  readonly #arenaStart: number;
   #sharedTop: number;
   #arenaTop: number;
-  readonly #fds: number[] = [];
   /** Linear address of the SIGBUS guard's counter. */
   readonly #lost: number;
+  /** Linear address of an I/O table of one entry. */
+  readonly #io: number;
 
   /** Throws ERR_ARGUMENT where it does not fit an aperture, ERR_NOT_SUPPORTED where it does not fit the IOVA range. */
   constructor(options: DriverMemoryOptions) {
     const privateBytes = roundUp(options.privateBytes + PRIVATE_SLACK, APERTURE_UNIT);
     const sharedBytes = roundUp(options.sharedBytes, PAGE_SIZE);
-    const arenaBytes = roundUp(options.arenaBytes, PAGE_SIZE);
-    const doorbellBytes = options.doorbells * PAGE_SIZE;
+    const bytes = sharedBytes + roundUp(options.arenaBytes, PAGE_SIZE);
     this.aperture = Aperture.create({
       // One page more: an aperture keeps its last one inaccessible.
-      bytes: roundUp(privateBytes + sharedBytes + arenaBytes + doorbellBytes + PAGE_SIZE, APERTURE_UNIT),
+      bytes: roundUp(privateBytes + bytes + (options.doorbells + 1) * PAGE_SIZE, APERTURE_UNIT),
       privateBytes,
     });
     this.#lost = this.aperture.allocate(Int32Array.BYTES_PER_ELEMENT);
+    this.#io = this.aperture.allocate(IO_SIZE);
+    this.iovaDelta = chooseDelta(privateBytes, bytes, options.iovaRange);
+    this.#fd = loadAddon().memfd(options.name, bytes, true);
     try {
-      // Our own files cannot shrink, but a doorbell page goes when its device is unplugged.
+      this.#window = this.aperture.map({ fd: this.#fd, offset: 0n }, bytes, 'rw');
+      // Our own file cannot shrink, but a doorbell page goes when its device is unplugged.
       this.aperture.guardSigbus(this.#lost);
-      this.iovaDelta = chooseDelta(privateBytes, sharedBytes + arenaBytes, options.iovaRange);
-      this.#shared = this.#mapFile(options.name, sharedBytes);
-      this.#sharedView = this.aperture.viewOwn(this.#shared);
-      this.#arena = arenaBytes > 0 ? this.#mapFile(`${options.name}.alloc`, arenaBytes) : undefined;
     } catch (error) {
-      this.close();
+      closeSync(this.#fd);
+      this.aperture.close();
       throw error;
     }
-    this.#sharedTop = this.#shared.linear;
-    this.#arenaTop = this.#arena?.linear ?? 0;
-    this.regions = [this.#shared, this.#arena].flatMap((window) =>
-      window
-        ? [
-            {
-              iova: this.iova(window.linear),
-              bytes: BigInt(window.bytes),
-              address: this.aperture.address + BigInt(window.linear),
-            },
-          ]
-        : [],
-    );
+    this.#view = this.aperture.viewOwn(this.#window);
+    this.#sharedTop = this.#window.linear;
+    this.#arenaStart = this.#arenaTop = this.#window.linear + sharedBytes;
+  }
+
+  /** What the device is to be told of. */
+  get region(): IotlbRegion {
+    const { linear, bytes } = this.#window;
+    return {
+      iova: this.iova(linear),
+      bytes: BigInt(bytes),
+      address: this.aperture.address + BigInt(linear),
+    };
   }
 
   /** Whether a page was lost under its mapping. */
@@ -105,7 +113,7 @@ export class DriverMemory {
   /** Linear address of `bytes` zeroed bytes that the device sees, for the driver's own use. */
   take(bytes: number, align: number = CACHE_LINE): number {
     const linear = roundUp(this.#sharedTop, align);
-    if (linear + bytes > this.#shared.linear + this.#shared.bytes)
+    if (linear + bytes > this.#arenaStart)
       throw new RingbellError('ERR_APERTURE_FULL', `no room for ${bytes} bytes of rings and bounce buffers`);
     this.#sharedTop = linear + bytes;
     return linear;
@@ -115,12 +123,12 @@ export class DriverMemory {
   alloc(bytes: number): Uint8Array {
     if (!Number.isSafeInteger(bytes) || bytes < 0)
       throw new TypeError(`bytes must be an integer from 0, not ${bytes}`);
-    const end = this.#arena ? this.#arena.linear + this.#arena.bytes : 0;
+    const end = this.#window.linear + this.#window.bytes;
     const linear = roundUp(this.#arenaTop, bytes < PAGE_SIZE ? SECTOR_ALIGN : PAGE_SIZE);
     if (linear + bytes > end)
       throw new RingbellError(
         'ERR_APERTURE_FULL',
-        `alloc(${bytes}): ${Math.max(0, end - linear)} of ${this.#arena?.bytes ?? 0} bytes are left (allocBytes)`,
+        `alloc(${bytes}): ${Math.max(0, end - linear)} of ${end - this.#arenaStart} bytes are left (allocBytes)`,
       );
     this.#arenaTop = linear + bytes;
     return new Uint8Array(this.aperture.memory.buffer, linear, bytes);
@@ -135,39 +143,39 @@ export class DriverMemory {
 
   /** Whether a linear range lies in memory that `alloc` gave. */
   allocated(linear: number, bytes: number): boolean {
-    return (
-      this.#arena !== undefined &&
-      linear >= this.#arena.linear &&
-      bytes >= 0 &&
-      linear + bytes <= this.#arenaTop
-    );
+    return linear >= this.#arenaStart && bytes >= 0 && linear + bytes <= this.#arenaTop;
   }
 
   /** Copies into memory from `take`. */
   copyIn(linear: number, source: Uint8Array): void {
-    this.#sharedView.set(source, linear - this.#shared.linear);
+    this.#view.set(source, linear - this.#window.linear);
   }
 
   /** Copies out of memory from `take`. */
   copyOut(linear: number, target: Uint8Array): void {
-    const start = linear - this.#shared.linear;
-    target.set(this.#sharedView.subarray(start, start + target.byteLength));
+    const start = linear - this.#window.linear;
+    target.set(this.#view.subarray(start, start + target.byteLength));
   }
 
   /**
-   * Gives back everything that no view of the application can reach. The device must have been reset or closed: a device
-   * that still writes would write into files that nobody reads.
+   * Gives back everything that no view of the application can reach. The device must have been reset or closed: one that
+   * still wrote would write into a file that nobody reads.
    */
   close(): void {
-    for (const fd of this.#fds.splice(0)) closeSync(fd);
-    if (this.#arena && this.#arenaTop > this.#arena.linear) this.aperture.unmap(this.#shared);
+    if (this.#arenaTop > this.#arenaStart) this.#releaseShared();
     else this.aperture.close();
+    closeSync(this.#fd);
   }
 
-  #mapFile(name: string, bytes: number): Window {
-    const fd = loadAddon().memfd(name, bytes, true);
-    this.#fds.push(fd);
-    return this.aperture.map({ fd, offset: 0n }, bytes, 'rw');
+  /** Takes the driver's own part out of the mapping, and its pages out of the file. */
+  #releaseShared(): void {
+    const { aperture } = this;
+    const bytes = this.#arenaStart - this.#window.linear;
+    aperture.u32[(this.#io + IO_OP) / 4] = IO_OP_PUNCH;
+    aperture.u64[(this.#io + IO_OFFSET) / 8] = 0n;
+    aperture.u64[(this.#io + IO_BYTES) / 8] = BigInt(bytes);
+    aperture.fileIo(this.#fd, this.#io, 1);
+    aperture.unmap({ linear: this.#window.linear, bytes });
   }
 }
 

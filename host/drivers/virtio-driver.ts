@@ -98,7 +98,7 @@ export class VirtioDriver {
       iovaRange: device.iovaRange,
     });
     this.#memory = memory;
-    await device.map(memory.regions);
+    await device.map([memory.region]);
     for (let index = 0; index < plan.queues; index++) {
       const queue = new DriverQueue(memory, index, plan.queueSize, this.features);
       this.#queues.push(queue);
