@@ -128,11 +128,16 @@ for (const point of ['message', 'reply'] as const)
 
 test('an answer that is late beyond the timeout comes to nothing', async () => {
   await scene(
-    async ({ bus, driver }) => {
+    async ({ bus, device, driver, responder }) => {
       bus.faults.inject({ point: 'reply', delay: 120 });
+      let late: Promise<unknown> | undefined;
+      responder.answer = ({ request_id }) => {
+        late = fails(device.write(vduse.vduseDevResponse.encode({ request_id })), 'ENOENT', 'write');
+        return undefined;
+      };
       await setStatus(driver, 1);
       assert.is(bus.list()[0]?.broken, true);
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await late;
       assert.is(await getStatus(driver), 0);
     },
     { messageTimeout: 60 },

@@ -1,6 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { FaultInjection } from '../../host/bus/fault-injection.js';
 import { Bus } from '../../host/bus/index.js';
+import { MessageQueue } from '../../host/bus/message-queue.js';
 import { u64 } from '../../host/uapi/codec.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vhost from '../../host/uapi/vhost.js';
@@ -169,6 +171,22 @@ test('what was read and not answered is delivered again to whoever opens next, b
     await again.write(reply({ request_id }));
     await within(opening, 'the opening');
   });
+});
+
+test('messages that were read come before those that were not, when they are delivered again', async () => {
+  const queue = new MessageQueue(NAME, new FaultInjection());
+  const statuses = [1, 3, 7];
+  const asked = statuses.map((status) => queue.request({ type: vduse.VDUSE_SET_STATUS, s: { status } }));
+  const next = async () => vduse.vduseDevRequest.decode(await within(queue.read(), 'a message'));
+  await next();
+  await next();
+  queue.requeue();
+  for (const status of statuses) {
+    const request = await next();
+    assert.is(request.s.status, status);
+    await queue.answer(reply({ request_id: request.request_id }));
+  }
+  await within(Promise.all(asked), 'the answers');
 });
 
 test('a reader cannot change a message that it may have to be given again', async () => {

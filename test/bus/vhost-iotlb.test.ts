@@ -1,4 +1,4 @@
-import { closeSync, readSync } from 'node:fs';
+import { closeSync, readdirSync, readSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Aperture } from '../../host/aperture/aperture.js';
@@ -200,6 +200,29 @@ each(
   },
 );
 
+each(
+  'a driver leaves no descriptor behind, whatever became of its updates',
+  async ({ bus, device, driver, responder }) => {
+    const count = () => readdirSync('/proc/self/fd').length;
+    const update = (iova: bigint) =>
+      driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova, size: PAGE, uaddr }));
+    const invalidate = () => driver.write(iotlbMessage(VHOST_IOTLB_INVALIDATE, { iova: 0n, size: PAGE }));
+    const before = count();
+    for (let round = 0; round < 3; round++) {
+      await update(0n);
+      responder.answer = () => ({ result: vduse.VDUSE_REQ_RESULT_FAILED });
+      await refused(update(PAGE), 'EIO');
+      responder.answer = () => ({});
+      await region(device);
+      await invalidate();
+    }
+    assert.is(count(), before);
+    await update(0n);
+    await bus.close();
+    assert.is(count(), before);
+  },
+);
+
 each('messages other than those of the protocol are refused', async ({ driver }) => {
   for (const type of [vhost.VHOST_IOTLB_MISS, vhost.VHOST_IOTLB_ACCESS_FAIL, 0, 7]) {
     await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));
@@ -290,7 +313,9 @@ test('dma_map: a reset drops the device’s mappings and not vhost’s, closing 
       await setStatus(driver, 0);
       assert.is(await region(device), undefined);
       await refused(driver.write(update), 'EEXIST');
+      const before = updates(responder.requests).length;
       await driver.close();
+      assert.is(updates(responder.requests).length, before + 1);
       assert.equal(updates(responder.requests).at(-1), [PAGE, 2n * PAGE - 1n]);
       const next = await bus.openVhostVdpa(NAME);
       await next.ioctl(vhost.VHOST_SET_OWNER);
