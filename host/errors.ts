@@ -84,8 +84,9 @@ export interface RingbellErrorOptions {
 export class RingbellError extends Error {
   override readonly name = 'RingbellError';
   readonly code: ErrorCode;
-  readonly errno?: number;
-  readonly syscall?: string;
+  // Declared only: an error without them has no such properties.
+  declare readonly errno?: number;
+  declare readonly syscall?: string;
 
   constructor(code: ErrorCode, message: string = ERROR_CODES[code], options: RingbellErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
