@@ -76,6 +76,42 @@ test('counts its free slots, and refuses more', () =>
     { queueSize: 16 },
   ));
 
+test('finds what was completed before anybody waited for it', () =>
+  diskScene(
+    async ({ device, disk }) => {
+      const batch = disk.batch();
+      batch.read(0, disk.alloc(512), 5);
+      batch.submit();
+      device.serveNow();
+      await batch.wait();
+      assert.is(batch.reap(), 1);
+      assert.is(batch.tag(0), 5);
+    },
+    { hold: true },
+  ));
+
+test('keeps filled in what promises left no slots for', () =>
+  diskScene(
+    async ({ disk }) => {
+      const batch = disk.batch();
+      const memory = disk.alloc(512);
+      for (let tag = 0; tag < 12; tag++) batch.read(0, memory, tag);
+      const promises = Array.from({ length: 8 }, () => disk.read(0, 512));
+      await Promise.resolve();
+      await Promise.resolve();
+      assert.is(batch.submit(), 8);
+      const first = await collect(batch, 8);
+      assert.is(batch.submit(), 4);
+      const second = await collect(batch, 4);
+      assert.equal(
+        [...first, ...second].map(([tag]) => tag).sort((a, b) => a - b),
+        Array.from({ length: 12 }, (_, tag) => tag),
+      );
+      await Promise.all(promises);
+    },
+    { queueSize: 16 },
+  ));
+
 test('shares its queue with promises', () =>
   diskScene(
     async ({ device, disk }) => {
