@@ -100,8 +100,8 @@ test('the package holds what its exports name, and no sources, tests or benchmar
 
 test('everything that needs no addon imports without one', () => {
   const script = `import * as ringbell from 'ringbell';
-    const { available } = await ringbell.probe();
-    console.log(typeof ringbell.serve, typeof ringbell.openBlock, available);
+    const { embedded } = ringbell.probe();
+    console.log(typeof ringbell.serve, typeof ringbell.openBlock, embedded);
     try { await ringbell.serve(new ringbell.BlockDevice({ memory: 1048576 }), { name: 'x' }); } catch (error) { console.log(error.code); }`;
   const output = execFileSync(process.execPath, ['--input-type=module', '-e', script], {
     cwd: root,
