@@ -12,7 +12,8 @@ import {
   VIRTIO_BLK_T_OUT,
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
-import { type BatchSink, type BlockQueue, writeSubmission } from './block-queue.js';
+import type { BatchSink, BlockQueue } from './block-queue.js';
+import { writeSubmission } from './submission.js';
 
 /** Looks at the used ring that a `reap` with a minimum takes unless told otherwise: of the order of a millisecond. */
 const REAP_SPINS = 1 << 18;

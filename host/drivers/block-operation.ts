@@ -38,6 +38,7 @@ export class BlockOperation {
   #failure: { sector: number; error: RingbellError } | undefined;
   #unlisten: (() => void) | undefined;
 
+  /** `requests`: how many keep the promise; an operation of none has succeeded. */
   constructor(kind: BlockOperationKind, offset: number, length: number, requests: number) {
     this.kind = kind;
     this.offset = offset;
@@ -47,6 +48,7 @@ export class BlockOperation {
       this.#resolve = resolve;
       this.#reject = reject;
     });
+    if (requests === 0 && this.#settle()) this.#resolve();
   }
 
   /** Rejects as soon as `signal` aborts, whatever its requests do. */
