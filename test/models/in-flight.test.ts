@@ -59,7 +59,7 @@ function offerRead(driver: RawDriver): void {
 }
 
 test('a request that ends after a reset is dropped, even if the ring is in use again', async () => {
-  await drive(new Held(), async (driver, _device, model) => {
+  await drive(new Held(), async (driver, device, model) => {
     offerRead(driver);
     await until(() => model.waiting.length === 1, 'the request');
     await driver.reset();
@@ -68,6 +68,7 @@ test('a request that ends after a reset is dropped, even if the ring is in use a
     // The next request goes through the same ring: what is dropped would show before it.
     assert.is(await driver.request(0, 1n, 512), VIRTIO_BLK_S_OK);
     assert.is(driver.used, 1);
+    assert.is(device.stats().requests, 1);
   });
 });
 

@@ -67,7 +67,7 @@ export class RawDriver {
   readonly file: VhostVdpaFile;
   readonly memory: DriverMemory;
   readonly data: DataView;
-  readonly #kick = loadAddon().eventfd();
+  #kick = loadAddon().eventfd();
   readonly #call = loadAddon().eventfd();
   #avail = 0;
 
@@ -158,6 +158,16 @@ export class RawDriver {
 
   kick(): void {
     loadAddon().eventfdSignal(this.#kick);
+  }
+
+  /** Kicks through another eventfd from now on. */
+  async rebindKick(): Promise<void> {
+    closeSync(this.#kick);
+    this.#kick = loadAddon().eventfd();
+    await this.file.ioctl(
+      vhost.VHOST_SET_VRING_KICK,
+      vhost.vhostVringFile.encode({ index: 0, fd: this.#kick }),
+    );
   }
 
   /** used.idx. */
