@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { VIRTIO_CONFIG_S_NEEDS_RESET, VIRTQ_DESC_F_WRITE } from '../../assembly/virtio.js';
 import {
   BlockDevice,
@@ -31,7 +32,7 @@ async function withRawDriver(act: (driver: RawDriver) => void | Promise<void>): 
   const error = nextError(device);
   await act(driver);
   const { code } = await error;
-  const needsReset = ((await driver.status()) & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0;
+  const needsReset = await seen(driver, VIRTIO_CONFIG_S_NEEDS_RESET);
   await driver.close();
   await device.close();
   return { code, needsReset };
@@ -45,6 +46,15 @@ interface Outcome {
 async function nextError(device: ServedDevice): Promise<RingbellError> {
   const [error] = await once(device, 'error');
   return error as RingbellError;
+}
+
+/** Whether the driver sees a status bit, within five seconds: the event may come before the status has reached it. */
+async function seen(driver: RawDriver, bit: number): Promise<boolean> {
+  for (let attempt = 0; attempt < 500; attempt++) {
+    if ((await driver.status()) & bit) return true;
+    await setTimeout(10);
+  }
+  return false;
 }
 
 /** Whether the driver of a broken device is told: its next request is refused. */
