@@ -13,6 +13,7 @@ import {
   VQ_EPOCH,
   VQ_F_EVENT_IDX,
   VQ_FLAGS,
+  VQ_GATE_CLOSED,
   VQ_HEADS,
   VQ_IN_FLIGHT,
   VQ_INTERRUPTS,
@@ -156,6 +157,16 @@ export function devicePending(vq: usize): u32 {
   if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
   const index = <u32>atomic.load<u16>(<usize>load<u32>(vq, VQ_DRIVER), VIRTQ_AVAIL_IDX);
   return (index - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff;
+}
+
+/** Looks up to `spins` times for chains that wait, or until the gate is asked to close: how many. */
+export function deviceWait(vq: usize, spins: u32): u32 {
+  let waiting = devicePending(vq);
+  while (waiting == 0 && spins > 0 && atomic.load<u32>(vq, VQ_GATE_CLOSED) == 0) {
+    spins--;
+    waiting = devicePending(vq);
+  }
+  return waiting;
 }
 
 /** Breaks the queue for a reason that its host knows. */

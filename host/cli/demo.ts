@@ -1,4 +1,4 @@
-import { BlockDevice, openBlock, serve } from '../index.js';
+import { BlockDevice, Bus, openBlock, serve } from '../index.js';
 import { type Arguments, type Command, UsageError } from './arguments.js';
 import { givenImage, type Image, makeImage, makeScratchImage, SECTOR_BYTES } from './image.js';
 import { describeMachine } from './machine.js';
@@ -198,20 +198,25 @@ async function withDisk(
   const queueSize = 2 ** Math.ceil(Math.log2(Math.max(QUEUE_SIZE_MINIMUM, plan.queueDepth)));
   const broken = new AbortController();
   const fail = (error: Error) => broken.abort(error);
+  const allocBytes = plan.queues * plan.queueDepth * plan.blockBytes;
   const model = new BlockDevice({ file: image.path, mapped: isMapped(image), readOnly });
-  const device = await serve(model, { name: `demo-${process.pid}`, queues: plan.queues, queueSize, mode });
-  device.on('error', fail);
+  const bus = new Bus();
   try {
-    const allocBytes = plan.queues * plan.queueDepth * plan.blockBytes;
-    const disk = await openBlock(device.name, { queues: plan.queues, queueSize, mode, allocBytes });
-    disk.on('error', fail);
+    const device = await serve(model, { bus, name: 'demo', queues: plan.queues, queueSize, mode });
+    device.on('error', fail);
     try {
-      await use({ device, disk, mode, signal: AbortSignal.any([signal, broken.signal]) });
+      const disk = await openBlock(device.name, { bus, queues: plan.queues, queueSize, mode, allocBytes });
+      disk.on('error', fail);
+      try {
+        await use({ device, disk, mode, signal: AbortSignal.any([signal, broken.signal]) });
+      } finally {
+        await disk.close();
+      }
     } finally {
-      await disk.close();
+      await device.close();
     }
   } finally {
-    await device.close();
+    await bus.close();
   }
 }
 

@@ -7,8 +7,8 @@ export type Operation = 'read' | 'write';
 
 /** Milliseconds for which a polling driver keeps the event loop from timers and signals. */
 const STRETCH_MS = 20;
-/** Looks at an empty ring before a reap gives up. */
-const REAP_SPINS = 20_000;
+/** Looks at an empty ring before a reap gives up: some milliseconds, longer than a device thread is usually kept off its CPU. */
+const REAP_SPINS = 2 ** 20;
 /** Milliseconds without any completion after which a device counts as dead. */
 const STALLED_MS = 10_000;
 /** Every so many stretches one runs without a clock, for the heap: reading the clock allocates a number. */

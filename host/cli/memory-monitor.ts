@@ -1,8 +1,9 @@
 import { getHeapStatistics } from 'node:v8';
 
-/** Milliseconds between two samples of a long run; a short one is sampled SAMPLES_PER_RUN times. */
+/** Milliseconds between two samples. */
 const SAMPLE_INTERVAL_MS = 1000;
-const SAMPLES_PER_RUN = 10;
+/** Seconds of the shortest run that is sampled: in a shorter one, what was there before is still being collected. */
+export const SLOPE_SECONDS = 10;
 /** Part of a run that does not count: pages touched for the first time, code being compiled. */
 const WARM_UP = 0.25;
 
@@ -11,7 +12,7 @@ export interface MemoryReport {
   /** Bytes resident when the first measurement began, and when the last one ended; worker threads included. */
   rssStart: number;
   rssEnd: number;
-  /** Least-squares slope of the resident bytes over time, warm-ups left out; null with too few samples. */
+  /** Least-squares slope of the resident bytes over time, warm-ups left out; null for runs shorter than SLOPE_SECONDS. */
   slopeBytesPerSecond: number | null;
   /** Standard error of the slope: a slope within twice of it is noise. */
   slopeErrorBytesPerSecond: number | null;
@@ -34,18 +35,15 @@ export class MemoryMonitor {
 
   /** Begins a run that will take about `seconds`. */
   start(seconds: number): void {
+    this.#rssStart ||= process.memoryUsage.rss();
+    if (seconds < SLOPE_SECONDS) return;
     const begin = performance.now();
     const samples: Sample[] = [];
     this.#runs.push(samples);
-    this.#rssStart ||= process.memoryUsage.rss();
-    const warmUp = seconds * WARM_UP;
-    this.#timer = setInterval(
-      () => {
-        const elapsed = (performance.now() - begin) / 1000;
-        if (elapsed >= warmUp) samples.push({ seconds: elapsed, bytes: process.memoryUsage.rss() });
-      },
-      Math.min(SAMPLE_INTERVAL_MS, (seconds * 1000) / SAMPLES_PER_RUN),
-    );
+    this.#timer = setInterval(() => {
+      const elapsed = (performance.now() - begin) / 1000;
+      if (elapsed >= seconds * WARM_UP) samples.push({ seconds: elapsed, bytes: process.memoryUsage.rss() });
+    }, SAMPLE_INTERVAL_MS);
   }
 
   /** Ends the run. */

@@ -1,7 +1,7 @@
 import type { Image } from './image.js';
 import type { Machine } from './machine.js';
 import type { Result } from './measurement.js';
-import type { MemoryReport } from './memory-monitor.js';
+import { type MemoryReport, SLOPE_SECONDS } from './memory-monitor.js';
 import { type Column, styled, tableLines } from './terminal.js';
 import { formatBytes, formatCount, formatMicroseconds, formatRatio } from './units.js';
 import type { ReadVerification, WriteVerification } from './verification.js';
@@ -77,7 +77,7 @@ function cells(result: Result): string[] {
 function memoryLines(memory: MemoryReport): string[] {
   const slope =
     memory.slopeBytesPerSecond === null
-      ? 'too short a run for a slope'
+      ? `no slope in less than --seconds ${SLOPE_SECONDS}`
       : `slope ${signedBytes(memory.slopeBytesPerSecond)}/s ± ${formatBytes(memory.slopeErrorBytesPerSecond ?? 0)}/s (${memory.samples} samples)`;
   const lines = [
     `resident  ${formatBytes(memory.rssStart)} at the start, ${formatBytes(memory.rssEnd)} at the end, ${slope}`,
