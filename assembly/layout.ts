@@ -274,6 +274,8 @@ export const COMPLETION_BYTES = 8;
 
 /** Bit of a submit, push or serve result: the other side wants to be notified. The low 16 bits count requests. */
 export const NOTIFY_DUE = 65536;
+/** Bit of a blkServe or blkPoll result: the next request of a mapped file is for blkPrepare. */
+export const FILE_DUE = 131072;
 /** Mask of the count in such a result. */
 export const COUNT_MASK = 65535;
 
@@ -287,6 +289,8 @@ export const DISK_LINEAR = 8;
 export const DISK_FLAGS = 12;
 /** u32, sectors: the most that one DISCARD or WRITE_ZEROES covers. A request has one range, as max_*_seg = 1 says. */
 export const DISK_MAX_RANGE_SECTORS = 16;
+/** u32, linear of the i32 that counts pages lost to SIGBUS (Addon.guardSigbus), 0 for none: then nothing is published. */
+export const DISK_LOST = 20;
 /** VIRTIO_BLK_ID_BYTES bytes, what GET_ID answers. */
 export const DISK_ID = 32;
 export const DISK_BLOCK_SIZE = 64;
@@ -295,6 +299,8 @@ export const DISK_F_RO = 1;
 export const DISK_F_FLUSH = 2;
 export const DISK_F_DISCARD = 4;
 export const DISK_F_WRITE_ZEROES = 8;
+/** The memory at DISK_LINEAR is a mapped file: what is more than moving bytes is left to blkPrepare and the addon. */
+export const DISK_F_FILE = 16;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // File I/O table: one entry a request, filled by WASM, carried out by the addon (native/file-io.cc), read back by WASM.

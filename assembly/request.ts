@@ -23,10 +23,13 @@ import {
   VQ_DEVICE,
   VQ_DRIVER,
   VQ_EPOCH,
+  VQ_FAULT_ACCESS,
+  VQ_FAULT_IOVA,
   VQ_HEADS,
   VQ_IN_FLIGHT,
   VQ_IOTLB,
   VQ_LAST_AVAIL,
+  VQ_MISS,
   VQ_SIZE,
   VQ_USED,
 } from './layout';
@@ -71,7 +74,7 @@ export function requestTake(vq: usize, request: usize): u32 {
   return 1;
 }
 
-/** Copies up to `bytes` readable bytes from `offset` of the chain to `to`: how many; fewer where the mapping has gone. */
+/** Copies up to `bytes` readable bytes from `offset` of the chain to `to`: how many; fewer, with VQ_MISS, where nothing is mapped. */
 export function requestRead(vq: usize, request: usize, offset: u32, to: usize, bytes: u32): u32 {
   return transfer(vq, request, 0, load<u32>(request, REQUEST_READABLE_COUNT), offset, to, bytes, IOTLB_ACCESS_READ);
 }
@@ -126,7 +129,14 @@ function transfer(vq: usize, request: usize, first: u32, end: u32, offset: u32, 
     offset = 0;
     while (left) {
       const entry = iotlbFind(iotlb, iova);
-      if (entry == 0 || load<u32>(entry, IOTLB_ENTRY_DENY) & access) return moved;
+      if (entry == 0) {
+        // Perhaps only not mapped yet, since an IOTLB update: a miss, as for a pop.
+        store<u64>(vq, iova, VQ_FAULT_IOVA);
+        store<u32>(vq, access, VQ_FAULT_ACCESS);
+        store<u32>(vq, 1, VQ_MISS);
+        return moved;
+      }
+      if (load<u32>(entry, IOTLB_ENTRY_DENY) & access) return moved;
       const inside = iova - load<u64>(entry, IOTLB_ENTRY_IOVA);
       const piece = <u32>min(<u64>left, load<u64>(entry, IOTLB_ENTRY_BYTES) - inside);
       const linear = <usize>load<u32>(entry, IOTLB_ENTRY_LINEAR) + <usize>inside;

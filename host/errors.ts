@@ -84,8 +84,9 @@ export interface RingbellErrorOptions {
 export class RingbellError extends Error {
   override readonly name = 'RingbellError';
   readonly code: ErrorCode;
-  readonly errno?: number;
-  readonly syscall?: string;
+  // Declared only: an error without them has no such properties.
+  declare readonly errno?: number;
+  declare readonly syscall?: string;
 
   constructor(code: ErrorCode, message: string = ERROR_CODES[code], options: RingbellErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -141,6 +142,8 @@ export function systemError(code: ErrnoName, syscall: string, detail?: string): 
 export function isSystemError(error: unknown, code?: string): error is SystemError {
   return (
     error instanceof Error &&
+    // A RingbellError has the same fields, filled or not.
+    !(error instanceof RingbellError) &&
     'syscall' in error &&
     'errno' in error &&
     (code === undefined || (error as SystemError).code === code)

@@ -1,1 +1,32 @@
-export {};
+/** The public API of ringbell, and nothing else. docs/api.md describes it. */
+
+export {
+  type AttachOptions,
+  Bus,
+  type BusAttachment,
+  type BusDevice,
+  type Fault,
+  type FaultInjection,
+  type FaultOptions,
+  type FaultPoint,
+  type ParentKind,
+} from './bus/index.js';
+export type { OpenBlockOptions } from './drivers/blk.js';
+export type { BlockBatch } from './drivers/block-batch.js';
+export type { BlockConfig, BlockRangeLimits } from './drivers/block-config.js';
+export type { BlockDisk, BlockDiskEvents, BlockDiskStats, RequestOptions } from './drivers/block-disk.js';
+export {
+  ERROR_CODES,
+  type ErrorCode,
+  RingbellError,
+  type RingbellErrorOptions,
+  type SystemError,
+} from './errors.js';
+export { BlockDevice, type BlockDeviceOptions } from './models/block-device.js';
+export { BlockModel } from './models/block-model.js';
+export type { DeviceModel } from './models/device-model.js';
+export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './models/served-device.js';
+export { openBlock } from './open-block.js';
+export { type Check, type CheckArea, type CheckState, type Probe, probe } from './probe.js';
+export type { QueueStats } from './queue/queue-stats.js';
+export { type ServeOptions, serve } from './serve.js';

@@ -12,13 +12,16 @@ import {
   COUNT_MASK,
   DISK_CAPACITY,
   DISK_F_DISCARD,
+  DISK_F_FILE,
   DISK_F_FLUSH,
   DISK_F_RO,
   DISK_F_WRITE_ZEROES,
   DISK_FLAGS,
   DISK_ID,
   DISK_LINEAR,
+  DISK_LOST,
   DISK_MAX_RANGE_SECTORS,
+  FILE_DUE,
   IO_BYTES,
   IO_COUNT,
   IO_OFFSET,
@@ -37,6 +40,7 @@ import {
   NOTIFY_DUE,
   SEGMENT_BYTES,
   SEGMENT_SIZE,
+  VERDICT_MEMORY_LOST,
   VERDICT_REQUEST,
   VQ_BURST,
   VQ_BYTES_READ,
@@ -49,7 +53,7 @@ import {
 } from '../layout';
 import { add } from '../notify';
 import { breakQueue } from '../split/chain';
-import { devicePop, devicePush } from '../split/device';
+import { devicePop, devicePush, deviceReturn } from '../split/device';
 import {
   VIRTIO_BLK_HEADER_SECTOR,
   VIRTIO_BLK_HEADER_SIZE,
@@ -72,7 +76,7 @@ import {
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from '../virtio';
 
-/** Serves one burst of a memory-backed disk: chains, with NOTIFY_DUE. */
+/** Serves one burst of a disk in memory: chains, with NOTIFY_DUE; FILE_DUE where it stopped at a request for the file. */
 export function blkServe(vq: usize, disk: usize): u32 {
   const count = devicePop(vq, load<u32>(vq, VQ_BURST));
   if (count == 0) return 0;
@@ -80,7 +84,9 @@ export function blkServe(vq: usize, disk: usize): u32 {
   const base: usize = load<u32>(disk, DISK_LINEAR);
   let chain: usize = load<u32>(vq, VQ_CHAINS);
   let segment: usize = load<u32>(vq, VQ_SEGMENTS);
+  const mappedFile = (load<u32>(disk, DISK_FLAGS) & DISK_F_FILE) != 0;
   let served: u32 = 0;
+  let fileDue: u32 = 0;
   for (; served < count; served++, chain += CHAIN_SIZE) {
     const chainCounts = load<u32>(chain, CHAIN_COUNTS);
     const end = segment + (chainCounts >> 16) * SEGMENT_SIZE;
@@ -89,14 +95,19 @@ export function blkServe(vq: usize, disk: usize): u32 {
       breakQueue(vq, VERDICT_REQUEST, load<u32>(chain));
       break;
     }
+    if (mappedFile && load<u32>(io, IO_OP) > <u32>IO_OP_WRITE) {
+      deviceReturn(vq, count - served);
+      fileDue = FILE_DUE;
+      break;
+    }
     execute(io, base);
     store<u32>(chain, complete(vq, io, end), CHAIN_COUNTS);
     segment = end;
   }
-  return devicePush(vq, served);
+  return publish(vq, disk, served) | fileDue;
 }
 
-/** Serves bursts until an interrupt is due, `spins` looks in a row found nothing, or `bursts` were served. */
+/** Serves bursts until an interrupt or the file is due, `spins` looks in a row found nothing, or `bursts` were served. */
 export function blkPoll(vq: usize, disk: usize, spins: u32, bursts: u32): u32 {
   let total: u32 = 0;
   let idle: u32 = 0;
@@ -110,7 +121,7 @@ export function blkPoll(vq: usize, disk: usize, spins: u32, bursts: u32): u32 {
     idle = 0;
     bursts--;
     total = min(total + (result & COUNT_MASK), COUNT_MASK);
-    if (result & NOTIFY_DUE) return total | NOTIFY_DUE;
+    if (result & (NOTIFY_DUE | FILE_DUE)) return total | (result & (NOTIFY_DUE | FILE_DUE));
   }
   return total;
 }
@@ -118,6 +129,7 @@ export function blkPoll(vq: usize, disk: usize, spins: u32, bursts: u32): u32 {
 /** Pops a burst of at most `max` requests into an I/O table at `io`: how many entries. */
 export function blkPrepare(vq: usize, disk: usize, io: usize, max: u32): u32 {
   const count = devicePop(vq, max);
+  const base: usize = load<u32>(disk, DISK_LINEAR);
   let chain: usize = load<u32>(vq, VQ_CHAINS);
   let segment: usize = load<u32>(vq, VQ_SEGMENTS);
   for (let i: u32 = 0; i < count; i++, chain += CHAIN_SIZE, io += IO_SIZE) {
@@ -125,6 +137,12 @@ export function blkPrepare(vq: usize, disk: usize, io: usize, max: u32): u32 {
     if (!decode(vq, disk, segment, chainCounts, io)) {
       breakQueue(vq, VERDICT_REQUEST, load<u32>(chain));
       return i;
+    }
+    // The bytes of a mapped file move here; its other operations are the addon's.
+    if (base && transfers(io)) {
+      execute(io, base);
+      store<u64>(io, account(vq, io), IO_RESULT);
+      answer(io, VIRTIO_BLK_S_OK);
     }
     segment += (chainCounts >> 16) * SEGMENT_SIZE;
   }
@@ -139,7 +157,36 @@ export function blkComplete(vq: usize, disk: usize, io: usize, count: u32): u32 
     segment += (load<u32>(chain, CHAIN_COUNTS) >> 16) * SEGMENT_SIZE;
     store<u32>(chain, complete(vq, io, segment), CHAIN_COUNTS);
   }
+  return publish(vq, disk, count);
+}
+
+/** Publishes `count` requests, unless memory was lost: what was read from it, or written to it, is not what it was. */
+function publish(vq: usize, disk: usize, count: u32): u32 {
+  const lost: usize = load<u32>(disk, DISK_LOST);
+  if (lost && atomic.load<u32>(lost)) {
+    breakQueue(vq, VERDICT_MEMORY_LOST, 0);
+    return 0;
+  }
   return devicePush(vq, count);
+}
+
+// @ts-ignore: decorator
+@inline
+function transfers(io: usize): bool {
+  const op = load<u32>(io, IO_OP);
+  return op == IO_OP_READ || op == IO_OP_WRITE;
+}
+
+/** Counts the bytes that an entry has moved: the used length that they give. */
+function account(vq: usize, io: usize): u64 {
+  const op = load<u32>(io, IO_OP);
+  const bytes = load<u64>(io, IO_BYTES);
+  if (op == IO_OP_READ) {
+    add(vq + VQ_BYTES_READ, bytes);
+    return bytes;
+  }
+  if (op == IO_OP_WRITE) add(vq + VQ_BYTES_WRITTEN, bytes);
+  return 0;
 }
 
 /**
@@ -269,13 +316,9 @@ function complete(vq: usize, io: usize, end: usize): u32 {
   let status = load<u32>(io, IO_STATUS);
   let written: u32 = status == VIRTIO_BLK_S_OK ? <u32>result : 0;
   if (status == IO_STATUS_OPEN) {
-    const transfer = op == IO_OP_READ || op == IO_OP_WRITE;
-    status = result < 0 || (transfer && result != bytes) ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+    status = result < 0 || (transfers(io) && result != bytes) ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
     if (status != VIRTIO_BLK_S_OK) add(vq + VQ_IO_ERRORS, 1);
-    else if (op == IO_OP_READ) {
-      written = <u32>bytes;
-      add(vq + VQ_BYTES_READ, bytes);
-    } else if (op == IO_OP_WRITE) add(vq + VQ_BYTES_WRITTEN, bytes);
+    else written = <u32>account(vq, io);
   }
   const last = end - SEGMENT_SIZE;
   store<u8>(<usize>load<u32>(last) + load<u32>(last, SEGMENT_BYTES), <u8>status);

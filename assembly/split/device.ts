@@ -13,6 +13,7 @@ import {
   VQ_EPOCH,
   VQ_F_EVENT_IDX,
   VQ_FLAGS,
+  VQ_GATE_CLOSED,
   VQ_HEADS,
   VQ_IN_FLIGHT,
   VQ_INTERRUPTS,
@@ -69,6 +70,12 @@ export function devicePop(vq: usize, max: u32): u32 {
   store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) + taken) & 0xffff, VQ_LAST_AVAIL);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + taken, VQ_IN_FLIGHT);
   return taken;
+}
+
+/** Puts the last `count` chains of a pop back, unseen: the next pop reads them again. */
+export function deviceReturn(vq: usize, count: u32): void {
+  store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) - count) & 0xffff, VQ_LAST_AVAIL);
+  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - count, VQ_IN_FLIGHT);
 }
 
 /** Publishes the first `count` entries of the chain table, which hold {head, written bytes} now: `count` | NOTIFY_DUE. */
@@ -150,6 +157,16 @@ export function devicePending(vq: usize): u32 {
   if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
   const index = <u32>atomic.load<u16>(<usize>load<u32>(vq, VQ_DRIVER), VIRTQ_AVAIL_IDX);
   return (index - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff;
+}
+
+/** Looks up to `spins` times for chains that wait, or until the gate is asked to close: how many. */
+export function deviceWait(vq: usize, spins: u32): u32 {
+  let waiting = devicePending(vq);
+  while (waiting == 0 && spins > 0 && atomic.load<u32>(vq, VQ_GATE_CLOSED) == 0) {
+    spins--;
+    waiting = devicePending(vq);
+  }
+  return waiting;
 }
 
 /** Breaks the queue for a reason that its host knows. */

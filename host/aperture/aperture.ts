@@ -186,7 +186,7 @@ export class Aperture {
     return new Uint8Array(this.memory.buffer, window.linear, window.bytes);
   }
 
-  /** Gives every window back. Views from `viewOwn` must not be used afterwards. */
+  /** Gives every window back, if this is the aperture that `create` made. Views from `viewOwn` must not be used afterwards. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

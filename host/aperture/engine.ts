@@ -31,18 +31,22 @@ export interface Engine {
   deviceDisarm(vq: number): void;
   /** Chains that wait, without changing anything. */
   devicePending(vq: number): number;
+  /** Looks up to `spins` times for chains that wait, or until the gate is asked to close: how many. */
+  deviceWait(vq: number, spins: number): number;
   /** Sets a verdict from outside (VERDICT_TRAP, VERDICT_MEMORY_LOST, VERDICT_THREAD_LOST); the first one stays. */
   deviceBreak(vq: number, verdict: number): void;
 
   // Block device.
-  /** One burst of a memory-backed disk: chains served, with NOTIFY_DUE. */
+  /** One burst of a disk in memory: chains served, with NOTIFY_DUE, and FILE_DUE where it stopped before a request that
+   * needs the file of a mapped disk (blkPrepare). */
   blkServe(vq: number, disk: number): number;
   /**
-   * Serves a memory-backed disk until an interrupt is due, `spins` looks in a row found nothing, `bursts` were served, the
-   * gate is asked to close or the queue breaks: chains served (saturating at COUNT_MASK), with NOTIFY_DUE.
+   * Serves a disk in memory until an interrupt or the file is due, `spins` looks in a row found nothing, `bursts` were
+   * served, the gate is asked to close or the queue breaks: chains served (saturating at COUNT_MASK), with the same bits.
    */
   blkPoll(vq: number, disk: number, spins: number, bursts: number): number;
-  /** Pops a burst and turns it into an I/O table at `io` (room for `max` + 1 entries) for the addon: how many requests. */
+  /** Pops a burst and turns it into an I/O table at `io` (room for `max` + 1 entries) for the addon: how many requests.
+   * On a mapped disk bytes move at once; what is left for the addon are operations on the file. */
   blkPrepare(vq: number, disk: number, io: number, max: number): number;
   /** Puts status and used length of the `count` requests at `io` into the ring, and publishes: `count`, with NOTIFY_DUE. */
   blkComplete(vq: number, disk: number, io: number, count: number): number;
@@ -50,7 +54,7 @@ export interface Engine {
   // Asynchronous requests, for device models in TypeScript.
   /** Pops one chain into the request block at `request`: 1, or 0 when there is none or it was refused (VQ_VERDICT, VQ_MISS). */
   requestTake(vq: number, request: number): number;
-  /** Copies readable bytes from `offset` of the chain to private memory at `to`: bytes copied; fewer if something is unmapped. */
+  /** Copies readable bytes from `offset` of the chain to private memory at `to`: bytes copied; fewer, with VQ_MISS, where nothing is mapped. */
   requestRead(vq: number, request: number, offset: number, to: number, bytes: number): number;
   /** Copies private memory at `from` to writable bytes from `offset` of the chain: bytes copied. */
   requestWrite(vq: number, request: number, offset: number, from: number, bytes: number): number;

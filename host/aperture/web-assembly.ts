@@ -25,5 +25,7 @@ interface Api {
   validate(bytes: Uint8Array): boolean;
 }
 
-export const { Memory, Module, RuntimeError, validate } = (globalThis as unknown as { WebAssembly: Api })
-  .WebAssembly;
+/** Empty where Node.js runs without WebAssembly (--jitless): importing this package works, using it does not. */
+const api = (globalThis as unknown as { WebAssembly?: Api }).WebAssembly ?? ({} as Api);
+
+export const { Memory, Module, RuntimeError, validate } = api;

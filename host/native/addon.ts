@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { RingbellError } from '../errors.js';
 import { locateAddon } from './locate.js';
 
 /** Protection of a window. A doorbell is 'w': written, never read. */
@@ -14,12 +15,15 @@ export interface MapSource {
   shared?: boolean;
 }
 
-/** Event-loop interest in one file descriptor. */
+/**
+ * Event-loop interest in one file descriptor. It follows the number: after `duplicate(other, fd)` it watches `other`, as
+ * soon as the file that it watched before has been signalled once.
+ */
 export interface Watcher {
   /** Keep the process alive for this watcher (the state it starts in). */
   ref(): void;
   unref(): void;
-  /** Stops for good; the callback is not called again. The descriptor stays the caller's. */
+  /** Stops for good; the callback is not called again. The descriptor stays the caller's, to be closed after this. */
   close(): void;
 }
 
@@ -29,6 +33,10 @@ export interface Watcher {
  *
  * `view` is always a Uint8Array over the whole of a shared WebAssembly.Memory: Node-API sees shared memory through views
  * only. Offsets and lengths of windows are multiples of PAGE_SIZE.
+ *
+ * Descriptors, given or taken, are the caller's to close (fs.closeSync). Windows belong to the aperture: a thread that ends
+ * takes none away, because another may be inside one; they go with `unmap`, with `release`, or with the last thread that
+ * reserved or mapped anything there. Watchers end with their thread.
  */
 export interface Addon {
   /** Process address of the first byte of `view`. */
@@ -65,10 +73,12 @@ export interface Addon {
   duplicate(fd: number, target?: number): number;
   /**
    * Blocks this thread until a descriptor of `fds` is readable: how many are, 0 after `timeoutMs` (−1: no limit). Sets
-   * bit i of `ready[0]` for fds[i]; entries below 0 are skipped; at most 32.
+   * bit i of `ready[0]` for fds[i]; entries below 0 are skipped; at most 32. Throws EBADF if one is not open.
+   *
+   * A worker that waits can be neither terminated nor left behind by process.exit: wait with a limit, again and again.
    */
   poll(fds: Int32Array, ready: Uint32Array, timeoutMs: number): number;
-  /** Calls back on this environment's event loop whenever `fd` is readable (level-triggered). */
+  /** Calls back on this environment's event loop whenever `fd` is readable (level-triggered). Makes it non-blocking. */
   watch(fd: number, callback: () => void): Watcher;
   /**
    * Carries out `count` entries of the I/O table at `table` (IO_* of assembly/layout.ts) on `fd`, storing each result.
@@ -79,8 +89,18 @@ export interface Addon {
 
 let addon: Addon | undefined;
 
-/** The addon, loaded on first use. Throws ERR_ADDON_MISSING, saying exactly what to do, when there is none. */
+/** The addon, loaded on first use. Throws ERR_ADDON_MISSING, saying exactly what to do, when there is none that loads. */
 export function loadAddon(): Addon {
-  addon ??= createRequire(import.meta.url)(locateAddon()) as Addon;
+  if (addon) return addon;
+  const path = locateAddon();
+  try {
+    addon = createRequire(import.meta.url)(path) as Addon;
+  } catch (cause) {
+    throw new RingbellError(
+      'ERR_ADDON_MISSING',
+      `${path} does not load here (${(cause as Error).message}): build it on this machine with \`npm run build:native\``,
+      { cause },
+    );
+  }
   return addon;
 }

@@ -6,6 +6,8 @@ import { RingbellError } from '../errors.js';
 export const PACKAGE_ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 /** Where a build in a clone leaves the addon. */
 export const BUILT_ADDON = `${PACKAGE_ROOT}native/build/Release/ringbell.node`;
+/** What is mapped into this process, by file name. */
+const MAPS = '/proc/self/maps';
 /** Processors that the addon can be built for. */
 const ARCHITECTURES: readonly string[] = ['x64', 'arm64'];
 
@@ -14,7 +16,7 @@ const ARCHITECTURES: readonly string[] = ['x64', 'arm64'];
  * but collects a whole report first, and waits for every worker thread to answer.
  */
 function isMusl(): boolean {
-  return readFileSync('/proc/self/maps', 'latin1').includes('/ld-musl-');
+  return existsSync(MAPS) && readFileSync(MAPS, 'latin1').includes('/ld-musl-');
 }
 
 /** `linux-x64`, `linux-arm64-musl`: the name of this machine's folder in prebuilds/. */
@@ -46,10 +48,10 @@ export function locateAddon(): string {
   const found = candidates.find((path) => existsSync(path));
   if (found !== undefined) return found;
   const remedy = ARCHITECTURES.includes(process.arch)
-    ? 'build it: `npm run build:native` in a clone, `npx ringbell build-native` elsewhere'
+    ? 'run `npm run build:native` in a clone of the repository; for a package installed elsewhere, set RINGBELL_ADDON to the path of what that built'
     : `it is made for ${ARCHITECTURES.join(' and ')} only`;
   throw new RingbellError(
     'ERR_ADDON_MISSING',
-    `no native addon for ${platformName()}; looked for ${candidates.join(' and ')}: ${remedy}, or set RINGBELL_ADDON to its path`,
+    `no native addon for ${platformName()}; looked for ${candidates.join(' and ')}: ${remedy}`,
   );
 }

@@ -199,6 +199,7 @@ test('a chain without a header, or without a status byte, breaks the queue after
 
 test('the I/O table says what a file-backed disk has to do, and results become statuses', () => {
   const ring = new Ring({ size: 32 });
+  ring.set(ring.disk, { [layout.DISK_LINEAR]: 0 });
   ring.submission(0, { type: VIRTIO_BLK_T_IN, sector: 8, linear: ring.buffers, bytes: 1024 });
   ring.submission(1, { type: VIRTIO_BLK_T_OUT, sector: 16, linear: ring.buffers + 1024, bytes: 512 });
   ring.submission(2, { type: virtio.VIRTIO_BLK_T_FLUSH });

@@ -1,0 +1,159 @@
+import { inspect } from 'node:util';
+import { RingbellError, systemError } from '../errors.js';
+import type { VduseControlFile } from '../vduse/file.js';
+import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
+import { FaultInjection } from './fault-injection.js';
+import type { AttachOptions, VdpaDevice } from './vdpa-device.js';
+import { VduseControl } from './vduse-control.js';
+import { VhostVdpaFace } from './vhost-vdpa-face.js';
+
+/** One device of a bus, as `Bus.list` shows it. */
+export interface BusDevice {
+  readonly name: string;
+  /** Virtio device id. */
+  readonly deviceId: number;
+  readonly vendorId: number;
+  readonly queues: number;
+  /** Virtio status bits. */
+  readonly status: number;
+  /** Configuration generation. */
+  readonly generation: number;
+  /** On the bus: drivers can open it. */
+  readonly attached: boolean;
+  /** Its device side is open. */
+  readonly served: boolean;
+  /** A driver has it open. */
+  readonly driven: boolean;
+  /** It let a message time out and answers nothing until it is destroyed. */
+  readonly broken: boolean;
+}
+
+/** What attaching a device gives its owner. */
+export interface BusAttachment {
+  /** Memory file with one doorbell page a queue, at queue index × PAGE_SIZE; −1 without doorbells. Not the caller's to close. */
+  readonly doorbellFd: number;
+}
+
+/**
+ * A vDPA bus inside this process: devices are created and served through the same files as the kernel's VDUSE, and driven
+ * through the same file as its vhost-vdpa, with no kernel module and no privilege. A bus belongs to the thread that made
+ * it; its files may be bridged to others.
+ */
+export class Bus {
+  static #default: Bus | undefined;
+
+  /** The one of this thread that is used when none is named. */
+  static get default(): Bus {
+    Bus.#default ??= new Bus();
+    return Bus.#default;
+  }
+
+  /** Makes system calls and messages on this bus fail on demand. */
+  readonly faults = new FaultInjection();
+  readonly #devices = new Map<string, VdpaDevice>();
+  /** Drivers' files by device; undefined while one is being opened. */
+  readonly #drivers = new Map<VdpaDevice, VhostVdpaFace | undefined>();
+  #closed = false;
+
+  /** Opens /dev/vduse/control. */
+  control(): VduseControlFile {
+    this.#checkOpen();
+    return new VduseControl(this.#devices, this.faults);
+  }
+
+  /**
+   * Puts a created device on the bus, as `vdpa dev add` does: EINVAL when there is none or its queues are not all set up,
+   * EEXIST when it is there already.
+   */
+  async attach(name: string, options: AttachOptions = {}): Promise<BusAttachment> {
+    this.#checkOpen();
+    const device = this.#device(name);
+    device.attach(options);
+    return { doorbellFd: device.doorbell?.fd ?? -1 };
+  }
+
+  /**
+   * Opens a device for a driver, which resets it: ENOENT when it is not on the bus, EBUSY while another driver has it
+   * open, EIO when it does not answer.
+   */
+  async openVhostVdpa(name: string): Promise<VhostVdpaFile> {
+    this.#checkOpen();
+    await this.faults.strike('open', name);
+    const device = this.#devices.get(name);
+    if (!device?.attached) throw systemError('ENOENT', 'open', `no device ${name} on the bus`);
+    if (this.#drivers.has(device)) throw systemError('EBUSY', 'open', `${name} has a driver`);
+    this.#drivers.set(device, undefined);
+    try {
+      const face = await VhostVdpaFace.open(device, this.faults, () => this.#drivers.delete(device));
+      if (!device.attached) throw systemError('ENODEV', 'open', `${name} has left the bus`);
+      this.#drivers.set(device, face);
+      return face;
+    } catch (error) {
+      this.#drivers.delete(device);
+      throw error;
+    }
+  }
+
+  /** The devices, in the order of their creation. */
+  list(): BusDevice[] {
+    return [...this.#devices.values()].map((device) => ({
+      name: device.name,
+      deviceId: device.deviceId,
+      vendorId: device.vendorId,
+      queues: device.vqs.length,
+      status: device.getStatus(),
+      generation: device.generation,
+      attached: device.attached,
+      served: device.connected,
+      driven: this.#drivers.has(device),
+      broken: device.messages.broken,
+    }));
+  }
+
+  /**
+   * Takes a device off the bus, as `vdpa dev del` does: EINVAL when it is not there. A driver that has it open finds its
+   * status at DEVICE_NEEDS_RESET and its file at ENODEV; the device gets a last reset to answer.
+   */
+  async detach(name: string): Promise<void> {
+    const device = this.#device(name);
+    if (!device.attached) throw systemError('EINVAL', 'detach', `${name} is not on the bus`);
+    // Nobody is there to answer, and nobody will be: do not wait for the time limit.
+    if (!device.connected) device.messages.break();
+    await this.#drivers.get(device)?.remove();
+    device.detach();
+  }
+
+  /**
+   * Takes every device off the bus and destroys it, whoever uses it: files that are open fail from then on, and the
+   * descriptors that VduseFile.kickFd and callFd gave are closed. So first close what serves the devices.
+   */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (Bus.#default === this) Bus.#default = undefined;
+    for (const device of this.#devices.values()) {
+      device.messages.break();
+      await this.#drivers.get(device)?.remove();
+      device.destroy();
+    }
+    this.#devices.clear();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #device(name: string): VdpaDevice {
+    const device = this.#devices.get(name);
+    if (!device) throw systemError('EINVAL', 'attach', `no VDUSE device ${name}`);
+    return device;
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new RingbellError('ERR_CLOSED', 'the bus is closed');
+  }
+
+  [inspect.custom](): string {
+    return `Bus { ${this.#closed ? 'closed' : [...this.#devices.keys()].join(', ') || 'no device'} }`;
+  }
+}

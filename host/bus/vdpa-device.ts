@@ -1,0 +1,335 @@
+import { RingbellError, systemError } from '../errors.js';
+import {
+  VDUSE_API_VERSION_1,
+  VDUSE_F_QUEUE_READY,
+  VDUSE_F_SUSPEND,
+  VDUSE_GET_VQ_STATE,
+  VDUSE_SET_STATUS,
+  VDUSE_SET_VQ_GROUP_ASID,
+  VDUSE_SET_VQ_READY,
+  VDUSE_SUSPEND,
+  VDUSE_UPDATE_IOTLB,
+} from '../uapi/vduse.js';
+import {
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_RING_PACKED,
+} from '../uapi/virtio.js';
+import { DeviceIotlb } from './device-iotlb.js';
+import { Doorbell } from './doorbell.js';
+import type { EventfdContext } from './eventfd-context.js';
+import type { FaultInjection } from './fault-injection.js';
+import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
+import { DmaMapParent, type Parent, type ParentKind, SetMapParent } from './parent.js';
+import { Virtqueue, type VqState } from './virtqueue.js';
+
+/** What VDUSE_CREATE_DEV creates. */
+export interface VdpaDeviceConfig {
+  name: string;
+  apiVersion: number;
+  /** VDUSE_F_* that the creator opted in to, as a mask. */
+  vduseFeatures: bigint;
+  vendorId: number;
+  deviceId: number;
+  features: bigint;
+  vqNum: number;
+  ngroups: number;
+  nas: number;
+  config: Uint8Array;
+}
+
+/** How a device is attached to the bus. */
+export interface AttachOptions {
+  /** How it takes mappings; 'set_map' if left out. */
+  parent?: ParentKind;
+  /** Whether drivers may map a doorbell page for each queue; 'none' if left out, as for most parents. */
+  doorbell?: 'none' | 'page';
+  /** Milliseconds that the device has to answer a message, 0 for ever; 30,000 if left out. */
+  messageTimeout?: number;
+}
+
+interface Attachment {
+  readonly parent: Parent;
+  readonly doorbell: Doorbell | undefined;
+}
+
+/**
+ * A device on the bus: the state that its two faces share, and the operations of the kernel's struct vdpa_config_ops, as
+ * VDUSE implements them, under the kernel's names.
+ */
+export class VdpaDevice {
+  readonly name: string;
+  readonly apiVersion: number;
+  readonly vduseFeatures: bigint;
+  readonly vendorId: number;
+  readonly deviceId: number;
+  readonly features: bigint;
+  readonly ngroups: number;
+  readonly nas: number;
+  /** The config space. The device writes it, drivers read it, with no lock between them, as in the kernel. */
+  readonly config: Uint8Array;
+  readonly vqs: readonly Virtqueue[];
+  readonly messages: MessageQueue;
+  /** One a address space. */
+  readonly iotlbs: readonly DeviceIotlb[];
+  driverFeatures = 0n;
+  /** Changes at a reset and at nothing else, whatever happens to the config space. */
+  generation = 0;
+  /** Whether the device's face is open. */
+  connected = false;
+  #status = 0;
+  #suspended = false;
+  #configCallback: (() => void) | undefined;
+  #attachment: Attachment | undefined;
+
+  constructor(config: VdpaDeviceConfig, faults: FaultInjection) {
+    this.name = config.name;
+    this.apiVersion = config.apiVersion;
+    this.vduseFeatures = config.vduseFeatures;
+    this.vendorId = config.vendorId;
+    this.deviceId = config.deviceId;
+    this.features = config.features;
+    // Version 0 knows one group and one address space, and says 0 for both.
+    this.ngroups = Math.max(config.ngroups, 1);
+    this.nas = Math.max(config.nas, 1);
+    this.config = config.config;
+    this.vqs = Array.from({ length: config.vqNum }, (_, index) => new Virtqueue(index));
+    this.messages = new MessageQueue(config.name, faults);
+    this.iotlbs = Array.from({ length: this.nas }, () => new DeviceIotlb());
+  }
+
+  /**
+   * Puts the device on the bus, for drivers to open (vdpa_dev_add). EINVAL unless all queues are set up, EEXIST when it
+   * is there already.
+   */
+  attach(options: AttachOptions): void {
+    if (this.vqs.some((vq) => vq.numMax === 0))
+      throw systemError('EINVAL', 'attach', `${this.name} has queues that were not set up`);
+    if (this.#attachment) throw systemError('EEXIST', 'attach', `${this.name} is attached already`);
+    const { parent = 'set_map', doorbell = 'none', messageTimeout = MESSAGE_TIMEOUT_MS } = options;
+    if (parent !== 'set_map' && parent !== 'dma_map')
+      throw new RingbellError('ERR_ARGUMENT', `parent is 'set_map' or 'dma_map', not ${parent}`);
+    if (doorbell !== 'none' && doorbell !== 'page')
+      throw new RingbellError('ERR_ARGUMENT', `doorbell is 'none' or 'page', not ${doorbell}`);
+    if (!(messageTimeout >= 0 && messageTimeout < 2 ** 31))
+      throw new RingbellError('ERR_ARGUMENT', `messageTimeout is milliseconds, not ${messageTimeout}`);
+    this.messages.timeout = messageTimeout;
+    const update = (asid: number, start: bigint, last: bigint) => this.#updateIotlb(asid, start, last);
+    this.#attachment = {
+      parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
+      doorbell: doorbell === 'page' && this.vqs.length ? new Doorbell(this.name, this.vqs.length) : undefined,
+    };
+  }
+
+  /** Takes the device off the bus. */
+  detach(): void {
+    this.#attachment?.doorbell?.close();
+    this.#attachment = undefined;
+  }
+
+  get attached(): boolean {
+    return this.#attachment !== undefined;
+  }
+
+  /** The mapping operations. ENODEV when the device is not on the bus. */
+  get parent(): Parent {
+    if (!this.#attachment) throw systemError('ENODEV', 'ioctl', `${this.name} is not on the bus`);
+    return this.#attachment.parent;
+  }
+
+  /** Its doorbell pages; undefined where the parent has no get_vq_notification. */
+  get doorbell(): Doorbell | undefined {
+    return this.#attachment?.doorbell;
+  }
+
+  // Operations of struct vdpa_config_ops on a queue.
+
+  setVqAddress(vq: Virtqueue, descArea: bigint, driverArea: bigint, deviceArea: bigint): void {
+    vq.descAddr = descArea;
+    vq.driverAddr = driverArea;
+    vq.deviceAddr = deviceArea;
+  }
+
+  setVqNum(vq: Virtqueue, num: number): void {
+    vq.num = num;
+  }
+
+  /** Entries: what the driver set, else the most that the queue can have. */
+  getVqSize(vq: Virtqueue): number {
+    return vq.num || vq.numMax;
+  }
+
+  /** Tells the device only if it opted in (VDUSE_F_QUEUE_READY); it must not refuse, a refusal breaks it. */
+  async setVqReady(vq: Virtqueue, ready: boolean): Promise<void> {
+    if (this.#optedIn(VDUSE_F_QUEUE_READY)) {
+      try {
+        await this.messages.request({
+          type: VDUSE_SET_VQ_READY,
+          vq_ready: { num: vq.index, ready: Number(ready) },
+        });
+      } catch {
+        this.messages.break();
+        return;
+      }
+    }
+    vq.ready = ready;
+  }
+
+  setVqState(vq: Virtqueue, state: Partial<VqState>): void {
+    Object.assign(vq.state, state);
+  }
+
+  /** Asks the device where it is. EIO when it does not say. */
+  async getVqState(vq: Virtqueue): Promise<VqState> {
+    const response = await this.messages.request({ type: VDUSE_GET_VQ_STATE, vq_state: { index: vq.index } });
+    return response.vq_state;
+  }
+
+  /** Binds the driver's call eventfd, or none. */
+  setVqCb(vq: Virtqueue, call: EventfdContext | undefined): void {
+    vq.setCall(call);
+  }
+
+  /** Binds the driver's kick eventfd, or none. It reaches the device itself, so there is no kick_vq to call. */
+  setVqKick(vq: Virtqueue, kick: EventfdContext | undefined): void {
+    vq.setKick(kick);
+  }
+
+  getVqGroup(vq: Virtqueue): number {
+    return this.apiVersion < VDUSE_API_VERSION_1 ? 0 : vq.group;
+  }
+
+  // Operations of struct vdpa_config_ops on the device.
+
+  getVqNumMax(): number {
+    return this.vqs.reduce((max, vq) => Math.max(max, vq.numMax), 0);
+  }
+
+  /** VDUSE takes whatever the driver writes; the device judges at FEATURES_OK. */
+  setDriverFeatures(features: bigint): void {
+    this.driverFeatures = features;
+  }
+
+  get packed(): boolean {
+    return (this.driverFeatures & (1n << BigInt(VIRTIO_F_RING_PACKED))) !== 0n;
+  }
+
+  getStatus(): number {
+    return this.#status;
+  }
+
+  /** Asks the device first; when it refuses, the status stays and the driver is told nothing (vduse_vdpa_set_status). */
+  async setStatus(status: number): Promise<void> {
+    try {
+      await this.messages.request({ type: VDUSE_SET_STATUS, s: { status } });
+    } catch {
+      return;
+    }
+    // A device that broke down while it answered stays broken down.
+    this.#status = status | (this.#status & VIRTIO_CONFIG_S_NEEDS_RESET);
+  }
+
+  /** Resets the device. It happens even when the device does not confirm, which is EIO (vduse_vdpa_reset). */
+  async reset(): Promise<void> {
+    try {
+      await this.messages.request({ type: VDUSE_SET_STATUS, s: { status: 0 } });
+    } finally {
+      this.forget();
+    }
+  }
+
+  /** What a reset forgets: everything that a driver set, its call eventfds and the device's kickfds included. */
+  forget(): void {
+    this.#status = 0;
+    this.#suspended = false;
+    this.driverFeatures = 0n;
+    this.generation = (this.generation + 1) >>> 0;
+    this.#configCallback = undefined;
+    for (const vq of this.vqs) vq.reset();
+    this.#attachment?.parent.resetMap();
+  }
+
+  /** Whether the parent has the suspend operation: only for a device that opted in (VDUSE_F_SUSPEND). */
+  get canSuspend(): boolean {
+    return this.#optedIn(VDUSE_F_SUSPEND);
+  }
+
+  /** From the device's consent on, no kick and no interrupt passes; only a reset revives it. EIO when it refuses. */
+  async suspend(): Promise<void> {
+    await this.messages.request({ type: VDUSE_SUSPEND });
+    this.#suspended = true;
+    for (const vq of this.vqs) vq.suspend();
+  }
+
+  get suspended(): boolean {
+    return this.#suspended;
+  }
+
+  /** Reads the config space; bytes beyond its end are zero. */
+  getConfig(offset: number, bytes: number): Uint8Array {
+    const into = new Uint8Array(bytes);
+    into.set(this.config.subarray(offset, offset + bytes));
+    return into;
+  }
+
+  /** Does nothing: VDUSE's config space is read-only, and writes to it vanish (vduse_vdpa_set_config). */
+  setConfig(_offset: number, _bytes: Uint8Array): void {}
+
+  setConfigCb(callback: (() => void) | undefined): void {
+    this.#configCallback = callback;
+  }
+
+  /** Tells the device that a group has another address space; whose is whose, it keeps itself. EIO when it refuses. */
+  async setGroupAsid(group: number, asid: number): Promise<void> {
+    if (this.apiVersion < VDUSE_API_VERSION_1)
+      throw systemError('EINVAL', 'ioctl', `${this.name} has API version 0 and one address space`);
+    await this.messages.request({ type: VDUSE_SET_VQ_GROUP_ASID, vq_group_asid: { group, asid } });
+  }
+
+  // What the device does to the driver.
+
+  /** Interrupts the driver for a queue. EINVAL before DRIVER_OK and while suspended, unless a call eventfd takes it. */
+  injectIrq(vq: Virtqueue): void {
+    if (!this.#suspended && vq.signalIrqfd()) return;
+    this.#checkDriverOk();
+  }
+
+  /** Interrupts the driver because the config space changed. EINVAL before DRIVER_OK. */
+  injectConfigIrq(): void {
+    this.#checkDriverOk();
+    this.#configCallback?.();
+  }
+
+  /** Sets DEVICE_NEEDS_RESET in the driver's sight, with a configuration change notification; nothing before a driver. */
+  needsReset(): void {
+    if (!this.#status) return;
+    this.#status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+    this.#configCallback?.();
+  }
+
+  /** Frees what the device holds. Nobody may use it afterwards. */
+  destroy(): void {
+    this.messages.break();
+    this.detach();
+    for (const iotlb of this.iotlbs) iotlb.clear();
+    for (const vq of this.vqs) vq.close();
+  }
+
+  #optedIn(feature: number): boolean {
+    return (this.vduseFeatures & (1n << BigInt(feature))) !== 0n;
+  }
+
+  #checkDriverOk(): void {
+    if (!(this.#status & VIRTIO_CONFIG_S_DRIVER_OK) || this.#suspended)
+      throw systemError('EINVAL', 'ioctl', `the driver of ${this.name} is not running`);
+  }
+
+  async #updateIotlb(asid: number, start: bigint, last: bigint): Promise<void> {
+    const range = { start, last };
+    await this.messages.request(
+      this.apiVersion < VDUSE_API_VERSION_1
+        ? { type: VDUSE_UPDATE_IOTLB, iova: range }
+        : { type: VDUSE_UPDATE_IOTLB, iova_v2: { ...range, asid } },
+    );
+  }
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env node
+import { inspect } from 'node:util';
+import { Arguments, type Command, HELP_OPTION, helpOf, UsageError } from './arguments.js';
+import { demo } from './demo.js';
+import { doctor } from './doctor.js';
+import { abortOnInterruption, type Interruption } from './interruption.js';
+import { packageVersion } from './machine.js';
+
+const COMMANDS: readonly Command[] = [demo, doctor];
+/** Exit status of a command that failed, and of bad input. */
+const FAILED = 1;
+const BAD_INPUT = 2;
+
+const HELP = [
+  'usage: ringbell COMMAND [options]',
+  '',
+  'A vDPA datapath engine: virtqueues and doorbells in WebAssembly.',
+  '',
+  'commands:',
+  ...COMMANDS.map((command) => `  ${command.name.padEnd(8)}  ${command.summary}`),
+  '',
+  'options:',
+  '  --help     print this help; after a command, its own',
+  '  --version  print the version',
+  '',
+].join('\n');
+
+/** Runs the command line: the exit status. */
+async function run(argv: readonly string[], signal: AbortSignal): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === '--version') {
+    process.stdout.write(`${packageVersion()}\n`);
+    return 0;
+  }
+  if (name === '--help') {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (name === undefined) throw new UsageError('no command given; see ringbell --help');
+  const command = COMMANDS.find((known) => known.name === name);
+  if (command === undefined)
+    throw new UsageError(
+      `unknown ${name.startsWith('-') ? 'option' : 'command'} '${name}'; see ringbell --help`,
+    );
+  const values = new Arguments(rest, { ...command.options, ...HELP_OPTION });
+  if (values.flag('help')) {
+    process.stdout.write(helpOf(command));
+    return 0;
+  }
+  return command.run(values, signal);
+}
+
+/** Reports what ended the command on one line: the exit status. */
+function report(error: unknown, signal: AbortSignal): number {
+  // Once Ctrl-C was hit, whatever fails fails because of it.
+  if (signal.aborted) return (signal.reason as Interruption).status;
+  const debug = (process.env.NODE_DEBUG ?? '').split(',').includes('ringbell');
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`ringbell: ${debug ? inspect(error) : message.replace(/\s*\n\s*/g, ' ')}\n`);
+  return error instanceof UsageError ? BAD_INPUT : FAILED;
+}
+
+// A reader that has seen enough, such as head, is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+const signal = abortOnInterruption();
+run(process.argv.slice(2), signal).then(
+  (status) => {
+    process.exitCode = signal.aborted ? (signal.reason as Interruption).status : status;
+  },
+  (error: unknown) => {
+    process.exitCode = report(error, signal);
+  },
+);

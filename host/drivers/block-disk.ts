@@ -1,0 +1,469 @@
+import { channel } from 'node:diagnostics_channel';
+import { EventEmitter } from 'node:events';
+import { inspect } from 'node:util';
+import {
+  VIRTIO_BLK_CONFIG_BYTES,
+  VIRTIO_BLK_F_DISCARD,
+  VIRTIO_BLK_F_FLUSH,
+  VIRTIO_BLK_F_RO,
+  VIRTIO_BLK_F_WRITE_ZEROES,
+  VIRTIO_BLK_ID_BYTES,
+  VIRTIO_BLK_SECTOR_SIZE,
+  VIRTIO_BLK_T_DISCARD,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+  VIRTIO_BLK_T_WRITE_ZEROES,
+  VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+} from '../../assembly/virtio.js';
+import { RingbellError } from '../errors.js';
+import { featureNames } from '../uapi/names.js';
+import { BlockBatch } from './block-batch.js';
+import { type BlockConfig, decodeBlockConfig } from './block-config.js';
+import { abortError, BlockOperation, type BlockOperationKind, type BlockRequest } from './block-operation.js';
+import { BlockQueue, type CompletionMode } from './block-queue.js';
+import type { DriverQueueStats } from './driver-queue.js';
+import type { VirtioDriver } from './virtio-driver.js';
+
+/** Milliseconds that `close` gives requests on their way. */
+const CLOSE_TIMEOUT_MS = 10_000;
+/** Bytes of one request without a bounce buffer; longer ones run in parallel parts. */
+const ZERO_COPY_BYTES_MAX = 2 ** 20;
+
+const openChannel = channel('ringbell:disk:open');
+const doorbellChannel = channel('ringbell:disk:doorbell');
+const requestChannel = channel('ringbell:disk:request');
+const configChannel = channel('ringbell:disk:config');
+const errorChannel = channel('ringbell:disk:error');
+const closeChannel = channel('ringbell:disk:close');
+
+/** Of every call that asks something of the device. */
+export interface RequestOptions {
+  /**
+   * Rejects the call with an AbortError. What has not reached the ring is dropped; what has is left to the device, whose
+   * answer nobody will see: a zero-copy read may still change its memory.
+   */
+  signal?: AbortSignal | undefined;
+}
+
+/** What a disk has done so far: the sum of its queues, and each. */
+export interface BlockDiskStats extends Omit<DriverQueueStats, 'doorbell'> {
+  queues: (DriverQueueStats & {
+    /** Requests on the ring. */
+    inFlight: number;
+    /** Why kicks go by eventfd although a doorbell was wanted: an errno name. */
+    doorbellRefused: string | undefined;
+  })[];
+}
+
+/** What a disk emits. */
+export interface BlockDiskEvents {
+  /** The device did what it must not, or asks for a reset: every call fails from now on. */
+  error: [error: RingbellError];
+  /** The config space changed: capacity, most likely. */
+  config: [config: BlockConfig];
+  close: [];
+}
+
+/** What the disk keeps from the options it was opened with. */
+export interface BlockDiskOptions {
+  mode: CompletionMode;
+  /** Bytes of a bounce buffer. */
+  slotBytes: number;
+}
+
+/**
+ * A virtio-blk device, driven. Calls may overlap freely: they wait for slots by themselves. A call resolves when the
+ * device has given all of its requests back, and rejects with ERR_CLOSED, ERR_DEVICE_BROKEN, ERR_READ_ONLY,
+ * ERR_ALIGNMENT, ERR_OUT_OF_RANGE, ERR_NOT_SUPPORTED, ERR_IO or ERR_UNSUPPORTED_REQUEST. Buffers must be left alone until
+ * then. Requests on their way keep the process alive, an idle disk does not.
+ */
+export class BlockDisk extends EventEmitter<BlockDiskEvents> {
+  readonly name: string;
+  readonly readOnly: boolean;
+  /** Names of the negotiated features. */
+  readonly features: readonly string[];
+  readonly #driver: VirtioDriver;
+  readonly #lanes: BlockQueue[];
+  readonly #batches: (BlockBatch | undefined)[] = [];
+  readonly #slotBytes: number;
+  #config: BlockConfig;
+  #nextLane = 0;
+  #broken = false;
+  #closing: Promise<void> | undefined;
+
+  /** For `openBlock`: a driver that is set up and not yet started. */
+  constructor(driver: VirtioDriver, config: BlockConfig, options: BlockDiskOptions) {
+    super();
+    this.#driver = driver;
+    this.#config = config;
+    this.#slotBytes = options.slotBytes;
+    this.name = driver.device.name;
+    this.readOnly = driver.hasFeature(VIRTIO_BLK_F_RO);
+    this.features = featureNames(driver.device.deviceId, driver.features);
+    this.#lanes = driver.queues.map(
+      (queue) => new BlockQueue(queue, { ...options, onBroken: (error) => this.#break(error) }),
+    );
+  }
+
+  /** Sets DRIVER_OK. */
+  async start(): Promise<void> {
+    await this.#driver.start({
+      config: () => void this.#configChanged(),
+      broken: (error) => this.#break(error),
+    });
+    openChannel.publish({ disk: this });
+    this.#driver.doorbellRefusals.forEach((code, queue) => {
+      if (code !== undefined) doorbellChannel.publish({ disk: this, queue, code });
+    });
+  }
+
+  /** Bytes. */
+  get capacity(): number {
+    return this.#config.capacity;
+  }
+
+  get config(): BlockConfig {
+    return this.#config;
+  }
+
+  /** Queues in use. */
+  get queues(): number {
+    return this.#lanes.length;
+  }
+
+  /** Whether the disk has a write cache that `flush` empties. */
+  get flushes(): boolean {
+    return this.#driver.hasFeature(VIRTIO_BLK_F_FLUSH);
+  }
+
+  /** Bytes of one read or write on the ring; `read` and `write` take any number. */
+  get maxBytes(): number {
+    const { sizeMax } = this.#config;
+    return sizeMax === undefined ? ZERO_COPY_BYTES_MAX : Math.min(wholeSectors(sizeMax), ZERO_COPY_BYTES_MAX);
+  }
+
+  /** Reads whole sectors from `offset` (bytes): into a buffer, or `length` bytes into a new one. */
+  async read(offset: number, target: number | Uint8Array, options: RequestOptions = {}): Promise<Uint8Array> {
+    const length = typeof target === 'number' ? target : bufferOf(target).byteLength;
+    this.#check('read', offset, length, options);
+    const data = typeof target === 'number' ? new Uint8Array(length) : target;
+    await this.#transfer('read', VIRTIO_BLK_T_IN, offset, data, options);
+    return data;
+  }
+
+  /** Writes whole sectors at `offset` (bytes). Durable after the next `flush`. */
+  async write(offset: number, data: Uint8Array, options: RequestOptions = {}): Promise<void> {
+    this.#check('write', offset, bufferOf(data).byteLength, options);
+    this.#writable();
+    await this.#transfer('write', VIRTIO_BLK_T_OUT, offset, data, options);
+  }
+
+  /** Makes every write that was acknowledged before durable. A disk without a write cache has nothing to do. */
+  async flush(options: RequestOptions = {}): Promise<void> {
+    this.#check('flush', 0, 0, options);
+    if (!this.flushes) return;
+    await this.#single('flush', VIRTIO_BLK_T_FLUSH, undefined, options);
+  }
+
+  /** Tells the disk that `length` bytes from `offset` are no longer needed: what they read as is the disk's choice. */
+  async discard(offset: number, length: number, options: RequestOptions = {}): Promise<void> {
+    this.#check('discard', offset, length, options);
+    this.#writable();
+    const limits = this.#config.discard;
+    if (!limits) throw this.#lacks(VIRTIO_BLK_F_DISCARD);
+    await this.#ranges('discard', VIRTIO_BLK_T_DISCARD, offset, length, limits.maxBytes, 0, options);
+  }
+
+  /** Makes `length` bytes from `offset` read as zeroes. `unmap` lets the disk give their space back. */
+  async writeZeroes(
+    offset: number,
+    length: number,
+    options: RequestOptions & { unmap?: boolean | undefined } = {},
+  ): Promise<void> {
+    this.#check('writeZeroes', offset, length, options);
+    this.#writable();
+    const limits = this.#config.writeZeroes;
+    if (!limits) throw this.#lacks(VIRTIO_BLK_F_WRITE_ZEROES);
+    const flags = options.unmap && limits.mayUnmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+    await this.#ranges(
+      'writeZeroes',
+      VIRTIO_BLK_T_WRITE_ZEROES,
+      offset,
+      length,
+      limits.maxBytes,
+      flags,
+      options,
+    );
+  }
+
+  /** The disk's id string: at most 20 bytes. */
+  async getId(options: RequestOptions = {}): Promise<string> {
+    this.#check('getId', 0, 0, options);
+    const id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
+    await this.#single('getId', VIRTIO_BLK_T_GET_ID, id, options);
+    const end = id.indexOf(0);
+    return new TextDecoder().decode(end < 0 ? id : id.subarray(0, end));
+  }
+
+  /**
+   * `bytes` of zeroed memory that the device sees: reads and writes of it, and of subarrays of it, copy nothing. It is
+   * never given back, and stays valid memory after `close`. Throws ERR_APERTURE_FULL (option `allocBytes`), ERR_CLOSED.
+   */
+  alloc(bytes: number): Uint8Array {
+    this.#open();
+    return this.#driver.memory.alloc(bytes);
+  }
+
+  /** The batch of a queue: the same one each time. Throws ERR_ARGUMENT for a queue that there is not, ERR_CLOSED. */
+  batch({ queue = 0 }: { queue?: number } = {}): BlockBatch {
+    this.#open();
+    const lane = this.#lanes[queue];
+    if (!lane)
+      throw new RingbellError('ERR_ARGUMENT', `queue ${queue}: the disk has ${this.#lanes.length} queues`);
+    const batch = this.#batches[queue] ?? new BlockBatch(lane, this);
+    this.#batches[queue] = batch;
+    return batch;
+  }
+
+  /** Counters; readable at any time before `close`, after it what they were at the end. */
+  stats(): BlockDiskStats {
+    const queues = this.#lanes.map((lane, index) => ({
+      ...lane.queue.stats(),
+      inFlight: lane.queue.slots - lane.queue.free,
+      doorbellRefused: this.#driver.doorbellRefusals[index],
+    }));
+    const sum = (key: Exclude<keyof DriverQueueStats, 'doorbell'>) =>
+      queues.reduce((total, queue) => total + queue[key], 0);
+    return {
+      requests: sum('requests'),
+      bytesRead: sum('bytesRead'),
+      bytesWritten: sum('bytesWritten'),
+      kicks: sum('kicks'),
+      kicksSuppressed: sum('kicksSuppressed'),
+      interrupts: sum('interrupts'),
+      crossings: sum('crossings'),
+      queues,
+    };
+  }
+
+  /** Lets the open disk keep the process alive, even when idle. */
+  ref(): this {
+    this.#driver.device.ref();
+    for (const lane of this.#lanes) lane.hold(true);
+    return this;
+  }
+
+  /** Lets the process end even while requests are on their way. */
+  unref(): this {
+    this.#driver.device.unref();
+    for (const lane of this.#lanes) lane.hold(false);
+    return this;
+  }
+
+  /**
+   * Waits for what is on its way (10 seconds at most), resets the device and gives everything back. Calls from now on, and
+   * those that did not end in time, reject with ERR_CLOSED.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
+    });
+    await Promise.race([Promise.all(this.#lanes.map((lane) => lane.drained())), timeout]);
+    clearTimeout(timer);
+    const closed = new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
+    for (const lane of this.#lanes) {
+      lane.fail(closed);
+      lane.close();
+    }
+    await this.#driver.close();
+    closeChannel.publish({ disk: this });
+    this.emit('close');
+  }
+
+  #open(): void {
+    if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
+  }
+
+  #check(kind: BlockOperationKind, offset: number, length: number, options: RequestOptions): void {
+    this.#open();
+    if (!Number.isSafeInteger(offset)) throw new TypeError(`offset must be an integer, not ${offset}`);
+    if (!Number.isSafeInteger(length)) throw new TypeError(`length must be an integer, not ${length}`);
+    if (offset % VIRTIO_BLK_SECTOR_SIZE || length % VIRTIO_BLK_SECTOR_SIZE)
+      throw new RingbellError(
+        'ERR_ALIGNMENT',
+        `${kind} of ${length} bytes at ${offset}: not whole sectors of ${VIRTIO_BLK_SECTOR_SIZE} bytes`,
+      );
+    if (offset < 0 || length < 0 || offset + length > this.capacity)
+      throw new RingbellError(
+        'ERR_OUT_OF_RANGE',
+        `${kind} of ${length} bytes at ${offset}: the disk has ${this.capacity} bytes`,
+      );
+    if (options.signal?.aborted) throw abortError(options.signal);
+  }
+
+  #writable(): void {
+    if (this.readOnly) throw new RingbellError('ERR_READ_ONLY', `${this.name} is read-only`);
+  }
+
+  #lacks(feature: number): RingbellError {
+    const [name] = featureNames(this.#driver.device.deviceId, 1n << BigInt(feature));
+    return new RingbellError('ERR_NOT_SUPPORTED', `${this.name} lacks ${name}`);
+  }
+
+  #transfer(
+    kind: 'read' | 'write',
+    type: number,
+    offset: number,
+    data: Uint8Array,
+    options: RequestOptions,
+  ): Promise<void> {
+    const linear = this.#driver.memory.linearOf(data);
+    const most = linear ? this.maxBytes : Math.min(this.maxBytes, this.#slotBytes);
+    return this.#split(kind, offset, data.byteLength, most, options, (operation, at, bytes) => ({
+      operation,
+      type,
+      sector: (offset + at) / VIRTIO_BLK_SECTOR_SIZE,
+      count: bytes,
+      linear: linear ? linear + at : 0,
+      // A request on memory that the device sees needs no copy, hence no source or destination.
+      data: linear ? undefined : bytes === data.byteLength ? data : data.subarray(at, at + bytes),
+      rangeFlags: 0,
+      next: undefined,
+    }));
+  }
+
+  #ranges(
+    kind: 'discard' | 'writeZeroes',
+    type: number,
+    offset: number,
+    length: number,
+    most: number,
+    rangeFlags: number,
+    options: RequestOptions,
+  ): Promise<void> {
+    return this.#split(kind, offset, length, most, options, (operation, at, bytes) => ({
+      operation,
+      type,
+      sector: (offset + at) / VIRTIO_BLK_SECTOR_SIZE,
+      count: bytes / VIRTIO_BLK_SECTOR_SIZE,
+      linear: 0,
+      data: undefined,
+      rangeFlags,
+      next: undefined,
+    }));
+  }
+
+  #single(
+    kind: 'flush' | 'getId',
+    type: number,
+    data: Uint8Array | undefined,
+    options: RequestOptions,
+  ): Promise<void> {
+    const operation = new BlockOperation(kind, 0, data?.byteLength ?? 0, 1);
+    const count = data?.byteLength ?? 0;
+    this.#submit({ operation, type, sector: 0, count, linear: 0, data, rangeFlags: 0, next: undefined });
+    return this.#track(operation, options);
+  }
+
+  /** Starts one operation as requests of at most `most` bytes, spread over the queues. */
+  #split(
+    kind: BlockOperationKind,
+    offset: number,
+    length: number,
+    most: number,
+    options: RequestOptions,
+    request: (operation: BlockOperation, at: number, bytes: number) => BlockRequest,
+  ): Promise<void> {
+    if (length === 0) return Promise.resolve();
+    const operation = new BlockOperation(kind, offset, length, Math.ceil(length / most));
+    for (let at = 0; at < length; at += most)
+      this.#submit(request(operation, at, Math.min(most, length - at)));
+    return this.#track(operation, options);
+  }
+
+  #submit(request: BlockRequest): void {
+    const lane = this.#lanes[this.#nextLane] as BlockQueue;
+    this.#nextLane = (this.#nextLane + 1) % this.#lanes.length;
+    lane.submit(request);
+  }
+
+  #track(operation: BlockOperation, { signal }: RequestOptions): Promise<void> {
+    if (signal) operation.abortOn(signal);
+    if (requestChannel.hasSubscribers) {
+      const { kind, offset, length } = operation;
+      const started = performance.now();
+      const publish = (error?: unknown) =>
+        requestChannel.publish({
+          disk: this,
+          kind,
+          offset,
+          length,
+          milliseconds: performance.now() - started,
+          error,
+        });
+      operation.promise.then(() => publish(), publish);
+    }
+    return operation.promise;
+  }
+
+  async #configChanged(): Promise<void> {
+    try {
+      this.#config = await readBlockConfig(this.#driver);
+    } catch (error) {
+      this.#break(
+        new RingbellError('ERR_DEVICE_BROKEN', `${this.name}: the config space cannot be read`, {
+          cause: error,
+        }),
+      );
+      return;
+    }
+    configChannel.publish({ disk: this, config: this.#config });
+    this.emit('config', this.#config);
+  }
+
+  /** Gives the device up: FAILED, every queue fails, one event. */
+  #break(cause: RingbellError): void {
+    if (this.#closing || this.#broken) return;
+    this.#broken = true;
+    for (const lane of this.#lanes) lane.break(cause);
+    this.#driver.device.fail().catch(() => {});
+    errorChannel.publish({ disk: this, error: cause });
+    // Every call reports it anyway: a program need not listen to be told.
+    if (this.listenerCount('error') > 0) this.emit('error', cause);
+  }
+
+  [inspect.custom](): string {
+    const state = this.#closing ? ', closed' : this.#broken ? ', broken' : '';
+    const access = this.readOnly ? 'read-only, ' : '';
+    return `BlockDisk { ${this.name}, ${this.capacity} bytes, ${access}${this.queues} queue${this.queues === 1 ? '' : 's'}${state} }`;
+  }
+}
+
+/** Reads and decodes a disk's config space. */
+export async function readBlockConfig(driver: VirtioDriver): Promise<BlockConfig> {
+  const { device, features } = driver;
+  const bytes = Math.min(device.configSize ?? VIRTIO_BLK_CONFIG_BYTES, VIRTIO_BLK_CONFIG_BYTES);
+  return decodeBlockConfig(await device.config(bytes), features);
+}
+
+function wholeSectors(bytes: number): number {
+  return bytes - (bytes % VIRTIO_BLK_SECTOR_SIZE);
+}
+
+function bufferOf(data: Uint8Array): Uint8Array {
+  if (!(data instanceof Uint8Array))
+    throw new TypeError('data must be a Uint8Array, or a number of bytes to read');
+  return data;
+}

@@ -1,0 +1,111 @@
+import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP } from '../../assembly/virtio.js';
+import { RingbellError } from '../errors.js';
+
+/** What an application can ask of a disk. */
+export type BlockOperationKind = 'read' | 'write' | 'flush' | 'discard' | 'writeZeroes' | 'getId';
+
+/** One request on a ring: an operation, or a part of one. */
+export interface BlockRequest {
+  readonly operation: BlockOperation;
+  /** VIRTIO_BLK_T_*. */
+  readonly type: number;
+  readonly sector: number;
+  /** Bytes of data; sectors of a DISCARD or WRITE_ZEROES. */
+  readonly count: number;
+  /** Linear address of data that the device sees, 0 where a bounce buffer is needed or there is no data. */
+  readonly linear: number;
+  /** Source or destination of the bounce buffer. */
+  readonly data: Uint8Array | undefined;
+  /** Flags of a DISCARD or WRITE_ZEROES range. */
+  readonly rangeFlags: number;
+  /** Next one in the queue's list of those that wait for a slot. */
+  next: BlockRequest | undefined;
+}
+
+/** A promise of one call of the application, kept by one or more requests. */
+export class BlockOperation {
+  readonly kind: BlockOperationKind;
+  /** Bytes from the start of the disk. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+  readonly promise: Promise<void>;
+  /** Whether the promise is kept or broken. Requests of a settled operation move no more data of the application. */
+  settled = false;
+  #resolve!: () => void;
+  #reject!: (error: Error) => void;
+  #remaining: number;
+  #failure: { sector: number; error: RingbellError } | undefined;
+  #unlisten: (() => void) | undefined;
+
+  constructor(kind: BlockOperationKind, offset: number, length: number, requests: number) {
+    this.kind = kind;
+    this.offset = offset;
+    this.length = length;
+    this.#remaining = requests;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  /** Rejects as soon as `signal` aborts, whatever its requests do. */
+  abortOn(signal: AbortSignal): void {
+    if (this.settled) return;
+    const abort = () => this.fail(abortError(signal));
+    signal.addEventListener('abort', abort, { once: true });
+    this.#unlisten = () => signal.removeEventListener('abort', abort);
+  }
+
+  /**
+   * Takes note that the device gave `request` back. The promise waits for all requests, so that the device is done with
+   * the application's memory; of several failures, that at the lowest address counts.
+   */
+  completed(request: BlockRequest, error: RingbellError | undefined): void {
+    if (error && (!this.#failure || request.sector < this.#failure.sector))
+      this.#failure = { sector: request.sector, error };
+    if (--this.#remaining > 0) return;
+    if (this.#failure) this.fail(this.#failure.error);
+    else if (this.#settle()) this.#resolve();
+  }
+
+  /** Rejects at once. */
+  fail(error: Error): void {
+    if (this.#settle()) this.#reject(error);
+  }
+
+  #settle(): boolean {
+    if (this.settled) return false;
+    this.settled = true;
+    this.#unlisten?.();
+    return true;
+  }
+}
+
+/** What a completion's status means: undefined for success. */
+export function statusError(kind: string, status: number, detail = ''): RingbellError | undefined {
+  switch (status) {
+    case VIRTIO_BLK_S_OK:
+      return undefined;
+    case VIRTIO_BLK_S_IOERR:
+      return new RingbellError('ERR_IO', `${kind}${detail}: the device reported an I/O error`);
+    case VIRTIO_BLK_S_UNSUPP:
+      return new RingbellError(
+        'ERR_UNSUPPORTED_REQUEST',
+        `${kind}${detail}: the device does not know the request`,
+      );
+    default:
+      return new RingbellError(
+        'ERR_IO',
+        `${kind}${detail}: the device reported status ${status}, which there is not`,
+      );
+  }
+}
+
+/** In the shape of Node's own. */
+export function abortError(signal: AbortSignal): Error {
+  return Object.assign(new Error('The operation was aborted', { cause: signal.reason }), {
+    name: 'AbortError',
+    code: 'ABORT_ERR',
+  });
+}

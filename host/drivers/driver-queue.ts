@@ -1,0 +1,199 @@
+import { closeSync } from 'node:fs';
+import {
+  CACHE_LINE,
+  DQ_BLOCK_SIZE,
+  DQ_DESC,
+  DQ_DEVICE,
+  DQ_DOORBELL,
+  DQ_DRIVER,
+  DQ_FLAGS,
+  DQ_FREE,
+  DQ_FREE_STACK,
+  DQ_INDEX,
+  DQ_IOVA_DELTA,
+  DQ_SIZE,
+  DQ_SLOT_MEMORY,
+  DQ_SLOT_STATE,
+  DQ_SLOTS,
+  DQ_VERDICT,
+  DQ_VERDICT_HEAD,
+  SLOT_DESCRIPTORS,
+  SLOT_SIZE,
+  SLOT_STATE_SIZE,
+  VQ_BYTES_READ,
+  VQ_BYTES_WRITTEN,
+  VQ_F_EVENT_IDX,
+  VQ_F_INDIRECT_DESC,
+  VQ_KICKS,
+  VQ_KICKS_SUPPRESSED,
+  VQ_REQUESTS,
+} from '../../assembly/layout.js';
+import {
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+  VIRTQ_AVAIL_ENTRY_SIZE,
+  VIRTQ_AVAIL_RING,
+  VIRTQ_DESC_SIZE,
+  VIRTQ_EVENT_SIZE,
+  VIRTQ_USED_ENTRY_SIZE,
+  VIRTQ_USED_RING,
+} from '../../assembly/virtio.js';
+import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
+import { loadAddon } from '../native/addon.js';
+import type { DriverMemory } from './driver-memory.js';
+
+/** Bytes of one entry of the free-slot stack. */
+const FREE_STACK_ENTRY_SIZE = 2;
+
+/** What a queue has done so far. Byte counts are of data, without headers and status. */
+export interface DriverQueueStats {
+  /** Requests that the device gave back. */
+  requests: number;
+  bytesRead: number;
+  bytesWritten: number;
+  /** Notifications sent, by doorbell or eventfd, and those that the device did not want. */
+  kicks: number;
+  kicksSuppressed: number;
+  /** Interrupts received. */
+  interrupts: number;
+  /** Calls on the data path from JavaScript into WASM or the addon. */
+  crossings: number;
+  /** Whether kicks are stores to a mapped doorbell page. */
+  doorbell: boolean;
+}
+
+/** Slots of a queue of `size` entries: each holds one request. */
+function slotsOf(size: number, features: bigint): number {
+  // Without indirect tables a request takes its descriptors from the ring's own table.
+  return (features >> BigInt(VIRTIO_RING_F_INDIRECT_DESC)) & 1n ? size : Math.floor(size / SLOT_DESCRIPTORS);
+}
+
+/** Driver side of one virtqueue, whatever device it belongs to: rings, slots, DQ block, eventfds, doorbell. */
+export class DriverQueue {
+  readonly memory: DriverMemory;
+  readonly index: number;
+  /** Entries of the ring. */
+  readonly size: number;
+  /** Requests that can be in flight. */
+  readonly slots: number;
+  /** Linear address of the DQ block. */
+  readonly block: number;
+  /** Linear addresses of descriptor table, available ring and used ring. */
+  readonly rings: { readonly desc: number; readonly driver: number; readonly device: number };
+  readonly kickFd: number;
+  readonly callFd: number;
+  /** Calls on the data path from JavaScript into WASM or the addon. */
+  crossings = 0;
+  interrupts = 0;
+
+  /** Bytes of shared memory that a queue takes, without bounce buffers. */
+  static sharedBytes(size: number): number {
+    const ring =
+      size * (VIRTQ_DESC_SIZE + VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_USED_ENTRY_SIZE) +
+      VIRTQ_AVAIL_RING +
+      VIRTQ_USED_RING +
+      2 * VIRTQ_EVENT_SIZE;
+    return ring + size * SLOT_SIZE + 4 * CACHE_LINE;
+  }
+
+  /** Bytes of private memory that a queue takes, without tables of its driver. */
+  static privateBytes(size: number): number {
+    return DQ_BLOCK_SIZE + size * (SLOT_STATE_SIZE + FREE_STACK_ENTRY_SIZE) + 3 * CACHE_LINE;
+  }
+
+  constructor(memory: DriverMemory, index: number, size: number, features: bigint) {
+    const { aperture } = memory;
+    const addon = loadAddon();
+    this.memory = memory;
+    this.index = index;
+    this.size = size;
+    this.slots = slotsOf(size, features);
+    // The three areas lie on lines of their own: each is written by one side only.
+    this.rings = {
+      desc: memory.take(size * VIRTQ_DESC_SIZE),
+      driver: memory.take(VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
+      device: memory.take(VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
+    };
+    const has = (bit: number) => (features >> BigInt(bit)) & 1n;
+    this.block = aperture.allocate(DQ_BLOCK_SIZE);
+    const word = (offset: number, value: number) => {
+      aperture.u32[(this.block + offset) / 4] = value;
+    };
+    word(DQ_SIZE, size);
+    word(
+      DQ_FLAGS,
+      (has(VIRTIO_RING_F_EVENT_IDX) ? VQ_F_EVENT_IDX : 0) |
+        (has(VIRTIO_RING_F_INDIRECT_DESC) ? VQ_F_INDIRECT_DESC : 0),
+    );
+    word(DQ_DESC, this.rings.desc);
+    word(DQ_DRIVER, this.rings.driver);
+    word(DQ_DEVICE, this.rings.device);
+    word(DQ_SLOTS, this.slots);
+    word(DQ_SLOT_MEMORY, memory.take(this.slots * SLOT_SIZE));
+    word(DQ_SLOT_STATE, aperture.allocate(this.slots * SLOT_STATE_SIZE));
+    word(DQ_FREE_STACK, aperture.allocate(this.slots * FREE_STACK_ENTRY_SIZE));
+    word(DQ_INDEX, index);
+    aperture.u64[(this.block + DQ_IOVA_DELTA) / 8] = memory.iovaDelta;
+    this.kickFd = addon.eventfd();
+    this.callFd = addon.eventfd();
+    aperture.engine.driverStart(this.block);
+  }
+
+  /** Slots that no request holds. */
+  get free(): number {
+    return this.memory.aperture.u32[(this.block + DQ_FREE) / 4] as number;
+  }
+
+  /** Linear address of the doorbell page; 0 while the kick eventfd is used. */
+  get doorbell(): number {
+    return this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] as number;
+  }
+
+  set doorbell(linear: number) {
+    this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] = linear;
+  }
+
+  /** Whether the device did something that no sound device does. Cheap enough to ask after every burst. */
+  get broken(): boolean {
+    return this.memory.aperture.u32[(this.block + DQ_VERDICT) / 4] !== 0 || this.memory.lost;
+  }
+
+  /** What the device did. Only while `broken`. */
+  verdict(): RingbellError {
+    const { u32 } = this.memory.aperture;
+    const code = VERDICT_CODES[u32[(this.block + DQ_VERDICT) / 4] as number] ?? 'ERR_MEMORY_LOST';
+    const at = u32[(this.block + DQ_VERDICT_HEAD) / 4];
+    return new RingbellError(code, `queue ${this.index}: ${ERROR_CODES[code]} (${at})`);
+  }
+
+  /** Signals the kick eventfd. */
+  kick(): void {
+    this.crossings++;
+    loadAddon().eventfdSignal(this.kickFd);
+  }
+
+  /** Reads a pending interrupt away. */
+  drainCall(): void {
+    this.crossings++;
+    if (loadAddon().eventfdDrain(this.callFd) > 0) this.interrupts++;
+  }
+
+  stats(): DriverQueueStats {
+    const counter = (offset: number) => Number(this.memory.aperture.u64[(this.block + offset) / 8]);
+    return {
+      requests: counter(VQ_REQUESTS),
+      bytesRead: counter(VQ_BYTES_READ),
+      bytesWritten: counter(VQ_BYTES_WRITTEN),
+      kicks: counter(VQ_KICKS),
+      kicksSuppressed: counter(VQ_KICKS_SUPPRESSED),
+      interrupts: this.interrupts,
+      crossings: this.crossings,
+      doorbell: this.doorbell !== 0,
+    };
+  }
+
+  close(): void {
+    closeSync(this.kickFd);
+    closeSync(this.callFd);
+  }
+}

@@ -1,0 +1,160 @@
+import { PAGE_SIZE } from '../../assembly/layout.js';
+import { VIRTIO_CONFIG_S_NEEDS_RESET } from '../../assembly/virtio.js';
+import { isSystemError, RingbellError } from '../errors.js';
+import { VhostVdpa } from '../vhost-vdpa/device.js';
+import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
+import { DriverMemory } from './driver-memory.js';
+import { DriverQueue } from './driver-queue.js';
+
+/** What a driver brings to a device. Feature masks. */
+export interface VirtioDriverOptions {
+  /** VIRTIO_ID_* that it drives. */
+  deviceId: number;
+  /** Features without which it cannot work. */
+  required: bigint;
+  /** Features that it makes use of. */
+  wanted: bigint;
+}
+
+/** What a driver asks of `setUp`. Bytes a queue are the driver's own: rings and slots come on top. */
+export interface QueuePlan {
+  queues: number;
+  /** Entries a queue. */
+  queueSize: number;
+  sharedBytesPerQueue: number;
+  privateBytesPerQueue: number;
+  arenaBytes: number;
+  /** Whether to map doorbell pages where the device has them. */
+  doorbell: boolean;
+}
+
+/** What happens to a started device by itself. */
+export interface VirtioDriverEvents {
+  /** The config space changed. */
+  config(): void;
+  /** The device asks for a reset, or can no longer be asked. */
+  broken(error: RingbellError): void;
+}
+
+/**
+ * What every virtio driver does, in three steps: `connect` agrees on features, `setUp` makes memory and queues, `start`
+ * sets DRIVER_OK. A step that fails has to be followed by `close`.
+ */
+export class VirtioDriver {
+  readonly device: VhostVdpa;
+  /** Negotiated, as a mask. */
+  readonly features: bigint;
+  #memory: DriverMemory | undefined;
+  #queues: DriverQueue[] = [];
+  /** Code with which each queue's doorbell was refused. */
+  readonly doorbellRefusals: (string | undefined)[] = [];
+
+  /** Takes an open file over, up to FEATURES_OK. Closes it if that fails. */
+  static async connect(file: VhostVdpaFile, options: VirtioDriverOptions): Promise<VirtioDriver> {
+    const device = await VhostVdpa.open(file);
+    try {
+      if (device.deviceId !== options.deviceId)
+        throw new RingbellError(
+          'ERR_NOT_SUPPORTED',
+          `${device.name} has device id ${device.deviceId}, this driver is for ${options.deviceId}`,
+        );
+      await device.reset();
+      await device.acknowledge();
+      return new VirtioDriver(device, await device.negotiate(options.required, options.wanted));
+    } catch (error) {
+      await device.fail().catch(() => {});
+      await device.close().catch(() => {});
+      throw error;
+    }
+  }
+
+  private constructor(device: VhostVdpa, features: bigint) {
+    this.device = device;
+    this.features = features;
+  }
+
+  hasFeature(bit: number): boolean {
+    return ((this.features >> BigInt(bit)) & 1n) === 1n;
+  }
+
+  get memory(): DriverMemory {
+    if (!this.#memory) throw new RingbellError('ERR_CLOSED', 'the driver has no memory');
+    return this.#memory;
+  }
+
+  get queues(): readonly DriverQueue[] {
+    return this.#queues;
+  }
+
+  /** Makes memory and queues, and shows them to the device. */
+  async setUp(plan: QueuePlan): Promise<void> {
+    const { device } = this;
+    const memory = new DriverMemory({
+      name: `ringbell.${device.name.replaceAll('/', '.')}`,
+      sharedBytes: plan.queues * (DriverQueue.sharedBytes(plan.queueSize) + plan.sharedBytesPerQueue),
+      privateBytes: plan.queues * (DriverQueue.privateBytes(plan.queueSize) + plan.privateBytesPerQueue),
+      arenaBytes: plan.arenaBytes,
+      doorbells: plan.doorbell ? plan.queues : 0,
+      iovaRange: device.iovaRange,
+    });
+    this.#memory = memory;
+    await device.map([memory.region]);
+    for (let index = 0; index < plan.queues; index++) {
+      const queue = new DriverQueue(memory, index, plan.queueSize, this.features);
+      this.#queues.push(queue);
+      await device.setVring({
+        index,
+        num: queue.size,
+        desc: memory.iova(queue.rings.desc),
+        avail: memory.iova(queue.rings.driver),
+        used: memory.iova(queue.rings.device),
+        kickFd: queue.kickFd,
+        callFd: queue.callFd,
+      });
+      if (plan.doorbell) await this.#mapDoorbell(queue);
+    }
+  }
+
+  /** Enables the queues and sets DRIVER_OK. */
+  async start(events: VirtioDriverEvents): Promise<void> {
+    for (const queue of this.#queues) await this.device.enableVring(queue.index);
+    await this.device.watchConfig(() => void this.#configInterrupt(events));
+    await this.device.driverOk();
+  }
+
+  /** Closes the device, which resets it, then gives the memory back: in this order, since the device may write until then. */
+  async close(): Promise<void> {
+    try {
+      await this.device.close();
+    } finally {
+      for (const queue of this.#queues.splice(0)) queue.close();
+      this.#memory?.close();
+    }
+  }
+
+  async #mapDoorbell(queue: DriverQueue): Promise<void> {
+    const { aperture } = this.memory;
+    const page = aperture.reserveWindow(PAGE_SIZE);
+    try {
+      await this.device.mapDoorbell(aperture, page.linear, queue.index);
+      queue.doorbell = page.linear;
+    } catch (error) {
+      // Per queue, never fatal: some queues have a page, most devices have none, and the eventfd always works.
+      this.doorbellRefusals[queue.index] = isSystemError(error) ? error.code : (error as RingbellError).code;
+      aperture.unmap(page);
+    }
+  }
+
+  async #configInterrupt(events: VirtioDriverEvents): Promise<void> {
+    try {
+      const needsReset = (await this.device.status()) & VIRTIO_CONFIG_S_NEEDS_RESET;
+      if (needsReset)
+        events.broken(new RingbellError('ERR_DEVICE_BROKEN', `${this.device.name} needs a reset`));
+      else events.config();
+    } catch (error) {
+      events.broken(
+        new RingbellError('ERR_DEVICE_BROKEN', `${this.device.name} no longer answers`, { cause: error }),
+      );
+    }
+  }
+}

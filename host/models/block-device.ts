@@ -1,0 +1,160 @@
+import { inspect } from 'node:util';
+import { RingbellError } from '../errors.js';
+import { BlockDatapath } from '../queue/block-datapath.js';
+import { VIRTIO_ID_BLOCK } from '../uapi/virtio.js';
+import {
+  type BlockGeometry,
+  blockFeatures,
+  checkBlockSize,
+  checkCapacity,
+  encodeBlockConfig,
+  encodeId,
+} from './block-config.js';
+import type { AttachedModel, DeviceModel, ModelContext } from './device-model.js';
+import { allocateDiskBlock, setDiskCapacity, setDiskMemory } from './disk-block.js';
+import { DiskStorage } from './disk-storage.js';
+
+/** What a BlockDevice is made of: exactly one of `file` and `memory`. */
+export interface BlockDeviceOptions {
+  /** Path of a raw image, or of a block device of the host. */
+  file?: string;
+  /** Bytes of a disk in memory; zeroed each time it is served. */
+  memory?: number;
+  /** Bytes of the file to make if there is none; sparse. */
+  create?: number;
+  /** Map the file into the aperture and serve it in WASM, instead of by vectored I/O. */
+  mapped?: boolean;
+  /** Refuse everything that changes the disk. */
+  readOnly?: boolean;
+  /** Open the file with O_DIRECT. */
+  direct?: boolean;
+  /** Bytes: 512 (default), 1024, 2048 or 4096. */
+  blockSize?: number;
+  /** What GET_ID answers; at most 20 bytes of UTF-8. */
+  id?: string;
+  /** Offer DISCARD, which punches holes; true unless the disk is read-only. */
+  discard?: boolean;
+}
+
+const OPTION_NAMES = new Set([
+  'file',
+  'memory',
+  'create',
+  'mapped',
+  'readOnly',
+  'direct',
+  'blockSize',
+  'id',
+  'discard',
+]);
+
+/**
+ * A disk whose data path needs no JavaScript: in memory (served in WASM from end to end), in a file (one table of vectored
+ * I/O for each burst), or in a file that is mapped into the aperture.
+ */
+export class BlockDevice implements DeviceModel {
+  readonly deviceId = VIRTIO_ID_BLOCK;
+  readonly #options: BlockDeviceOptions;
+  readonly #blockSize: number;
+  readonly #readOnly: boolean;
+  #storage: DiskStorage | undefined;
+
+  /** Throws ERR_ARGUMENT for options that cannot be meant; files are opened when the device is served. */
+  constructor(options: BlockDeviceOptions) {
+    const unknown = Object.keys(options).find((name) => !OPTION_NAMES.has(name));
+    const refuse = (message: string) => new RingbellError('ERR_ARGUMENT', message);
+    if (unknown !== undefined) throw refuse(`BlockDevice has no option '${unknown}'`);
+    if ((options.file === undefined) === (options.memory === undefined))
+      throw refuse('BlockDevice needs either file or memory');
+    if (options.file !== undefined && (typeof options.file !== 'string' || options.file === ''))
+      throw refuse('file must be a path');
+    for (const name of ['mapped', 'direct', 'create'] as const)
+      if (options[name] && options.file === undefined) throw refuse(`${name} needs a file`);
+    if (options.mapped && options.direct) throw refuse('a mapped file cannot be opened with direct');
+    if (options.readOnly && options.create !== undefined) throw refuse('a read-only disk cannot be created');
+    if (options.readOnly && options.discard) throw refuse('a read-only disk cannot discard');
+    this.#blockSize = options.blockSize ?? 512;
+    checkBlockSize(this.#blockSize);
+    if (options.memory !== undefined) checkCapacity(options.memory, this.#blockSize, 'memory');
+    if (options.create !== undefined) checkCapacity(options.create, this.#blockSize, 'create');
+    encodeId(options.id ?? '');
+    this.#readOnly = options.readOnly ?? false;
+    this.#options = { ...options };
+  }
+
+  /** Bytes; of a file that is not being served, undefined. */
+  get capacity(): number | undefined {
+    return this.#storage?.bytes ?? this.#options.memory;
+  }
+
+  /** Whether everything that changes the disk is refused. */
+  get readOnly(): boolean {
+    return this.#readOnly;
+  }
+
+  attach(context: ModelContext): AttachedModel {
+    if (this.#storage) throw new RingbellError('ERR_DEVICE_BUSY', 'this BlockDevice is being served already');
+    const storage = this.#open();
+    try {
+      const attached = this.#attach(storage, context);
+      this.#storage = storage;
+      return attached;
+    } catch (error) {
+      storage.close();
+      throw error;
+    }
+  }
+
+  #open(): DiskStorage {
+    const { file, memory, direct = false, create } = this.#options;
+    if (file === undefined) return DiskStorage.inMemory(memory!);
+    return DiskStorage.inFile(file, { readOnly: this.#readOnly, direct, create });
+  }
+
+  #attach(storage: DiskStorage, context: ModelContext): AttachedModel {
+    const { aperture, queues, queueSize } = context;
+    const { file, mapped = false, discard = !this.#readOnly, id = '' } = this.#options;
+    checkCapacity(storage.bytes, this.#blockSize, `the size of ${file ?? 'the disk'}`);
+    const geometry = (): BlockGeometry => ({
+      capacity: storage.bytes,
+      blockSize: this.#blockSize,
+      readOnly: this.#readOnly,
+      flush: !this.#readOnly,
+      discard,
+      writeZeroes: !this.#readOnly,
+    });
+    const disk = allocateDiskBlock(aperture, geometry(), id, context.sigbusFlag);
+    const inMemory = file === undefined || mapped;
+    if (inMemory)
+      setDiskMemory(aperture, disk, storage.map(aperture, this.#readOnly ? 'r' : 'rw'), file !== undefined);
+    const backings = queues.map((queue) => ({
+      disk,
+      inMemory,
+      fd: file === undefined ? -1 : storage.fd,
+      ioTable: file === undefined ? 0 : queue.allocateIoTable(),
+    }));
+    return {
+      features: blockFeatures(geometry(), queues.length),
+      memoryLossIsFinal: mapped,
+      config: () => encodeBlockConfig(geometry(), queues.length, queueSize),
+      backing: (index) => backings[index]!,
+      loopDatapath: (index, hooks) => new BlockDatapath(queues[index]!, backings[index]!, 0, hooks.attention),
+      resize: (bytes) => {
+        checkCapacity(bytes, this.#blockSize, 'the new size');
+        if (this.#readOnly) throw new RingbellError('ERR_READ_ONLY', 'a read-only disk cannot be resized');
+        storage.resize(bytes);
+        setDiskCapacity(aperture, disk, bytes);
+      },
+      close: () => {
+        this.#storage = undefined;
+        storage.close();
+      },
+    };
+  }
+
+  [inspect.custom](): string {
+    const { file, memory, mapped } = this.#options;
+    const where = file === undefined ? `${memory} bytes of memory` : `${file}${mapped ? ', mapped' : ''}`;
+    return `BlockDevice { ${where}${this.#readOnly ? ', read-only' : ''} }`;
+  }
+}

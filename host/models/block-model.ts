@@ -1,0 +1,92 @@
+import { inspect } from 'node:util';
+import { RingbellError } from '../errors.js';
+import { VIRTIO_ID_BLOCK } from '../uapi/virtio.js';
+import {
+  type BlockGeometry,
+  blockFeatures,
+  checkBlockSize,
+  checkCapacity,
+  encodeBlockConfig,
+  encodeId,
+  JAVASCRIPT_SIZE_MAX,
+} from './block-config.js';
+import { BlockModelQueue } from './block-model-queue.js';
+import type { AttachedModel, DeviceModel, ModelContext } from './device-model.js';
+
+/**
+ * A disk computed or fetched by TypeScript: extend it, and give `serve` an instance. Handlers run on the event loop of the
+ * thread that called `serve`, outside of every lock, many at a time; they may be asynchronous. Offsets and lengths are
+ * bytes, whole sectors of 512, inside `capacity`, and judged already. A handler that throws or rejects fails its request
+ * with an I/O error, and the device emits ERR_MODEL.
+ */
+export abstract class BlockModel implements DeviceModel {
+  readonly deviceId = VIRTIO_ID_BLOCK;
+  /** Bytes; a multiple of the block size. */
+  abstract readonly capacity: number;
+  /** Bytes: 512, 1024, 2048 or 4096; 512 if left out. */
+  declare readonly blockSize?: number;
+  /** Refuse everything that changes the disk; a model without `write` is read-only. */
+  declare readonly readOnly?: boolean;
+  /** What GET_ID answers; at most 20 bytes of UTF-8. */
+  declare readonly id?: string;
+  #attached = false;
+
+  /** Fills `into` with the bytes at `offset`. */
+  abstract read(offset: number, into: Uint8Array): void | Promise<void>;
+  /** Stores `from` at `offset`. */
+  write?(offset: number, from: Uint8Array): void | Promise<void>;
+  /** Makes everything written so far durable. */
+  flush?(): void | Promise<void>;
+  /** The bytes are no longer needed. */
+  discard?(offset: number, length: number): void | Promise<void>;
+  /** Zeroes the bytes; `unmap` allows to give their storage back. Without it, zeroes are written. */
+  writeZeroes?(offset: number, length: number, unmap: boolean): void | Promise<void>;
+  /** Changes `capacity`. */
+  resize?(bytes: number): void;
+
+  /** Used by `serve`. */
+  attach(context: ModelContext): AttachedModel {
+    if (this.#attached) throw new RingbellError('ERR_DEVICE_BUSY', 'this model is being served already');
+    const geometry = () => this.#geometry();
+    const id = encodeId(this.id ?? '');
+    const features = blockFeatures(geometry(), context.queues.length);
+    this.#attached = true;
+    return {
+      features,
+      memoryLossIsFinal: false,
+      config: () => encodeBlockConfig(geometry(), context.queues.length, context.queueSize),
+      loopDatapath: (index, hooks) =>
+        new BlockModelQueue(this, geometry, id, context.queues[index]!, context.queueSize, hooks),
+      ...(this.resize && {
+        resize: (bytes: number) => {
+          checkCapacity(bytes, this.blockSize ?? 512, 'the new size');
+          this.resize!(bytes);
+        },
+      }),
+      close: () => {
+        this.#attached = false;
+      },
+    };
+  }
+
+  #geometry(): BlockGeometry {
+    const { capacity, blockSize = 512, readOnly = !this.write } = this;
+    checkBlockSize(blockSize);
+    checkCapacity(capacity, blockSize, 'capacity');
+    if (!readOnly && !this.write)
+      throw new RingbellError('ERR_ARGUMENT', 'a model that is not read-only needs a write method');
+    return {
+      capacity,
+      blockSize,
+      readOnly,
+      flush: !readOnly,
+      discard: !readOnly && this.discard !== undefined,
+      writeZeroes: !readOnly,
+      sizeMax: JAVASCRIPT_SIZE_MAX,
+    };
+  }
+
+  [inspect.custom](): string {
+    return `${this.constructor.name} { ${this.capacity} bytes }`;
+  }
+}

@@ -1,0 +1,56 @@
+import type { Aperture } from '../aperture/aperture.js';
+import type { DiskBacking } from '../queue/block-datapath.js';
+import type { QueueBlock } from '../queue/queue-block.js';
+import type { Datapath } from '../queue/queue-runner.js';
+
+/** Where a model is being served: what it is given to set itself up. */
+export interface ModelContext {
+  readonly aperture: Aperture;
+  readonly queues: readonly QueueBlock[];
+  /** Entries; the largest size of a queue. */
+  readonly queueSize: number;
+  /** Linear address of the i32 that counts pages lost to SIGBUS. */
+  readonly sigbusFlag: number;
+}
+
+/** How a data path on the event loop reaches its surroundings. */
+export interface LoopHooks {
+  /** Has the queue looked at soon. */
+  schedule(): void;
+  /** Has the control plane look at the queue's counters: a request ended with an I/O error. */
+  attention(): void;
+  /** Reports that code of the model failed. */
+  failed(error: unknown): void;
+}
+
+/** A data path on the event loop of the thread that serves the device. */
+export interface LoopDatapath extends Datapath {
+  /** Called outside the gate after each burst: runs code that is not ours. */
+  settle?(): void;
+}
+
+/** A model while it is being served. */
+export interface AttachedModel {
+  /** Feature bits to offer. */
+  readonly features: bigint;
+  /** Memory that is lost, by a file truncated under its mapping, stays lost: a reset of the device does not bring it back. */
+  readonly memoryLossIsFinal: boolean;
+  /** The config space as it is now; its length never changes. */
+  config(): Uint8Array;
+  /** What a queue thread needs to serve queue `index`; absent where the data path is JavaScript. */
+  backing?(index: number): DiskBacking;
+  /** The data path of queue `index` on the caller's event loop. */
+  loopDatapath(index: number, hooks: LoopHooks): LoopDatapath;
+  /** Changes the size; called while no queue runs. Absent where it cannot change. */
+  resize?(bytes: number): void;
+  /** Gives everything back. No queue runs any more. */
+  close(): void;
+}
+
+/** A kind of device that `serve` can offer. */
+export interface DeviceModel {
+  /** VIRTIO_ID_*. */
+  readonly deviceId: number;
+  /** Starts serving: at most one device at a time has the model. Throws ERR_DEVICE_BUSY, or what keeps it from working. */
+  attach(context: ModelContext): AttachedModel;
+}

@@ -1,0 +1,373 @@
+import { channel } from 'node:diagnostics_channel';
+import { EventEmitter } from 'node:events';
+import { closeSync } from 'node:fs';
+import { inspect } from 'node:util';
+import type { Worker } from 'node:worker_threads';
+import { Aperture } from '../aperture/aperture.js';
+import { type ErrorCode, RingbellError } from '../errors.js';
+import { loadAddon } from '../native/addon.js';
+import { Interrupter } from '../queue/interrupter.js';
+import { QueueBlock } from '../queue/queue-block.js';
+import { QueueLoop } from '../queue/queue-loop.js';
+import { QueueRunner } from '../queue/queue-runner.js';
+import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
+import { QueueThread } from '../queue/queue-thread.js';
+import { u64 } from '../uapi/codec.js';
+import { featureNames, statusNames } from '../uapi/names.js';
+import {
+  VDUSE_API_VERSION,
+  VDUSE_CREATE_DEV,
+  VDUSE_DESTROY_DEV,
+  VDUSE_SET_API_VERSION,
+  vduseDevConfig,
+  vduseName,
+} from '../uapi/vduse.js';
+import { DriverMemory } from '../vduse/driver-memory.js';
+import type { VduseControlFile, VduseFile } from '../vduse/file.js';
+import { KernelVduseFile } from '../vduse/kernel-file.js';
+import { MessageThread } from '../vduse/message-thread.js';
+import type { AttachedModel, DeviceModel } from './device-model.js';
+
+/** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
+const APERTURE_BYTES = 2 ** 32;
+/** Bytes for blocks, tables and bounce buffers. */
+const PRIVATE_BYTES = 2 ** 26;
+/** Bytes of address space for the driver's memory: the largest of these that the model has left. */
+const DRIVER_WINDOW_BYTES = [3.5 * 2 ** 30, 1.5 * 2 ** 30, 2 ** 29];
+/** Bytes; alignment of rings that the driver is asked for. */
+const VQ_ALIGN = 4096;
+
+const statusChannel = channel('ringbell:device:status');
+const errorChannel = channel('ringbell:device:error');
+
+/** How a device reaches its drivers. */
+export interface DeviceTransport {
+  control: VduseControlFile;
+  /** Puts the created device on the vDPA bus. */
+  attach(name: string): Promise<void>;
+  /** Takes it off again. */
+  detach(name: string): Promise<void>;
+}
+
+/** How a device is served; every member has been judged. */
+export interface ServedDeviceOptions {
+  name: string;
+  queues: number;
+  /** Entries. */
+  queueSize: number;
+  /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
+  threads: number;
+  poll: boolean;
+  doorbell: boolean;
+}
+
+/** What `stats` gives: the sum of the queues, and each of them. */
+export interface DeviceStats extends QueueStats {
+  queues: QueueStats[];
+}
+
+/** Events of a served device. */
+export interface ServedDeviceEvents {
+  /** Something went wrong. Unless `code` is ERR_IO, ERR_MODEL or ERR_CONTROL_PLANE the device now needs a reset. */
+  error: [error: RingbellError];
+  /** The device status that the driver sees has changed: VIRTIO_CONFIG_S_* bits. */
+  status: [status: number];
+  /** The driver has reset the device. */
+  reset: [];
+  close: [];
+}
+
+/**
+ * A device model on a vDPA bus, until `close`. Whatever a driver does, the worst is that this device needs a reset: 'error'
+ * says so, nothing is thrown, and the rest of the process goes on. It keeps the process alive unless `unref` is called.
+ */
+export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
+  readonly name: string;
+  readonly model: DeviceModel;
+  readonly #aperture: Aperture;
+  readonly #blocks: QueueBlock[] = [];
+  readonly #threads: QueueThread[] = [];
+  /** What has to be done to undo everything, last thing first. */
+  readonly #undo: (() => void | Promise<void>)[] = [];
+  #attached!: AttachedModel;
+  #messages!: MessageThread;
+  #status = 0;
+  #closing: Promise<void> | undefined;
+
+  /** Makes the device and attaches it. On failure nothing is left. */
+  static async create(
+    model: DeviceModel,
+    transport: DeviceTransport,
+    options: ServedDeviceOptions,
+  ): Promise<ServedDevice> {
+    const device = new ServedDevice(model, options);
+    try {
+      await device.#start(transport, options);
+      return device;
+    } catch (error) {
+      await device.#undoAll();
+      throw error;
+    }
+  }
+
+  private constructor(model: DeviceModel, options: ServedDeviceOptions) {
+    super();
+    this.name = options.name;
+    this.model = model;
+    this.#aperture = Aperture.create({ bytes: APERTURE_BYTES, privateBytes: PRIVATE_BYTES });
+    this.#undo.push(() => this.#aperture.close());
+  }
+
+  /** The device status that the driver sees: VIRTIO_CONFIG_S_* bits. */
+  get status(): number {
+    return this.#status;
+  }
+
+  /** Names of the features that the device offers. */
+  get features(): string[] {
+    return featureNames(this.model.deviceId, this.#attached.features);
+  }
+
+  /** The thread that answers for the device; for profilers, and for whoever wants to see it die. */
+  get messageThread(): Worker {
+    return this.#messages.worker;
+  }
+
+  /** The threads that run the queues, likewise; none if they run on the event loop. */
+  get queueThreads(): Worker[] {
+    return this.#threads.map((thread) => thread.worker);
+  }
+
+  /** What the queues have counted since the device was made. Stops nothing. */
+  stats(): DeviceStats {
+    const queues = this.#blocks.map((block) => readQueueStats(this.#aperture, block.vq));
+    return { ...sumQueueStats(queues), queues };
+  }
+
+  /**
+   * Changes the size of the disk to `bytes`; the driver gets a config-change interrupt. Throws ERR_NOT_SUPPORTED if the
+   * model cannot, ERR_ARGUMENT, ERR_READ_ONLY, ERR_APERTURE_FULL, ERR_CLOSED.
+   */
+  async resize(bytes: number): Promise<void> {
+    if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} is closed`);
+    const { resize } = this.#attached;
+    if (!resize) throw new RingbellError('ERR_NOT_SUPPORTED', `the model of ${this.name} cannot be resized`);
+    await this.#messages.reconfigure(() => {
+      resize(bytes);
+      return this.#attached.config();
+    });
+  }
+
+  /** Keeps the process alive while the device is served, as it does from the start. */
+  ref(): this {
+    this.#messages.ref();
+    return this;
+  }
+
+  /** Lets the process end although the device is served. */
+  unref(): this {
+    this.#messages.unref();
+    return this;
+  }
+
+  /** Takes the device off the bus, stops its threads and gives everything back. Never throws; later calls wait too. */
+  close(): Promise<void> {
+    this.#closing ??= this.#undoAll().then(() => {
+      this.emit('close');
+    });
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #start(transport: DeviceTransport, options: ServedDeviceOptions): Promise<void> {
+    const { name, queueSize } = options;
+    this.#undo.push(() => transport.control.close());
+    const aperture = this.#aperture;
+    const sigbusFlag = aperture.allocate(4);
+    aperture.guardSigbus(sigbusFlag);
+    const iotlb = DriverMemory.allocateIotlb(aperture);
+    for (let index = 0; index < options.queues; index++)
+      this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlb));
+    const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
+    this.#attached = attached;
+    this.#undo.push(() => attached.close());
+    const file = await this.#createDevice(transport.control, options);
+
+    const attentionFd = this.#eventfd();
+    const kickFds = this.#blocks.map(() => this.#eventfd());
+    const threads = attached.backing ? options.threads : 0;
+    const wakeFds = Array.from({ length: threads || options.queues }, () => this.#eventfd());
+    const wakeFd = (index: number) => wakeFds[index % wakeFds.length]!;
+    const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
+    const surroundings = { sigbusFlag, attentionFd, deviceFd, doorbell: options.doorbell };
+    for (let thread = 0; thread < threads; thread++)
+      this.#startThread(thread, threads, { ...surroundings, wakeFd: wakeFd(thread), poll: options.poll });
+    if (threads === 0)
+      for (const index of this.#blocks.keys())
+        this.#startLoop(index, { ...surroundings, wakeFd: wakeFd(index) });
+
+    const layout = {
+      iotlb,
+      queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
+      queueSize,
+      sigbusFlag,
+      memoryLossIsFinal: attached.memoryLossIsFinal,
+      reportIoErrors: attached.backing !== undefined,
+    };
+    this.#messages = await MessageThread.start(
+      file,
+      { aperture: this.#shareWindows(), layout, attentionFd },
+      {
+        status: (status) => this.#statusChanged(status),
+        error: (code, message) => this.#report(code, message),
+        lost: (error) => {
+          this.#report('ERR_THREAD_LOST', 'the thread that answers for the device ended', error);
+          // Nobody can start it again: what is left is to leave cleanly.
+          void this.close();
+        },
+      },
+    );
+    this.#undo.push(() => this.#messages.close());
+    await transport.attach(name);
+    this.#undo.push(() => transport.detach(name));
+  }
+
+  async #createDevice(control: VduseControlFile, options: ServedDeviceOptions): Promise<VduseFile> {
+    const { name } = options;
+    const config = this.#attached.config();
+    await control.ioctl(VDUSE_SET_API_VERSION, u64.encode(BigInt(VDUSE_API_VERSION)));
+    await control.ioctl(
+      VDUSE_CREATE_DEV,
+      vduseDevConfig.encode({
+        name,
+        device_id: this.model.deviceId,
+        features: this.#attached.features,
+        vq_num: options.queues,
+        vq_align: VQ_ALIGN,
+        config_size: config.length,
+        config,
+      }),
+    );
+    this.#undo.push(async () => {
+      await control.ioctl(VDUSE_DESTROY_DEV, vduseName.encode(name));
+    });
+    const file = await control.open(name);
+    this.#undo.push(() => file.close());
+    return file;
+  }
+
+  #startThread(
+    thread: number,
+    threads: number,
+    surroundings: {
+      sigbusFlag: number;
+      attentionFd: number;
+      deviceFd: number;
+      wakeFd: number;
+      poll: boolean;
+      doorbell: boolean;
+    },
+  ): void {
+    const indices = [...this.#blocks.keys()].filter((index) => index % threads === thread);
+    const blocks = indices.map((index) => this.#blocks[index]!);
+    const queues = indices.map((index) => ({
+      index,
+      vq: this.#blocks[index]!.vq,
+      backing: this.#attached.backing!(index),
+    }));
+    const { memory } = this.#aperture;
+    const aperture = { memory, privateBytes: PRIVATE_BYTES, windows: { start: 0, end: 0 } };
+    const queueThread = new QueueThread({ ...surroundings, aperture, queues }, blocks, (error) => {
+      // The control plane says so to the driver and to us; the error itself is known only here.
+      errorChannel.publish({ device: this, error });
+      for (const index of indices) this.#messages.queueThreadLost(index);
+    });
+    this.#threads.push(queueThread);
+    this.#undo.push(() => queueThread.stop());
+  }
+
+  #startLoop(
+    index: number,
+    {
+      sigbusFlag,
+      attentionFd,
+      deviceFd,
+      wakeFd,
+      doorbell,
+    }: Record<'sigbusFlag' | 'attentionFd' | 'deviceFd' | 'wakeFd', number> & { doorbell: boolean },
+  ): void {
+    const block = this.#blocks[index]!;
+    const attention = () => loadAddon().eventfdSignal(attentionFd);
+    const datapath = this.#attached.loopDatapath(index, {
+      schedule: () => loop.schedule(),
+      attention,
+      failed: (error) => {
+        const why = error instanceof Error ? error.message : String(error);
+        this.#report('ERR_MODEL', `the model of ${this.name} failed: ${why}`, error);
+      },
+    });
+    const runner = new QueueRunner(
+      block,
+      datapath,
+      new Interrupter(block, index, deviceFd),
+      sigbusFlag,
+      attention,
+    );
+    const loop = new QueueLoop(block, runner, wakeFd, doorbell, () => datapath.settle?.());
+    this.#undo.push(() => loop.close());
+  }
+
+  #shareWindows() {
+    for (const bytes of DRIVER_WINDOW_BYTES) {
+      try {
+        return this.#aperture.share(bytes);
+      } catch (error) {
+        if (!(error instanceof RingbellError && error.code === 'ERR_APERTURE_FULL')) throw error;
+      }
+    }
+    throw new RingbellError('ERR_APERTURE_FULL', 'the disk leaves no room for the memory of a driver');
+  }
+
+  /** An eventfd that is closed when everything that may use it has gone. */
+  #eventfd(): number {
+    const fd = loadAddon().eventfd();
+    this.#undo.push(() => closeSync(fd));
+    return fd;
+  }
+
+  #statusChanged(status: number): void {
+    this.#status = status;
+    statusChannel.publish({ device: this, status });
+    if (status === 0) {
+      for (const thread of this.#threads) thread.replaceIfLost();
+      this.emit('reset');
+    }
+    this.emit('status', status);
+  }
+
+  #report(code: ErrorCode, message: string, cause?: unknown): void {
+    const error = new RingbellError(code, message, { cause });
+    errorChannel.publish({ device: this, error });
+    // Nobody who listens: a hostile driver must not be able to end the process.
+    if (this.listenerCount('error') > 0) this.emit('error', error);
+  }
+
+  async #undoAll(): Promise<void> {
+    for (let step = this.#undo.pop(); step; step = this.#undo.pop()) {
+      try {
+        await step();
+      } catch (error) {
+        // What cannot be undone does not keep the rest from being undone.
+        errorChannel.publish({ device: this, error });
+      }
+    }
+  }
+
+  [inspect.custom](): string {
+    const state = this.#closing ? 'closed' : statusNames(this.#status).join(' | ') || 'no driver';
+    return `ServedDevice { ${this.name}: ${inspect(this.model)}, ${this.#blocks.length} queue(s), ${state} }`;
+  }
+}

@@ -1,0 +1,207 @@
+import {
+  CHAIN_SIZE,
+  GATE_STOPPED,
+  IO_SIZE,
+  SEGMENT_SIZE,
+  SEGMENTS_SLACK,
+  VQ_BLOCK_SIZE,
+  VQ_BURST,
+  VQ_CALL_FD,
+  VQ_CHAINS,
+  VQ_DESC,
+  VQ_DEVICE,
+  VQ_DRIVER,
+  VQ_EPOCH,
+  VQ_EXIT,
+  VQ_F_EVENT_IDX,
+  VQ_F_INDIRECT_DESC,
+  VQ_FAULT_ACCESS,
+  VQ_FAULT_IOVA,
+  VQ_FLAGS,
+  VQ_GATE,
+  VQ_HEADS,
+  VQ_IOTLB,
+  VQ_KICK_FD,
+  VQ_LAST_AVAIL,
+  VQ_MISS,
+  VQ_SEGMENTS,
+  VQ_SEGMENTS_CAPACITY,
+  VQ_SIZE,
+  VQ_SNAPSHOT,
+  VQ_VERDICT,
+  VQ_VERDICT_HEAD,
+} from '../../assembly/layout.js';
+import {
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTIO_RING_F_INDIRECT_DESC,
+  VIRTQ_DESC_SIZE,
+} from '../../assembly/virtio.js';
+import type { Aperture } from '../aperture/aperture.js';
+import { Gate } from './gate.js';
+
+/** Chains; the most that one pop takes. Bounds how long a pause has to wait. */
+export const BURST_LIMIT = 128;
+/** Segments that a pop can hold at least, whatever the size of the queue. */
+const SEGMENTS_MINIMUM = 1024;
+
+/** Where the rings of a queue lie: linear addresses. */
+export interface RingPlacement {
+  /** Entries. */
+  size: number;
+  descriptorTable: number;
+  driverArea: number;
+  deviceArea: number;
+}
+
+/** One virtqueue of a device, seen from the host: the VQ block of assembly/layout.ts and the tables that it points to. */
+export class QueueBlock {
+  readonly aperture: Aperture;
+  /** Linear address of the VQ block. */
+  readonly vq: number;
+  readonly gate: Gate;
+
+  /** Allocates the block of a queue of at most `maxSize` entries, and its tables; it starts stopped. */
+  static allocate(aperture: Aperture, maxSize: number, iotlb: number): QueueBlock {
+    const vq = aperture.allocate(VQ_BLOCK_SIZE);
+    const burst = Math.min(maxSize, BURST_LIMIT);
+    // A chain may be as long as the queue, and each of its descriptors may cross into another region.
+    const segments = Math.max(2 * maxSize, SEGMENTS_MINIMUM);
+    const set = (offset: number, value: number) => aperture.data.setUint32(vq + offset, value, true);
+    set(VQ_IOTLB, iotlb);
+    set(VQ_BURST, burst);
+    set(VQ_CHAINS, aperture.allocate(burst * CHAIN_SIZE));
+    set(VQ_SEGMENTS, aperture.allocate((segments + SEGMENTS_SLACK) * SEGMENT_SIZE));
+    set(VQ_SEGMENTS_CAPACITY, segments);
+    set(VQ_SNAPSHOT, aperture.allocate(Math.max(maxSize + 1, 4) * VIRTQ_DESC_SIZE));
+    set(VQ_HEADS, aperture.allocate(maxSize));
+    aperture.data.setInt32(vq + VQ_KICK_FD, -1, true);
+    aperture.data.setInt32(vq + VQ_CALL_FD, -1, true);
+    const block = new QueueBlock(aperture, vq);
+    block.gate.close();
+    return block;
+  }
+
+  /** The block at `vq`, allocated by another thread. */
+  constructor(aperture: Aperture, vq: number) {
+    this.aperture = aperture;
+    this.vq = vq;
+    this.gate = new Gate(aperture.i32, vq);
+  }
+
+  /** Private memory for the I/O table of one burst: its linear address. */
+  allocateIoTable(): number {
+    return this.aperture.allocate((this.burst + 1) * IO_SIZE);
+  }
+
+  /** Chains; the most that one pop takes. */
+  get burst(): number {
+    return this.#get(VQ_BURST);
+  }
+
+  /** Says where the rings are. Only while stopped; a queue that runs already goes on where it was. */
+  place(placement: RingPlacement): void {
+    this.#set(VQ_SIZE, placement.size);
+    this.#set(VQ_DESC, placement.descriptorTable);
+    this.#set(VQ_DRIVER, placement.driverArea);
+    this.#set(VQ_DEVICE, placement.deviceArea);
+  }
+
+  /**
+   * Starts the queue over its rings at available index `lastAvail` with the negotiated `features`. Only while stopped.
+   * Throws WebAssembly.RuntimeError if the rings are not accessible.
+   */
+  start(lastAvail: number, features: bigint): void {
+    const negotiated = (bit: number) => (features >> BigInt(bit)) & 1n;
+    let flags = 0;
+    if (negotiated(VIRTIO_RING_F_EVENT_IDX)) flags |= VQ_F_EVENT_IDX;
+    if (negotiated(VIRTIO_RING_F_INDIRECT_DESC)) flags |= VQ_F_INDIRECT_DESC;
+    this.#set(VQ_FLAGS, flags);
+    this.aperture.engine.deviceStart(this.vq, lastAvail);
+  }
+
+  /** Clears the reasons not to run that a device reset clears. Only while stopped. */
+  reset(): void {
+    this.#set(VQ_VERDICT, 0);
+    this.#set(VQ_VERDICT_HEAD, 0);
+    this.#set(VQ_MISS, 0);
+  }
+
+  /** Whether the control plane owns the queue at this moment. */
+  get stopped(): boolean {
+    return Atomics.load(this.aperture.i32, (this.vq + VQ_GATE) / 4) === GATE_STOPPED;
+  }
+
+  /** First VERDICT_* that broke the queue, 0 while it is sound. */
+  get verdict(): number {
+    return Atomics.load(this.aperture.i32, (this.vq + VQ_VERDICT) / 4);
+  }
+
+  /** Head of the chain that broke the queue, or the index that did. */
+  get verdictHead(): number {
+    return this.#get(VQ_VERDICT_HEAD);
+  }
+
+  /** Whether a pop waits for a region at `faultIova` to be mapped. */
+  get miss(): boolean {
+    return Atomics.load(this.aperture.i32, (this.vq + VQ_MISS) / 4) !== 0;
+  }
+
+  clearMiss(): void {
+    Atomics.store(this.aperture.i32, (this.vq + VQ_MISS) / 4, 0);
+  }
+
+  /** IOVA that the verdict or the miss speaks of. */
+  get faultIova(): bigint {
+    return this.aperture.data.getBigUint64(this.vq + VQ_FAULT_IOVA, true);
+  }
+
+  /** IOTLB_ACCESS_* bits wanted at `faultIova`. */
+  get faultAccess(): number {
+    return this.#get(VQ_FAULT_ACCESS);
+  }
+
+  /** Changes with each start: a request from before is stale. */
+  get epoch(): number {
+    return this.#get(VQ_EPOCH);
+  }
+
+  /** Next entry of the available ring to read, modulo 2^16. */
+  get lastAvail(): number {
+    return this.#get(VQ_LAST_AVAIL) & 0xffff;
+  }
+
+  /** Eventfd on which the driver's kicks show, −1 for none. */
+  get kickFd(): number {
+    return Atomics.load(this.aperture.i32, (this.vq + VQ_KICK_FD) / 4);
+  }
+
+  set kickFd(fd: number) {
+    Atomics.store(this.aperture.i32, (this.vq + VQ_KICK_FD) / 4, fd);
+  }
+
+  /** Eventfd that interrupts the driver, −1 where an ioctl has to. */
+  get callFd(): number {
+    return Atomics.load(this.aperture.i32, (this.vq + VQ_CALL_FD) / 4);
+  }
+
+  set callFd(fd: number) {
+    Atomics.store(this.aperture.i32, (this.vq + VQ_CALL_FD) / 4, fd);
+  }
+
+  /** Asks the thread that runs the queue to leave for good; its wake eventfd must be signalled afterwards. */
+  requestExit(): void {
+    Atomics.store(this.aperture.i32, (this.vq + VQ_EXIT) / 4, 1);
+  }
+
+  get exitRequested(): boolean {
+    return Atomics.load(this.aperture.i32, (this.vq + VQ_EXIT) / 4) !== 0;
+  }
+
+  #get(offset: number): number {
+    return this.aperture.data.getUint32(this.vq + offset, true);
+  }
+
+  #set(offset: number, value: number): void {
+    this.aperture.data.setUint32(this.vq + offset, value, true);
+  }
+}

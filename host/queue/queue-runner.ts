@@ -1,0 +1,109 @@
+import {
+  COUNT_MASK,
+  NOTIFY_DUE,
+  VERDICT_MEMORY_LOST,
+  VERDICT_TRAP,
+  VQ_CROSSINGS,
+} from '../../assembly/layout.js';
+import type { Aperture } from '../aperture/aperture.js';
+import { RuntimeError } from '../aperture/web-assembly.js';
+import type { Interrupter } from './interrupter.js';
+import type { QueueBlock } from './queue-block.js';
+import { count } from './queue-stats.js';
+
+/** What a device model does with the chains of one queue, in the thread that runs it. */
+export interface Datapath {
+  /**
+   * Serves what waits, or a part of it, inside the gate: how many chains, with NOTIFY_DUE if the driver is to be
+   * interrupted. Must not run code that is not ours, nor wait for anything but its own I/O.
+   */
+  burst(): number;
+}
+
+/**
+ * How a passage through the gate ended: 'served' some chains; 'idle', there were none; 'closed', the control plane has the
+ * queue; 'stalled', the queue waits for a mapping or is broken, and the control plane has been told.
+ */
+export type Passage = 'served' | 'idle' | 'closed' | 'stalled';
+
+/** The part of running a queue that threads and event loops share: one passage through the gate at a time. */
+export class QueueRunner {
+  readonly #aperture: Aperture;
+  readonly #block: QueueBlock;
+  readonly #datapath: Datapath;
+  readonly #interrupter: Interrupter;
+  readonly #sigbusFlag: number;
+  readonly #attention: () => void;
+  /**
+   * `sigbusFlag` is the linear address of the aperture's SIGBUS counter; `attention` tells the control plane to look at
+   * the queue.
+   */
+  constructor(
+    block: QueueBlock,
+    datapath: Datapath,
+    interrupter: Interrupter,
+    sigbusFlag: number,
+    attention: () => void,
+  ) {
+    this.#aperture = block.aperture;
+    this.#block = block;
+    this.#datapath = datapath;
+    this.#interrupter = interrupter;
+    this.#sigbusFlag = sigbusFlag / 4;
+    this.#attention = attention;
+  }
+
+  /** One burst. */
+  run(): Passage {
+    return this.#pass(() => {
+      const result = this.#datapath.burst();
+      if (result & NOTIFY_DUE || this.#interrupter.owed) this.#interrupter.interrupt();
+      return (result & COUNT_MASK) > 0;
+    });
+  }
+
+  /** Asks for kicks and looks once more: 'idle' means that it is safe to sleep. */
+  arm(): Passage {
+    return this.#pass(() => {
+      count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+      return this.#aperture.engine.deviceArm(this.#block.vq) > 0;
+    });
+  }
+
+  /** Asks for no kicks while the queue is being polled anyway. */
+  disarm(): Passage {
+    return this.#pass(() => {
+      count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+      this.#aperture.engine.deviceDisarm(this.#block.vq);
+      return true;
+    });
+  }
+
+  #pass(inside: () => boolean): Passage {
+    const { gate, vq } = this.#block;
+    if (!gate.enter()) return 'closed';
+    let busy = false;
+    // Unsound from the start: whoever noticed it has told the control plane.
+    const told = this.#unsound();
+    try {
+      if (!told) busy = inside();
+      if (Atomics.load(this.#aperture.i32, this.#sigbusFlag) !== 0)
+        this.#aperture.engine.deviceBreak(vq, VERDICT_MEMORY_LOST);
+    } catch (error) {
+      // A driver can take memory away at any moment (mprotect is not ours to forbid): a trap is its fault, not a bug.
+      if (!(error instanceof RuntimeError)) throw error;
+      this.#aperture.engine.deviceBreak(vq, VERDICT_TRAP);
+    } finally {
+      gate.leave();
+    }
+    const unsound = this.#unsound();
+    // Told outside the gate: the control plane takes the queue at once.
+    if (unsound && !told) this.#attention();
+    if (unsound) return 'stalled';
+    return busy ? 'served' : 'idle';
+  }
+
+  #unsound(): boolean {
+    return this.#block.verdict !== 0 || this.#block.miss;
+  }
+}

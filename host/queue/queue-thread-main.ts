@@ -1,0 +1,103 @@
+/**
+ * The main module of a queue thread: runs some queues until it is asked to leave. It owns nothing but its stack; the state
+ * is in the queues' blocks, so that a thread that dies takes nothing with it and another one can go on.
+ */
+import { workerData } from 'node:worker_threads';
+import { VQ_KICKS } from '../../assembly/layout.js';
+import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
+import { loadAddon } from '../native/addon.js';
+import { BlockDatapath, type DiskBacking } from './block-datapath.js';
+import { Interrupter } from './interrupter.js';
+import { QueueBlock } from './queue-block.js';
+import { type Passage, QueueRunner } from './queue-runner.js';
+import { count } from './queue-stats.js';
+
+/** One queue of a thread. */
+export interface QueueThreadQueue {
+  /** The queue's index. */
+  index: number;
+  /** Linear address of the VQ block. */
+  vq: number;
+  backing: DiskBacking;
+}
+
+/** What a queue thread is started with. */
+export interface QueueThreadData {
+  aperture: ApertureHandle;
+  queues: QueueThreadQueue[];
+  /** Linear address of the aperture's SIGBUS counter. */
+  sigbusFlag: number;
+  /** Eventfd that wakes this thread, whatever it waits for. */
+  wakeFd: number;
+  /** Eventfd that tells the control plane to look at the queues. */
+  attentionFd: number;
+  /** Device node for interrupts by ioctl, −1 where there are call eventfds. */
+  deviceFd: number;
+  /** Watch an empty ring for a while before waiting for kicks. */
+  poll: boolean;
+  /** The driver may ring a doorbell page, which wakes nobody. */
+  doorbell: boolean;
+}
+
+/** Milliseconds; a doorbell page that nobody watches is seen after that at the latest, an owed interrupt tried again. */
+const SHORT_SLEEP_MS = 1;
+/** Milliseconds; an environment that ends terminates its workers, but can not interrupt a system call of theirs. */
+const LONG_SLEEP_MS = 1000;
+
+const data = workerData as QueueThreadData;
+const addon = loadAddon();
+const aperture = Aperture.adopt(data.aperture);
+const attention = () => addon.eventfdSignal(data.attentionFd);
+
+/** A queue, and how its last passage through the gate ended. */
+interface Lane {
+  block: QueueBlock;
+  interrupter: Interrupter;
+  runner: QueueRunner;
+  passage: Passage;
+}
+
+const lanes = data.queues.map(({ index, vq, backing }): Lane => {
+  const block = new QueueBlock(aperture, vq);
+  const interrupter = new Interrupter(block, index, data.deviceFd);
+  const datapath = new BlockDatapath(block, backing, data.poll ? data.queues.length : 0, attention);
+  const runner = new QueueRunner(block, datapath, interrupter, data.sigbusFlag, attention);
+  return { block, interrupter, runner, passage: 'idle' };
+});
+
+const fds = new Int32Array(1 + lanes.length);
+const ready = new Uint32Array(1);
+fds[0] = data.wakeFd;
+
+/**
+ * Blocks until the control plane wakes this thread, or a driver kicks an idle queue. Kicks of a queue that is closed or
+ * stalled are of no interest: resuming scans the ring anyway, and a flood of them must not keep this thread busy.
+ */
+function sleep(): void {
+  let limitMs = data.doorbell ? SHORT_SLEEP_MS : LONG_SLEEP_MS;
+  for (const [index, lane] of lanes.entries()) {
+    fds[1 + index] = lane.passage === 'idle' ? lane.block.kickFd : -1;
+    if (lane.interrupter.owed) limitMs = SHORT_SLEEP_MS;
+  }
+  if (addon.poll(fds, ready, limitMs) === 0) return;
+  if (ready[0]! & 1) addon.eventfdDrain(data.wakeFd);
+  for (const [index, lane] of lanes.entries())
+    if ((ready[0]! >>> (1 + index)) & 1 && addon.eventfdDrain(fds[1 + index]!) > 0)
+      count(aperture, lane.block.vq, VQ_KICKS, 1);
+}
+
+const [first] = lanes;
+while (!first!.block.exitRequested) {
+  let served = false;
+  for (const lane of lanes) {
+    lane.passage = lane.runner.run();
+    if (lane.passage === 'served') served = true;
+  }
+  if (served) continue;
+  let quiet = true;
+  for (const lane of lanes) if (lane.passage === 'idle' && lane.runner.arm() !== 'idle') quiet = false;
+  if (!quiet) continue;
+  sleep();
+  if (data.poll) for (const lane of lanes) if (lane.passage === 'idle') lane.runner.disarm();
+}
+aperture.close();

@@ -1,0 +1,94 @@
+import { Worker } from 'node:worker_threads';
+import type { ApertureHandle } from '../aperture/aperture.js';
+import { loadAddon } from '../native/addon.js';
+import type { QueueBlock } from './queue-block.js';
+import type { QueueThreadData } from './queue-thread-main.js';
+
+/** Queues; the addon polls at most 32 descriptors at a time, and one is the wake eventfd. */
+export const THREAD_QUEUES_LIMIT = 31;
+/** Milliseconds that a thread has to end before it is given up. */
+const STOP_LIMIT_MS = 5000;
+
+/** Threads that must not outlive the process: Node waits for its workers, and cannot interrupt their system calls. */
+const running = new Set<QueueThread>();
+
+process.on('exit', () => {
+  for (const thread of running) thread.requestExit();
+});
+
+/** A thread that runs some queues of a device. It does not keep the process alive. */
+export class QueueThread {
+  readonly #data: QueueThreadData;
+  readonly #blocks: readonly QueueBlock[];
+  readonly #lost: (error: Error) => void;
+  #worker: Worker;
+  #ended: Promise<void>;
+  #stopping = false;
+  #error: Error | undefined;
+
+  /** Starts it. `lost` is called, with the queues forced out of its hands, when it ends without having been asked. */
+  constructor(data: QueueThreadData, blocks: readonly QueueBlock[], lost: (error: Error) => void) {
+    this.#data = { ...data, aperture: withoutWindows(data.aperture) };
+    this.#blocks = blocks;
+    this.#lost = lost;
+    [this.#worker, this.#ended] = this.#start();
+  }
+
+  get worker(): Worker {
+    return this.#worker;
+  }
+
+  /** Starts another one if it has ended; its queues must be stopped, or belong to nobody. */
+  replaceIfLost(): void {
+    if (this.#stopping || running.has(this)) return;
+    [this.#worker, this.#ended] = this.#start();
+  }
+
+  /** Asks it to leave, at once and for good. */
+  requestExit(): void {
+    this.#stopping = true;
+    for (const block of this.#blocks) block.requestExit();
+    loadAddon().eventfdSignal(this.#data.wakeFd);
+  }
+
+  /** Asks it to leave and waits until it has: at most STOP_LIMIT_MS, then it is terminated. */
+  async stop(): Promise<void> {
+    this.requestExit();
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, STOP_LIMIT_MS);
+    });
+    await Promise.race([this.#ended, limit]);
+    clearTimeout(timer);
+    if (running.has(this)) await this.#worker.terminate();
+  }
+
+  #start(): [Worker, Promise<void>] {
+    const worker = new Worker(new URL('queue-thread-main.js', import.meta.url), {
+      name: 'ringbell queue',
+      workerData: this.#data,
+      execArgv: [],
+    });
+    worker.unref();
+    running.add(this);
+    worker.on('error', (error) => {
+      this.#error = error;
+    });
+    const ended = new Promise<void>((resolve) => {
+      worker.on('exit', (code) => {
+        running.delete(this);
+        resolve();
+        if (this.#stopping) return;
+        // Before anything else: whoever waits for the thread to leave a gate must not wait for ever.
+        for (const block of this.#blocks) block.gate.force();
+        this.#lost(this.#error ?? new Error(`the thread ended with status ${code}`));
+      });
+    });
+    return [worker, ended];
+  }
+}
+
+/** A queue thread maps nothing. */
+function withoutWindows(handle: ApertureHandle): ApertureHandle {
+  return { ...handle, windows: { start: handle.privateBytes, end: handle.privateBytes } };
+}

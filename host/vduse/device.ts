@@ -1,0 +1,409 @@
+import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED, VQ_IO_ERRORS } from '../../assembly/layout.js';
+import {
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_VERSION_1,
+} from '../../assembly/virtio.js';
+import type { Aperture } from '../aperture/aperture.js';
+import { ERROR_CODES, type ErrorCode, isSystemError, RingbellError, VERDICT_CODES } from '../errors.js';
+import { QueueBlock } from '../queue/queue-block.js';
+import { u64 } from '../uapi/codec.js';
+import type { Initializer } from '../uapi/struct.js';
+import {
+  VDUSE_DEV_GET_FEATURES,
+  VDUSE_DEV_INJECT_CONFIG_IRQ,
+  VDUSE_DEV_SET_CONFIG,
+  VDUSE_GET_VQ_STATE,
+  VDUSE_REQ_RESULT_FAILED,
+  VDUSE_REQ_RESULT_OK,
+  VDUSE_SET_STATUS,
+  VDUSE_SUSPEND,
+  VDUSE_UPDATE_IOTLB,
+  vduseConfigData,
+  vduseDevRequest,
+  vduseDevResponse,
+} from '../uapi/vduse.js';
+import { DriverMemory } from './driver-memory.js';
+import type { VduseFile } from './file.js';
+import { type QueueEventfds, Virtqueue } from './virtqueue.js';
+
+/** Milliseconds between looks at queues that were not ready at DRIVER_OK; most kernels send no message when they are. */
+const LATE_READY_INTERVAL_MS = 200;
+const LAST_IOVA = (1n << 64n) - 1n;
+
+/** What a device is made of, in numbers that every thread understands. */
+export interface VduseDeviceLayout {
+  /** Linear address of the device's IOTLB. */
+  iotlb: number;
+  /** The queues' blocks, by linear address, and their eventfds. */
+  queues: readonly ({ vq: number } & QueueEventfds)[];
+  /** Entries; the largest size of a queue. */
+  queueSize: number;
+  /** Linear address of the aperture's SIGBUS counter. */
+  sigbusFlag: number;
+  /** Lost memory cannot come back with a reset, because it is the device's own. */
+  memoryLossIsFinal: boolean;
+  /** The queues' I/O error counters speak of the kernel's errors, which nobody else reports. */
+  reportIoErrors: boolean;
+}
+
+/** Whom a device tells what happens to it. */
+export interface VduseDeviceListener {
+  /** The device status is now `status`; 0 is a reset. */
+  status(status: number): void;
+  /** Something went wrong; unless the code is ERR_IO or ERR_CONTROL_PLANE, the device now needs a reset. */
+  error(code: ErrorCode, message: string): void;
+}
+
+type Response = Initializer<(typeof vduseDevResponse)['fields']>;
+
+/**
+ * The control plane of a VDUSE device: answers the messages of its file, follows the driver's status, adopts its rings,
+ * maps its memory, and stops everything when a queue breaks. To be run in a thread of its own: whoever waits for one of
+ * its answers must not be able to keep it from giving it.
+ */
+export class VduseDevice {
+  readonly #file: VduseFile;
+  readonly #aperture: Aperture;
+  readonly #layout: VduseDeviceLayout;
+  readonly #listener: VduseDeviceListener;
+  readonly #memory: DriverMemory;
+  readonly #queues: readonly Virtqueue[];
+  readonly #ioErrors: bigint[];
+  /** The end of the chain of operations: each starts when the one before has ended. */
+  #last: Promise<unknown> = Promise.resolve();
+  #status = 0;
+  #features = 0n;
+  /** A queue broke: nothing runs until the driver resets. */
+  #broken = false;
+  /** A thread is stuck inside a ring: nothing runs ever again, and nothing may be unmapped. */
+  #stuck = false;
+  #closed = false;
+  #lateReady: NodeJS.Timeout | undefined;
+
+  constructor(file: VduseFile, aperture: Aperture, layout: VduseDeviceLayout, listener: VduseDeviceListener) {
+    this.#file = file;
+    this.#aperture = aperture;
+    this.#layout = layout;
+    this.#listener = listener;
+    this.#memory = new DriverMemory(file, aperture, layout.iotlb);
+    this.#queues = layout.queues.map(
+      ({ vq, ...eventfds }, index) =>
+        new Virtqueue(file, index, new QueueBlock(aperture, vq), eventfds, layout.queueSize, (...range) =>
+          this.#translate(...range),
+        ),
+    );
+    this.#ioErrors = layout.queues.map(() => 0n);
+  }
+
+  /** Announces the queues. Afterwards the device can be attached. */
+  async start(): Promise<void> {
+    for (const queue of this.#queues) await queue.setup();
+  }
+
+  /** Answers messages until the file is closed. */
+  async run(): Promise<void> {
+    for (;;) {
+      let request: Uint8Array;
+      try {
+        request = await this.#file.read();
+      } catch (error) {
+        if (this.#closed) return;
+        throw new RingbellError('ERR_CONTROL_PLANE', 'reading a message of the device failed', {
+          cause: error,
+        });
+      }
+      await this.#exclusive(() => this.#answer(request));
+    }
+  }
+
+  /** Looks after the queues: to be called whenever one of them has asked for attention. */
+  attend(): Promise<void> {
+    return this.#exclusive(async () => {
+      for (const queue of this.#queues) {
+        if (this.#layout.reportIoErrors) this.#reportIoErrors(queue);
+        if (queue.block.miss && !queue.block.verdict) await this.#resolveMiss(queue);
+        const { verdict } = queue.block;
+        if (verdict) await this.#break(VERDICT_CODES[verdict]!, this.#describe(queue));
+      }
+    });
+  }
+
+  /** The thread that ran queue `index` has ended: the gate has been forced already. */
+  threadLost(index: number): Promise<void> {
+    return this.#exclusive(async () => {
+      const queue = this.#queues[index]!;
+      this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_THREAD_LOST);
+      await this.#break('ERR_THREAD_LOST', this.#describe(queue));
+    });
+  }
+
+  /** Pauses the queues, has `change` do something to the device, and tells the driver of the config space it returns. */
+  reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
+    return this.#exclusive(async () => {
+      this.#pauseAll();
+      try {
+        const buffer = await change();
+        if (!buffer) return;
+        // One aligned copy: the kernel has no lock against a driver that reads meanwhile.
+        const data = { offset: 0, length: buffer.length, buffer };
+        await this.#file.ioctl(VDUSE_DEV_SET_CONFIG, vduseConfigData.encode(data));
+      } finally {
+        this.#resumeAll();
+      }
+      try {
+        await this.#file.ioctl(VDUSE_DEV_INJECT_CONFIG_IRQ);
+      } catch (error) {
+        // No driver yet: it will read the config space when it comes.
+        if (!isSystemError(error, 'EINVAL')) throw error;
+      }
+    });
+  }
+
+  /** Stops the queues and closes the file. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#file.close();
+    await this.#exclusive(async () => this.#reset());
+  }
+
+  /** Runs operations one after the other: a message, a miss and a lost thread may come at the same time. */
+  #exclusive<T>(operation: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(operation);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  async #answer(bytes: Uint8Array): Promise<void> {
+    const request = vduseDevRequest.decode(bytes);
+    const response: Response = { request_id: request.request_id, result: VDUSE_REQ_RESULT_OK };
+    let extra: Response = {};
+    let after: (() => void) | undefined;
+    try {
+      switch (request.type) {
+        case VDUSE_GET_VQ_STATE:
+          extra = await this.#vqState(request.vq_state.index);
+          break;
+        case VDUSE_SET_STATUS:
+          after = await this.#setStatus(request.s.status);
+          break;
+        case VDUSE_UPDATE_IOTLB:
+          await this.#updateIotlb(request.iova.start, request.iova.last);
+          break;
+        case VDUSE_SUSPEND:
+          for (const queue of this.#queues) queue.stop();
+          break;
+        default:
+          // Never ignored: the kernel breaks a device for ever that leaves a message unanswered.
+          extra = { result: VDUSE_REQ_RESULT_FAILED };
+      }
+    } catch (error) {
+      extra = { result: VDUSE_REQ_RESULT_FAILED };
+      await this.#fail(error);
+    }
+    try {
+      await this.#file.write(vduseDevResponse.encode({ ...response, ...extra }));
+    } catch (error) {
+      // ENOENT: whoever asked has given up waiting. The rest shows at the next read.
+      if (!isSystemError(error)) throw error;
+    }
+    after?.();
+  }
+
+  async #vqState(index: number): Promise<Response> {
+    const queue = this.#queues[index];
+    if (!queue) return { result: VDUSE_REQ_RESULT_FAILED };
+    queue.pause();
+    try {
+      return { vq_state: { index, split: { avail_index: await queue.availIndex() } } };
+    } finally {
+      queue.resume();
+    }
+  }
+
+  /** The message comes before the kernel's own status changes: what needs the new status is returned, for after the reply. */
+  async #setStatus(status: number): Promise<(() => void) | undefined> {
+    if (status === 0) {
+      this.#reset();
+      this.#listener.status(0);
+      return undefined;
+    }
+    const added = status & ~this.#status;
+    if (added & VIRTIO_CONFIG_S_FEATURES_OK) await this.#acceptFeatures();
+    if (added & VIRTIO_CONFIG_S_DRIVER_OK) await this.#adopt();
+    this.#status = status;
+    this.#listener.status(status);
+    if (!(added & VIRTIO_CONFIG_S_DRIVER_OK)) return undefined;
+    return () => {
+      for (const queue of this.#queues) if (queue.adopted) queue.open();
+    };
+  }
+
+  async #acceptFeatures(): Promise<void> {
+    const features = new Uint8Array(u64.size);
+    await this.#file.ioctl(VDUSE_DEV_GET_FEATURES, features);
+    this.#features = u64.decode(features);
+    for (const [bit, name] of [
+      [VIRTIO_F_VERSION_1, 'VIRTIO_F_VERSION_1'],
+      [VIRTIO_F_ACCESS_PLATFORM, 'VIRTIO_F_ACCESS_PLATFORM'],
+    ] as const)
+      if (!((this.#features >> BigInt(bit)) & 1n))
+        throw new RingbellError('ERR_FEATURES', `the driver did not accept ${name}`);
+  }
+
+  async #adopt(): Promise<void> {
+    if (this.#stuck || this.#broken)
+      throw new RingbellError(
+        'ERR_DEVICE_BROKEN',
+        'the device is broken and cannot be started without a reset',
+      );
+    if (this.#layout.memoryLossIsFinal && this.#sigbusCount())
+      throw new RingbellError(
+        'ERR_MEMORY_LOST',
+        "the file of the device was truncated: its contents can't be served",
+      );
+    let late = false;
+    for (const queue of this.#queues) if (!(await queue.adopt(this.#features))) late = true;
+    if (late) this.#watchLateReady();
+  }
+
+  /** Adopts queues that become ready after DRIVER_OK, of which kernels before 7.3 say nothing. */
+  #watchLateReady(): void {
+    this.#lateReady = setInterval(() => {
+      this.#exclusive(async () => {
+        if (!(this.#status & VIRTIO_CONFIG_S_DRIVER_OK) || this.#broken) return;
+        for (const queue of this.#queues)
+          if (!queue.adopted && (await queue.adopt(this.#features))) queue.open();
+        if (this.#queues.every((queue) => queue.adopted)) clearInterval(this.#lateReady);
+      }).catch((error) => this.#fail(error));
+    }, LATE_READY_INTERVAL_MS);
+    this.#lateReady.unref();
+  }
+
+  /** Idempotent: opening, resetting and closing each send status 0. */
+  #reset(): void {
+    clearInterval(this.#lateReady);
+    this.#status = 0;
+    this.#features = 0n;
+    this.#stopAll();
+    // Under a stuck thread nothing may be unmapped; the device stays broken.
+    if (this.#stuck) return;
+    for (const queue of this.#queues) queue.reset();
+    this.#memory.drop(0n, LAST_IOVA);
+    if (!this.#layout.memoryLossIsFinal) Atomics.store(this.#aperture.i32, this.#layout.sigbusFlag / 4, 0);
+    this.#broken = false;
+  }
+
+  /**
+   * The transport's table has changed already. Nothing is unmapped under a running queue, and nothing old is reachable
+   * once the reply is written; the rings are found again at once, the rest when it is next needed.
+   */
+  async #updateIotlb(first: bigint, last: bigint): Promise<void> {
+    this.#pauseAll();
+    try {
+      this.#memory.drop(first, last);
+      for (const queue of this.#queues) {
+        if (!(await queue.relocate())) this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_UNMAPPED);
+        // What was missing may be there now: the pop is tried again.
+        queue.block.clearMiss();
+      }
+    } finally {
+      this.#resumeAll();
+    }
+    for (const queue of this.#queues)
+      if (queue.block.verdict) await this.#break(VERDICT_CODES[queue.block.verdict]!, this.#describe(queue));
+  }
+
+  async #resolveMiss(queue: Virtqueue): Promise<void> {
+    try {
+      if (await this.#map(queue.block.faultIova)) {
+        queue.pause();
+        queue.block.clearMiss();
+        queue.resume();
+        return;
+      }
+    } catch (error) {
+      await this.#fail(error);
+    }
+    this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_UNMAPPED);
+  }
+
+  async #translate(iova: bigint, bytes: number, access: number): Promise<number> {
+    const linear = this.#memory.translate(iova, bytes, access);
+    if (linear !== 0 || !(await this.#map(iova))) return linear;
+    return this.#memory.translate(iova, bytes, access);
+  }
+
+  /** Maps the region that contains `iova`: false if the driver has none there. */
+  async #map(iova: bigint): Promise<boolean> {
+    const region = await this.#memory.fetch(iova);
+    if (!region) return false;
+    this.#pauseAll();
+    try {
+      // Overlapping what is mapped: the table has changed, and the message that says so is on its way.
+      this.#memory.add(region);
+    } finally {
+      this.#resumeAll();
+    }
+    return true;
+  }
+
+  #reportIoErrors(queue: Virtqueue): void {
+    const now = Atomics.load(this.#aperture.u64, (queue.block.vq + VQ_IO_ERRORS) / 8);
+    const failed = now - this.#ioErrors[queue.index]!;
+    this.#ioErrors[queue.index] = now;
+    if (failed > 0n)
+      this.#listener.error('ERR_IO', `queue ${queue.index}: ${failed} request(s) ended with an I/O error`);
+  }
+
+  /** Stops the device until the driver resets it, tells the driver where the transport can, and the listener. */
+  async #break(code: ErrorCode, message: string): Promise<void> {
+    if (this.#broken) return;
+    this.#broken = true;
+    this.#stopAll();
+    this.#listener.error(code, message);
+    const told = await this.#file.needsReset().catch(() => false);
+    if (!told) return;
+    this.#status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+    this.#listener.status(this.#status);
+  }
+
+  /** An operation failed. A stuck thread breaks the device; anything else is reported, and it goes on. */
+  async #fail(error: unknown): Promise<void> {
+    if (error instanceof RingbellError && error.code === 'ERR_THREAD_LOST') {
+      this.#stuck = true;
+      await this.#break(error.code, error.message);
+    } else if (error instanceof RingbellError) this.#listener.error(error.code, error.message);
+    else this.#listener.error('ERR_CONTROL_PLANE', error instanceof Error ? error.message : String(error));
+  }
+
+  #describe({ index, block }: Virtqueue): string {
+    const code = VERDICT_CODES[block.verdict]!;
+    return `queue ${index}: ${ERROR_CODES[code]} (chain ${block.verdictHead}, IOVA 0x${block.faultIova.toString(16)})`;
+  }
+
+  #sigbusCount(): number {
+    return Atomics.load(this.#aperture.i32, this.#layout.sigbusFlag / 4);
+  }
+
+  #pauseAll(): void {
+    for (const queue of this.#queues) queue.pause();
+  }
+
+  #resumeAll(): void {
+    for (const queue of this.#queues) queue.resume();
+  }
+
+  /** A queue that cannot be stopped does not keep the others from being stopped. */
+  #stopAll(): void {
+    for (const queue of this.#queues) {
+      try {
+        queue.stop();
+      } catch {
+        this.#stuck = true;
+      }
+    }
+  }
+}

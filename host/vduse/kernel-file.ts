@@ -1,0 +1,113 @@
+import { execFile } from 'node:child_process';
+import { close, constants, openSync, readSync, writeSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { isSystemError, RingbellError, systemError } from '../errors.js';
+import { loadAddon, type Watcher } from '../native/addon.js';
+import { vduseDevRequest } from '../uapi/vduse.js';
+import type { VduseControlFile, VduseFile } from './file.js';
+
+const DIRECTORY = '/dev/vduse/';
+const { O_NONBLOCK, O_RDWR } = constants;
+
+/** /dev/vduse/control of this machine's kernel. */
+export class KernelVduseControlFile implements VduseControlFile {
+  readonly #fd: number;
+
+  /** Opens it. Throws ENOENT where the kernel has no VDUSE, EACCES without permission. */
+  constructor() {
+    this.#fd = openSync(`${DIRECTORY}control`, O_RDWR);
+  }
+
+  // None of the control device's ioctls waits for a device.
+  async ioctl(request: number, argument?: Uint8Array): Promise<number> {
+    return loadAddon().ioctl(this.#fd, request, argument);
+  }
+
+  async open(name: string): Promise<VduseFile> {
+    return new KernelVduseFile(name, openSync(DIRECTORY + name, O_RDWR | O_NONBLOCK));
+  }
+
+  close(): Promise<void> {
+    return promisify(close)(this.#fd);
+  }
+}
+
+/** /dev/vduse/NAME of this machine's kernel. Any thread of the process may use it by its descriptor. */
+export class KernelVduseFile implements VduseFile {
+  readonly name: string;
+  /** Non-blocking. */
+  readonly fd: number;
+  #waiting: { watcher: Watcher; reject: (error: Error) => void } | undefined;
+  #closed = false;
+
+  /** `fd` is an open, non-blocking descriptor of the device node. */
+  constructor(name: string, fd: number) {
+    this.name = name;
+    this.fd = fd;
+  }
+
+  // Nor do these wait for a message to be answered: they may be made by the thread that answers.
+  async ioctl(request: number, argument?: Uint8Array): Promise<number> {
+    return loadAddon().ioctl(this.fd, request, argument);
+  }
+
+  async read(): Promise<Uint8Array> {
+    const request = new Uint8Array(vduseDevRequest.size);
+    for (;;) {
+      if (this.#closed) throw systemError('EBADF', 'read', 'the file is closed');
+      try {
+        readSync(this.fd, request);
+        return request;
+      } catch (error) {
+        if (!isSystemError(error, 'EAGAIN')) throw error;
+      }
+      await new Promise<void>((resolve, reject) => {
+        const watcher = loadAddon().watch(this.fd, () => {
+          watcher.close();
+          this.#waiting = undefined;
+          resolve();
+        });
+        this.#waiting = { watcher, reject };
+      });
+    }
+  }
+
+  async write(response: Uint8Array): Promise<void> {
+    writeSync(this.fd, response);
+  }
+
+  async kickFd(_index: number, fd: number): Promise<number> {
+    return fd;
+  }
+
+  async callFd(): Promise<number> {
+    return -1;
+  }
+
+  async needsReset(): Promise<boolean> {
+    return false;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#waiting?.watcher.close();
+    this.#waiting?.reject(systemError('EBADF', 'read', 'the file is closed'));
+    await promisify(close)(this.fd);
+  }
+}
+
+/**
+ * Joins a created VDUSE device to the vDPA bus, or takes it off: `vdpa dev add name NAME mgmtdev vduse`, by iproute2's
+ * tool. The kernel answers only after the device has answered, so the device's message thread must be running.
+ */
+export async function vdpaDevice(command: 'add' | 'del', name: string): Promise<void> {
+  const parameters = command === 'add' ? ['name', name, 'mgmtdev', 'vduse'] : [name];
+  try {
+    await promisify(execFile)('vdpa', ['dev', command, ...parameters]);
+  } catch (error) {
+    const { code, stderr } = error as { code?: unknown; stderr?: string };
+    const reason = code === 'ENOENT' ? 'the tool vdpa of iproute2 is not installed' : (stderr ?? '').trim();
+    throw new RingbellError('ERR_CONTROL_PLANE', `vdpa dev ${command} ${name}: ${reason}`, { cause: error });
+  }
+}

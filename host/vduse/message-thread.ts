@@ -1,0 +1,153 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { RingbellError } from '../errors.js';
+import type { VduseDeviceListener } from './device.js';
+import type { VduseFile } from './file.js';
+import { shareVduseFile } from './file-handle.js';
+import type { MessageThreadCommand, MessageThreadData, MessageThreadEvent } from './message-thread-main.js';
+
+/** Milliseconds that the thread has to end before it is given up: more than a pause may take. */
+const STOP_LIMIT_MS = 15_000;
+
+/** Whom a message thread tells what happens. */
+export interface MessageThreadListener extends VduseDeviceListener {
+  /** It ended without having been asked: the device has nobody left who answers. */
+  lost(error: Error): void;
+}
+
+/** The thread that runs the control plane of one device. It keeps the process alive until `unref`. */
+export class MessageThread {
+  readonly #worker: Worker;
+  readonly #ended: Promise<unknown>;
+  readonly #listener: MessageThreadListener;
+  #started: ((error?: Error) => void) | undefined;
+  #change: { run: () => Uint8Array | undefined; done: () => void } | undefined;
+  /** The end of the chain of reconfigurations. */
+  #lastChange: Promise<unknown> = Promise.resolve();
+  #stopping = false;
+  #error: Error | undefined;
+
+  /** Resolves once the device can be attached. Throws what keeps it from that. */
+  static async start(
+    file: VduseFile,
+    data: Omit<MessageThreadData, 'file'>,
+    listener: MessageThreadListener,
+  ): Promise<MessageThread> {
+    const { handle, transfer } = shareVduseFile(file);
+    const worker = new Worker(new URL('message-thread-main.js', import.meta.url), {
+      name: `ringbell ${file.name}`,
+      workerData: { ...data, file: handle } satisfies MessageThreadData,
+      transferList: transfer,
+      execArgv: [],
+      // Descriptors are the whole process's, and not all of those that the thread closes were opened through node:fs.
+      trackUnmanagedFds: false,
+    });
+    const thread = new MessageThread(worker, listener);
+    await new Promise<void>((resolve, reject) => {
+      thread.#started = (error) => (error ? reject(error) : resolve());
+    });
+    return thread;
+  }
+
+  private constructor(worker: Worker, listener: MessageThreadListener) {
+    this.#worker = worker;
+    this.#listener = listener;
+    this.#ended = once(worker, 'exit');
+    worker.on('message', (event: MessageThreadEvent) => this.#receive(event));
+    worker.on('error', (error) => {
+      this.#error = error;
+    });
+    worker.on('exit', () => {
+      const error = this.#error ?? new RingbellError('ERR_THREAD_LOST', 'the message thread ended');
+      this.#started?.(error);
+      // Whatever was to be changed has nobody left to keep it apart from the queues.
+      this.#change?.done();
+      if (!this.#stopping && !this.#started) this.#listener.lost(error);
+    });
+  }
+
+  get worker(): Worker {
+    return this.#worker;
+  }
+
+  /** Tells it that the thread of a queue has ended. */
+  queueThreadLost(index: number): void {
+    this.#tell({ type: 'threadLost', index });
+  }
+
+  /** Has `change` run while no queue runs; it returns the config space, of which the driver is told. Throws what it throws. */
+  reconfigure(change: () => Uint8Array): Promise<void> {
+    const result = this.#lastChange.then(
+      () =>
+        new Promise<void>((resolve, reject) => {
+          let failure: { error: unknown } | undefined;
+          this.#change = {
+            run: () => {
+              try {
+                return change();
+              } catch (error) {
+                failure = { error };
+                return undefined;
+              }
+            },
+            done: () => (failure ? reject(failure.error) : resolve()),
+          };
+          this.#tell({ type: 'reconfigure' });
+        }),
+    );
+    this.#lastChange = result.catch(() => {});
+    return result;
+  }
+
+  /** Keeps the process alive for the device. */
+  ref(): void {
+    this.#worker.ref();
+  }
+
+  /** Lets the process end although the device is being served. */
+  unref(): void {
+    this.#worker.unref();
+  }
+
+  /** Stops the queues, closes the file and ends the thread: within STOP_LIMIT_MS, or it is terminated. */
+  async close(): Promise<void> {
+    this.#stopping = true;
+    // Until it has ended, the event loop has something to wait for.
+    this.ref();
+    this.#tell({ type: 'close' });
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<string>((resolve) => {
+      timer = setTimeout(resolve, STOP_LIMIT_MS, 'limit');
+    });
+    if ((await Promise.race([this.#ended, limit])) === 'limit') await this.#worker.terminate();
+    clearTimeout(timer);
+  }
+
+  #tell(command: MessageThreadCommand): void {
+    this.#worker.postMessage(command);
+  }
+
+  #receive(event: MessageThreadEvent): void {
+    switch (event.type) {
+      case 'started':
+        this.#started?.();
+        this.#started = undefined;
+        break;
+      case 'status':
+        this.#listener.status(event.status);
+        break;
+      case 'error':
+        this.#listener.error(event.code, event.message);
+        break;
+      case 'paused':
+        this.#tell({ type: 'config', config: this.#change!.run() });
+        break;
+      case 'configured':
+        this.#change?.done();
+        this.#change = undefined;
+        break;
+      case 'closed':
+        break;
+    }
+  }
+}

@@ -1,0 +1,195 @@
+import { IOTLB_ACCESS_READ, IOTLB_ACCESS_WRITE } from '../../assembly/layout.js';
+import {
+  VIRTQ_AVAIL_ALIGN,
+  VIRTQ_AVAIL_ENTRY_SIZE,
+  VIRTQ_AVAIL_RING,
+  VIRTQ_DESC_ALIGN,
+  VIRTQ_DESC_SIZE,
+  VIRTQ_EVENT_SIZE,
+  VIRTQ_USED_ALIGN,
+  VIRTQ_USED_ENTRY_SIZE,
+  VIRTQ_USED_RING,
+} from '../../assembly/virtio.js';
+import { RingbellError } from '../errors.js';
+import { loadAddon } from '../native/addon.js';
+import { Interrupter } from '../queue/interrupter.js';
+import type { QueueBlock, RingPlacement } from '../queue/queue-block.js';
+import type { Decoded } from '../uapi/struct.js';
+import {
+  VDUSE_VQ_GET_INFO,
+  VDUSE_VQ_SETUP,
+  VDUSE_VQ_SETUP_KICKFD,
+  vduseVqConfig,
+  vduseVqEventfd,
+  vduseVqInfo,
+} from '../uapi/vduse.js';
+import type { VduseFile } from './file.js';
+import { KernelVduseFile } from './kernel-file.js';
+
+type Info = Decoded<typeof vduseVqInfo>;
+
+/** Linear address of a range of IOVAs that is in one piece, mapped first if need be; 0 if nothing maps it. */
+export type Translate = (iova: bigint, bytes: number, access: number) => Promise<number>;
+
+/** Eventfds of a queue, all the main thread's: it closes them once no thread can be polling them. */
+export interface QueueEventfds {
+  /** Wakes the thread that runs the queue. */
+  wakeFd: number;
+  /** Offered to the transport for the driver's kicks. */
+  kickFd: number;
+}
+
+/** The control plane's side of one virtqueue: from VDUSE_VQ_SETUP to a running ring and back. */
+export class Virtqueue {
+  readonly index: number;
+  readonly block: QueueBlock;
+  readonly #file: VduseFile;
+  readonly #eventfds: QueueEventfds;
+  readonly #maxSize: number;
+  readonly #translate: Translate;
+  readonly #interrupter: Interrupter;
+  #info: Info | undefined;
+  #running = false;
+
+  constructor(
+    file: VduseFile,
+    index: number,
+    block: QueueBlock,
+    eventfds: QueueEventfds,
+    maxSize: number,
+    translate: Translate,
+  ) {
+    this.#file = file;
+    this.index = index;
+    this.block = block;
+    this.#eventfds = eventfds;
+    this.#maxSize = maxSize;
+    this.#translate = translate;
+    this.#interrupter = new Interrupter(block, index, file instanceof KernelVduseFile ? file.fd : -1);
+  }
+
+  /** Whether the driver has made it ready, and it has been adopted since the last reset. */
+  get adopted(): boolean {
+    return this.#info !== undefined;
+  }
+
+  /** Announces the queue. Before the device is attached. */
+  async setup(): Promise<void> {
+    await this.#file.ioctl(
+      VDUSE_VQ_SETUP,
+      vduseVqConfig.encode({ index: this.index, max_size: this.#maxSize }),
+    );
+  }
+
+  /**
+   * Takes over what the driver set up, if the queue is ready: whether it is. Throws ERR_CONTROL_PLANE for a queue that
+   * cannot be run. The queue stays stopped until `open`.
+   */
+  async adopt(features: bigint): Promise<boolean> {
+    const info = await this.#getInfo();
+    if (!info.ready) return false;
+    this.block.place(await this.#locate(info));
+    this.block.start(info.split.avail_index, features);
+    // A reset has made the transport forget the kick eventfd.
+    const { kickFd } = this.#eventfds;
+    await this.#file.ioctl(VDUSE_VQ_SETUP_KICKFD, vduseVqEventfd.encode({ index: this.index, fd: kickFd }));
+    this.block.kickFd = await this.#file.kickFd(this.index, kickFd);
+    this.block.callFd = await this.#file.callFd(this.index);
+    this.#info = info;
+    return true;
+  }
+
+  /**
+   * Lets the datapath in. Its thread scans the ring once, whatever the eventfd says, and the driver gets one interrupt:
+   * a kick or an interrupt from before may have been lost.
+   */
+  open(): void {
+    if (this.#running) return;
+    this.#running = true;
+    this.resume();
+    this.#interrupter.interrupt();
+  }
+
+  /** Finds the rings again after the driver's memory was mapped anew: false if they are no longer there. */
+  async relocate(): Promise<boolean> {
+    if (!this.#info) return true;
+    try {
+      this.block.place(await this.#locate(this.#info));
+      return true;
+    } catch (error) {
+      if (error instanceof RingbellError && error.code === 'ERR_CONTROL_PLANE') return false;
+      throw error;
+    }
+  }
+
+  /** Available index of the next chain to be taken. */
+  async availIndex(): Promise<number> {
+    return this.#info ? this.block.lastAvail : (await this.#getInfo()).split.avail_index;
+  }
+
+  /** Keeps the datapath out for a while. Throws ERR_THREAD_LOST if it does not come out. */
+  pause(): void {
+    if (!this.block.gate.pause())
+      throw new RingbellError('ERR_THREAD_LOST', `queue ${this.index}: its thread does not leave the ring`);
+  }
+
+  /** Ends a pause, and wakes the datapath if it was the last. */
+  resume(): void {
+    if (this.block.gate.resume()) loadAddon().eventfdSignal(this.#eventfds.wakeFd);
+  }
+
+  /** Stops the datapath until the next `open`. Throws ERR_THREAD_LOST. */
+  stop(): void {
+    if (!this.#running) return;
+    this.#running = false;
+    this.pause();
+  }
+
+  /** Forgets what the driver set up. The queue must be stopped. */
+  reset(): void {
+    this.#info = undefined;
+    this.#interrupter.reset();
+    this.block.reset();
+  }
+
+  async #getInfo(): Promise<Info> {
+    const info = vduseVqInfo.encode({ index: this.index });
+    await this.#file.ioctl(VDUSE_VQ_GET_INFO, info);
+    return vduseVqInfo.decode(info);
+  }
+
+  /** Judges size and alignment ("Virtqueues", driver requirements) and translates the three areas. */
+  async #locate({ num, desc_addr, driver_addr, device_addr }: Info): Promise<RingPlacement> {
+    if (num === 0 || num > this.#maxSize || (num & (num - 1)) !== 0)
+      throw this.#refuse(`its size of ${num} is no power of two up to ${this.#maxSize}`);
+    const area = async (name: string, iova: bigint, bytes: number, align: number, access: number) => {
+      const where = `its ${name} at 0x${iova.toString(16)}`;
+      if (iova % BigInt(align)) throw this.#refuse(`${where} is not aligned to ${align} bytes`);
+      if (iova + BigInt(bytes) > 1n << 64n) throw this.#refuse(`${where} passes 2^64`);
+      const linear = await this.#translate(iova, bytes, access);
+      if (linear === 0) throw this.#refuse(`${where} is not mapped in one piece, or not for this access`);
+      if (linear % align) throw this.#refuse(`${where} is mapped from a file offset that is not aligned`);
+      return linear;
+    };
+    const used = VIRTQ_USED_RING + num * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE;
+    const avail = VIRTQ_AVAIL_RING + num * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE;
+    const both = IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE;
+    const placement = async () => ({
+      size: num,
+      descriptorTable: await area(
+        'descriptor table',
+        desc_addr,
+        num * VIRTQ_DESC_SIZE,
+        VIRTQ_DESC_ALIGN,
+        IOTLB_ACCESS_READ,
+      ),
+      driverArea: await area('driver area', driver_addr, avail, VIRTQ_AVAIL_ALIGN, IOTLB_ACCESS_READ),
+      deviceArea: await area('device area', device_addr, used, VIRTQ_USED_ALIGN, both),
+    });
+    return placement();
+  }
+
+  #refuse(why: string): RingbellError {
+    return new RingbellError('ERR_CONTROL_PLANE', `queue ${this.index} cannot be run: ${why}`);
+  }
+}

@@ -1,0 +1,429 @@
+import { closeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { inspect } from 'node:util';
+import { PAGE_SIZE } from '../../assembly/layout.js';
+import {
+  VIRTIO_CONFIG_S_ACKNOWLEDGE,
+  VIRTIO_CONFIG_S_DRIVER,
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FAILED,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+} from '../../assembly/virtio.js';
+import type { Aperture } from '../aperture/aperture.js';
+import { isSystemError, RingbellError } from '../errors.js';
+import { loadAddon, type Watcher } from '../native/addon.js';
+import { type Codec, s32, u8, u16, u32, u64 } from '../uapi/codec.js';
+import { featureNames, ioctlName } from '../uapi/names.js';
+import * as vhost from '../uapi/vhost.js';
+import type { VhostVdpaFile } from './file.js';
+import { IotlbMapper, type IotlbRegion } from './iotlb-mapper.js';
+
+/** Milliseconds that a device has to become 0 again after status 0 was written. */
+const RESET_TIMEOUT_MS = 5000;
+/** Milliseconds between two looks at the status meanwhile. */
+const RESET_POLL_MS = 1;
+/** Reads of the config space until two in a row agree. */
+const CONFIG_READS_MAX = 16;
+
+const BACKEND_FEATURES_KNOWN = mask(
+  vhost.VHOST_BACKEND_F_IOTLB_MSG_V2,
+  vhost.VHOST_BACKEND_F_IOTLB_BATCH,
+  vhost.VHOST_BACKEND_F_IOTLB_ASID,
+  vhost.VHOST_BACKEND_F_SUSPEND,
+  vhost.VHOST_BACKEND_F_RESUME,
+  vhost.VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK,
+  vhost.VHOST_BACKEND_F_DESC_ASID,
+  vhost.VHOST_BACKEND_F_IOTLB_PERSIST,
+);
+
+/** Where a split virtqueue lies and who rings for it. Addresses are IOVAs. */
+export interface Vring {
+  index: number;
+  /** Entries. */
+  num: number;
+  desc: bigint;
+  avail: bigint;
+  used: bigint;
+  /** Available index to start from; 0 for a fresh queue. */
+  base?: number;
+  kickFd: number;
+  callFd: number;
+}
+
+/**
+ * The control plane of a vhost-vdpa device, in the order in which a driver calls it. One method is one step of the
+ * virtio initialisation or of the kernel's interface; what a step needs before it is the caller's duty, and the file
+ * answers mistakes as the kernel does. Rejects with ERR_CONTROL_PLANE (cause: the SystemError) when an ioctl is refused.
+ */
+export class VhostVdpa {
+  readonly file: VhostVdpaFile;
+  /** VHOST_BACKEND_F_* acknowledged, as a mask. */
+  readonly backendFeatures: bigint;
+  /** VIRTIO_ID_*. */
+  readonly deviceId: number;
+  /** Queues that the device has; undefined where the kernel is too old to say. */
+  readonly queueCount: number | undefined;
+  /** Bytes of the config space; undefined where the kernel is too old to say. */
+  readonly configSize: number | undefined;
+  /** IOVAs that can be mapped, `last` included. */
+  readonly iovaRange: { readonly first: bigint; readonly last: bigint };
+  readonly iotlb: IotlbMapper;
+  #configFd = -1;
+  #configWatcher: Watcher | undefined;
+  #closed = false;
+
+  /** Takes an open file over: owner, backend features, what the device is. Closes the file if that fails. */
+  static async open(file: VhostVdpaFile): Promise<VhostVdpa> {
+    try {
+      // Straight after the open: many ioctls are EPERM without an owner.
+      await call(file, vhost.VHOST_SET_OWNER);
+      const offered = await probe(file, vhost.VHOST_GET_BACKEND_FEATURES, u64);
+      const backendFeatures = (offered ?? 0n) & BACKEND_FEATURES_KNOWN;
+      if (backendFeatures) await call(file, vhost.VHOST_SET_BACKEND_FEATURES, u64.encode(backendFeatures));
+      return new VhostVdpa(file, {
+        backendFeatures,
+        deviceId: await get(file, vhost.VHOST_VDPA_GET_DEVICE_ID, u32),
+        queueCount: await probe(file, vhost.VHOST_VDPA_GET_VQS_COUNT, u32),
+        configSize: await probe(file, vhost.VHOST_VDPA_GET_CONFIG_SIZE, u32),
+        iovaRange: (await probe(file, vhost.VHOST_VDPA_GET_IOVA_RANGE, vhost.vhostVdpaIovaRange)) ?? {
+          first: 0n,
+          last: 2n ** 64n - 1n,
+        },
+      });
+    } catch (error) {
+      await file.close().catch(() => {});
+      throw error;
+    }
+  }
+
+  private constructor(
+    file: VhostVdpaFile,
+    facts: Pick<VhostVdpa, 'backendFeatures' | 'deviceId' | 'queueCount' | 'configSize' | 'iovaRange'>,
+  ) {
+    this.file = file;
+    this.backendFeatures = facts.backendFeatures;
+    this.deviceId = facts.deviceId;
+    this.queueCount = facts.queueCount;
+    this.configSize = facts.configSize;
+    this.iovaRange = facts.iovaRange;
+    this.iotlb = new IotlbMapper(file, facts.backendFeatures);
+  }
+
+  get name(): string {
+    return this.file.name;
+  }
+
+  /** Device status, VIRTIO_CONFIG_S_*. */
+  status(): Promise<number> {
+    return get(this.file, vhost.VHOST_VDPA_GET_STATUS, u8);
+  }
+
+  /**
+   * Resets the device, and waits until its status reads 0. Mappings are renewed where a reset drops them. Rejects with
+   * ERR_CONTROL_PLANE when the device does not come back.
+   */
+  async reset(): Promise<void> {
+    await call(this.file, vhost.VHOST_VDPA_SET_STATUS, u8.encode(0));
+    const deadline = performance.now() + RESET_TIMEOUT_MS;
+    for (let status = await this.status(); status !== 0; status = await this.status()) {
+      if (performance.now() > deadline)
+        throw new RingbellError(
+          'ERR_CONTROL_PLANE',
+          `${this.name}: status is 0x${status.toString(16)}, ${RESET_TIMEOUT_MS} ms after a reset`,
+        );
+      await sleep(RESET_POLL_MS);
+    }
+    if (this.iotlb.mapped.length && !this.hasBackendFeature(vhost.VHOST_BACKEND_F_IOTLB_PERSIST))
+      await this.iotlb.renew().catch((error) => {
+        throw refused(this.name, 'mapping after a reset', error);
+      });
+  }
+
+  /** Adds bits to the status: they cannot be taken away but by a reset. */
+  async addStatus(bits: number): Promise<void> {
+    const status = await this.status();
+    await call(this.file, vhost.VHOST_VDPA_SET_STATUS, u8.encode(status | bits));
+  }
+
+  /** Tells the device that a driver has found it. */
+  acknowledge(): Promise<void> {
+    return this.addStatus(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
+  }
+
+  /** Features that the device offers, as a mask. */
+  offeredFeatures(): Promise<bigint> {
+    return get(this.file, vhost.VHOST_GET_FEATURES, u64);
+  }
+
+  /**
+   * Agrees on features up to FEATURES_OK: all of `required`, of `wanted` what the device offers. Resolves to the mask.
+   * Rejects with ERR_FEATURES when a required one is missing or the device does not keep FEATURES_OK.
+   */
+  async negotiate(required: bigint, wanted: bigint): Promise<bigint> {
+    const offered = await this.offeredFeatures();
+    const missing = required & ~offered;
+    if (missing)
+      throw new RingbellError(
+        'ERR_FEATURES',
+        `${this.name} lacks ${featureNames(this.deviceId, missing).join(', ')}`,
+      );
+    const features = offered & (required | wanted);
+    await call(this.file, vhost.VHOST_SET_FEATURES, u64.encode(features));
+    await this.addStatus(VIRTIO_CONFIG_S_FEATURES_OK);
+    if (!((await this.status()) & VIRTIO_CONFIG_S_FEATURES_OK))
+      throw new RingbellError(
+        'ERR_FEATURES',
+        `${this.name} refused ${featureNames(this.deviceId, features).join(', ')}`,
+      );
+    return features;
+  }
+
+  /**
+   * The first `bytes` of the config space. vhost-vdpa has no way to ask for the config generation, and VDUSE changes it at
+   * a reset only: so reads are repeated until two in a row are equal, lest a 64-bit field be torn. Rejects with
+   * ERR_CONTROL_PLANE when the space never settles.
+   */
+  async config(bytes: number): Promise<Uint8Array> {
+    let last: Uint8Array | undefined;
+    for (let reads = 0; reads < CONFIG_READS_MAX; reads++) {
+      const argument = vhost.vhostVdpaConfig.encode({ off: 0, len: bytes, buf: new Uint8Array(bytes) });
+      await call(this.file, vhost.VHOST_VDPA_GET_CONFIG, argument);
+      const buf = vhost.vhostVdpaConfig.get(argument, 'buf');
+      if (last && Buffer.compare(last, buf) === 0) return buf;
+      last = buf;
+    }
+    throw new RingbellError(
+      'ERR_CONTROL_PLANE',
+      `${this.name}: the config space changed during each of ${CONFIG_READS_MAX} reads`,
+    );
+  }
+
+  /** Writes to the config space. A VDUSE device never sees it. */
+  async setConfig(off: number, bytes: Uint8Array): Promise<void> {
+    const argument = vhost.vhostVdpaConfig.encode({ off, len: bytes.byteLength, buf: bytes });
+    await call(this.file, vhost.VHOST_VDPA_SET_CONFIG, argument);
+  }
+
+  /** The most entries that queue `index` may have. */
+  async maxQueueSize(index: number): Promise<number> {
+    const argument = vhost.vhostVringState.encode({ index });
+    const own = await probe(this.file, vhost.VHOST_VDPA_GET_VRING_SIZE, vhost.vhostVringState, argument);
+    return own?.num || get(this.file, vhost.VHOST_VDPA_GET_VRING_NUM, u16);
+  }
+
+  /** Group of a queue, 0 where there are no groups. */
+  async vringGroup(index: number): Promise<number> {
+    if (!this.hasBackendFeature(vhost.VHOST_BACKEND_F_IOTLB_ASID)) return 0;
+    return this.#queueState(vhost.VHOST_VDPA_GET_VRING_GROUP, index);
+  }
+
+  /** Groups and address spaces that the device has: 1 and 1 where it knows of neither. */
+  async groups(): Promise<{ groups: number; addressSpaces: number }> {
+    if (!this.hasBackendFeature(vhost.VHOST_BACKEND_F_IOTLB_ASID)) return { groups: 1, addressSpaces: 1 };
+    return {
+      groups: await get(this.file, vhost.VHOST_VDPA_GET_GROUP_NUM, u32),
+      addressSpaces: await get(this.file, vhost.VHOST_VDPA_GET_AS_NUM, u32),
+    };
+  }
+
+  /** Puts a group into an address space; before DRIVER_OK. */
+  async setGroupAsid(group: number, asid: number): Promise<void> {
+    this.#need(vhost.VHOST_BACKEND_F_IOTLB_ASID, 'address spaces');
+    await call(
+      this.file,
+      vhost.VHOST_VDPA_SET_GROUP_ASID,
+      vhost.vhostVringState.encode({ index: group, num: asid }),
+    );
+  }
+
+  /** Shows the device memory of this process. */
+  async map(regions: readonly IotlbRegion[]): Promise<void> {
+    await this.iotlb.map(regions).catch((error) => {
+      throw refused(this.name, 'VHOST_IOTLB_UPDATE', error);
+    });
+  }
+
+  /** Sets a queue up: size, position, addresses, eventfds. Before DRIVER_OK. */
+  async setVring(vring: Vring): Promise<void> {
+    const { index } = vring;
+    const state = (num: number) => vhost.vhostVringState.encode({ index, num });
+    const eventfd = (fd: number) => vhost.vhostVringFile.encode({ index, fd });
+    await call(this.file, vhost.VHOST_SET_VRING_NUM, state(vring.num));
+    await call(this.file, vhost.VHOST_SET_VRING_BASE, state(vring.base ?? 0));
+    await call(
+      this.file,
+      vhost.VHOST_SET_VRING_ADDR,
+      vhost.vhostVringAddr.encode({
+        index,
+        desc_user_addr: vring.desc,
+        avail_user_addr: vring.avail,
+        used_user_addr: vring.used,
+      }),
+    );
+    await call(this.file, vhost.VHOST_SET_VRING_CALL, eventfd(vring.callFd));
+    await call(this.file, vhost.VHOST_SET_VRING_KICK, eventfd(vring.kickFd));
+  }
+
+  /**
+   * Maps the doorbell page of a queue over a reserved page of the aperture. Rejects with the file's SystemError, which is
+   * common and no reason to give up: few devices have such a page (ENOTSUPP), and the kick eventfd does the same.
+   */
+  async mapDoorbell(aperture: Aperture, linear: number, index: number): Promise<void> {
+    // Older kernels hand any index to the device.
+    if (this.queueCount !== undefined && index >= this.queueCount)
+      throw new RingbellError(
+        'ERR_ARGUMENT',
+        `${this.name} has ${this.queueCount} queues, no queue ${index}`,
+      );
+    await this.file.mmap(aperture, linear, {
+      length: PAGE_SIZE,
+      protection: 'w',
+      shared: true,
+      offset: index * PAGE_SIZE,
+    });
+  }
+
+  /** Enables or disables a queue: before DRIVER_OK, or at any time with VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK. */
+  async enableVring(index: number, enable = true): Promise<void> {
+    await call(
+      this.file,
+      vhost.VHOST_VDPA_SET_VRING_ENABLE,
+      vhost.vhostVringState.encode({ index, num: enable ? 1 : 0 }),
+    );
+  }
+
+  /** Calls back on each config interrupt from now on. The watch keeps the process alive only after `ref`. */
+  async watchConfig(callback: () => void): Promise<void> {
+    const addon = loadAddon();
+    this.#configFd = addon.eventfd();
+    const fd = this.#configFd;
+    await call(this.file, vhost.VHOST_VDPA_SET_CONFIG_CALL, s32.encode(fd));
+    this.#configWatcher = addon.watch(fd, () => {
+      addon.eventfdDrain(fd);
+      callback();
+    });
+    this.#configWatcher.unref();
+  }
+
+  /** Starts the device. Rejects with ERR_CONTROL_PLANE when it does not take DRIVER_OK. */
+  async driverOk(): Promise<void> {
+    await this.addStatus(VIRTIO_CONFIG_S_DRIVER_OK);
+    if (!((await this.status()) & VIRTIO_CONFIG_S_DRIVER_OK))
+      throw new RingbellError('ERR_CONTROL_PLANE', `${this.name} refused DRIVER_OK`);
+  }
+
+  /** Stops the queues and keeps their state. The kernel does nothing, and says nothing, before DRIVER_OK: refused here. */
+  async suspend(): Promise<void> {
+    this.#need(vhost.VHOST_BACKEND_F_SUSPEND, 'being suspended');
+    await this.#started('suspended');
+    await call(this.file, vhost.VHOST_VDPA_SUSPEND);
+  }
+
+  /** Ends a suspension. */
+  async resume(): Promise<void> {
+    this.#need(vhost.VHOST_BACKEND_F_RESUME, 'being resumed');
+    await this.#started('resumed');
+    await call(this.file, vhost.VHOST_VDPA_RESUME);
+  }
+
+  /** Available index that the device will read next. */
+  vringBase(index: number): Promise<number> {
+    return this.#queueState(vhost.VHOST_GET_VRING_BASE, index);
+  }
+
+  /** Tells the device that its driver has given up on it. */
+  fail(): Promise<void> {
+    return this.addStatus(VIRTIO_CONFIG_S_FAILED);
+  }
+
+  hasBackendFeature(bit: number): boolean {
+    return ((this.backendFeatures >> BigInt(bit)) & 1n) === 1n;
+  }
+
+  /** Keeps the process alive while the device is open. */
+  ref(): void {
+    this.#configWatcher?.ref();
+  }
+
+  /** Takes `ref` back. */
+  unref(): void {
+    this.#configWatcher?.unref();
+  }
+
+  /** Closes the file, which resets the device and drops its mappings. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#configWatcher?.close();
+    await this.file.close();
+    if (this.#configFd >= 0) closeSync(this.#configFd);
+  }
+
+  async #queueState(request: number, index: number): Promise<number> {
+    const argument = vhost.vhostVringState.encode({ index });
+    await call(this.file, request, argument);
+    return vhost.vhostVringState.get(argument, 'num');
+  }
+
+  #need(bit: number, what: string): void {
+    if (!this.hasBackendFeature(bit))
+      throw new RingbellError('ERR_NOT_SUPPORTED', `${this.name} does not know of ${what}`);
+  }
+
+  async #started(what: string): Promise<void> {
+    if (!((await this.status()) & VIRTIO_CONFIG_S_DRIVER_OK))
+      throw new RingbellError('ERR_CONTROL_PLANE', `${this.name} cannot be ${what} before DRIVER_OK`);
+  }
+
+  [inspect.custom](): string {
+    return `VhostVdpa { ${this.name}, device id ${this.deviceId}, ${this.queueCount ?? '?'} queues }`;
+  }
+}
+
+function mask(...bits: number[]): bigint {
+  return bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
+}
+
+function refused(name: string, what: string, error: unknown): unknown {
+  if (!isSystemError(error)) return error;
+  return new RingbellError('ERR_CONTROL_PLANE', `${name}: ${what}: ${error.code}`, {
+    cause: error,
+    errno: error.errno,
+    syscall: error.syscall,
+  });
+}
+
+async function call(file: VhostVdpaFile, request: number, argument?: Uint8Array): Promise<void> {
+  try {
+    await file.ioctl(request, argument);
+  } catch (error) {
+    throw refused(file.name, ioctlName(request), error);
+  }
+}
+
+async function get<T, I>(file: VhostVdpaFile, request: number, codec: Codec<T, I>): Promise<T> {
+  const argument = new Uint8Array(codec.size);
+  await call(file, request, argument);
+  return codec.decode(argument);
+}
+
+/** The same for an ioctl that older kernels, or this device, may not have: undefined then. */
+async function probe<T, I>(
+  file: VhostVdpaFile,
+  request: number,
+  codec: Codec<T, I>,
+  argument = new Uint8Array(codec.size),
+): Promise<T | undefined> {
+  try {
+    await file.ioctl(request, argument);
+  } catch (error) {
+    if (
+      isSystemError(error, 'ENOTTY') ||
+      isSystemError(error, 'EOPNOTSUPP') ||
+      isSystemError(error, 'EINVAL')
+    )
+      return undefined;
+    throw refused(file.name, ioctlName(request), error);
+  }
+  return codec.decode(argument);
+}

@@ -1,0 +1,46 @@
+import { constants, write } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import type { Aperture } from '../aperture/aperture.js';
+import { systemError } from '../errors.js';
+import { loadAddon } from '../native/addon.js';
+import type { MmapRequest, VhostVdpaFile } from './file.js';
+
+const writeAsync = promisify(write);
+
+/** /dev/vhost-vdpa-N of the kernel. */
+class KernelVhostVdpaFile implements VhostVdpaFile {
+  readonly name: string;
+  readonly #handle: FileHandle;
+
+  constructor(path: string, handle: FileHandle) {
+    this.name = path;
+    this.#handle = handle;
+  }
+
+  // On a thread of libuv's pool: a VDUSE device of this very process may have to answer first.
+  ioctl(request: number, argument?: Uint8Array): Promise<number> {
+    return loadAddon().ioctlAsync(this.#handle.fd, request, argument);
+  }
+
+  async write(message: Uint8Array): Promise<void> {
+    // Without a position: write(2), the only one that the device knows.
+    const { bytesWritten } = await writeAsync(this.#handle.fd, message, 0, message.byteLength, null);
+    if (bytesWritten !== message.byteLength)
+      throw systemError('EIO', 'write', `${bytesWritten} of ${message.byteLength} bytes written`);
+  }
+
+  async mmap(aperture: Aperture, linear: number, request: MmapRequest): Promise<void> {
+    const source = { fd: this.#handle.fd, offset: BigInt(request.offset), shared: request.shared };
+    aperture.mapAt(linear, source, request.length, request.protection);
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+}
+
+/** Opens a vhost-vdpa character device, which resets the device. Rejects with ENOENT, EACCES, EBUSY while another has it. */
+export async function openKernelVhostVdpa(path: string): Promise<VhostVdpaFile> {
+  return new KernelVhostVdpaFile(path, await open(path, constants.O_RDWR));
+}

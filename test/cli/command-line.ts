@@ -1,0 +1,56 @@
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../../host/cli/main.js', import.meta.url));
+/** Milliseconds after which a command that hangs is killed. */
+const COMMAND_TIMEOUT_MS = 90_000;
+
+/** What a command did. */
+export interface Outcome {
+  status: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** A command that runs. */
+export interface Running {
+  readonly pid: number;
+  readonly outcome: Promise<Outcome>;
+  kill(signal: NodeJS.Signals): void;
+}
+
+/** Starts `ringbell ...options`; `environment` is added to this process's own, undefined takes a variable away. */
+export function start(
+  options: readonly string[],
+  environment: Record<string, string | undefined> = {},
+): Running {
+  const child = spawn(process.execPath, [MAIN, ...options], {
+    env: { ...process.env, NODE_DEBUG: undefined, ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk) => (stdout += chunk));
+  child.stderr.on('data', (chunk) => (stderr += chunk));
+  const outcome = new Promise<Outcome>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      reject(new Error(`ringbell ${options.join(' ')} hangs; it said: ${stdout}${stderr}`));
+    }, COMMAND_TIMEOUT_MS);
+    child.on('error', reject);
+    child.on('close', (status, signal) => {
+      clearTimeout(timer);
+      resolve({ status, signal, stdout, stderr });
+    });
+  });
+  return { pid: child.pid as number, outcome, kill: (signal) => child.kill(signal) };
+}
+
+/** Runs `ringbell ...options` to its end. */
+export function run(
+  options: readonly string[],
+  environment: Record<string, string | undefined> = {},
+): Promise<Outcome> {
+  return start(options, environment).outcome;
+}
