@@ -1,4 +1,4 @@
-import { BlockDevice, Bus, openBlock, serve } from '../index.js';
+import { BlockDevice, type BlockDisk, Bus, openBlock, type ServedDevice, serve } from '../index.js';
 import { type Arguments, type Command, UsageError } from './arguments.js';
 import { givenImage, type Image, makeImage, makeScratchImage, SECTOR_BYTES } from './image.js';
 import { describeMachine } from './machine.js';
@@ -14,7 +14,7 @@ const MODES: readonly Mode[] = ['poll', 'notify'];
 /** Bytes of the scratch image, at most, that is written on in place of a user's own. */
 const SCRATCH_BYTES = 256 * 2 ** 20;
 /** Bytes of the largest image that is mapped into the aperture and served wholly in WASM; a larger one takes file I/O. */
-const MAPPED_BYTES = 2 ** 31;
+const MAPPED_BYTES = 3 * 2 ** 30;
 /** Bytes that all requests in flight may take. */
 const BUFFER_BYTES = 256 * 2 ** 20;
 /** Entries of the smallest ring that is asked for. */
@@ -173,13 +173,10 @@ function requireEqual(verification: { equal: boolean; firstDifference: number | 
   if (!verification.equal) throw new Error(`${what}, first at byte ${verification.firstDifference}`);
 }
 
-type Device = Awaited<ReturnType<typeof serve>>;
-type Disk = Awaited<ReturnType<typeof openBlock>>;
-
 /** A disk that is served and open. */
 interface Session {
-  device: Device;
-  disk: Disk;
+  device: ServedDevice;
+  disk: BlockDisk;
   mode: Mode;
   /** Aborts on Ctrl-C and when either side breaks. */
   signal: AbortSignal;

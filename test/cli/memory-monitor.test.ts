@@ -26,6 +26,21 @@ test('noise is told by the error', () => {
   assert.ok(Math.abs(slope!) < 2 * error!, `${slope} ± ${error}`);
 });
 
+test('the saw-teeth of a garbage collector are noise', () => {
+  const teeth = line(0, 1e6, 60).map((sample, i) => ({ ...sample, bytes: sample.bytes + (i % 25) * 40_000 }));
+  const { slope, error } = commonSlope([teeth]);
+  assert.ok(Math.abs(slope!) < 2 * error!, `${slope} ± ${error}`);
+});
+
+test('a leak is told from saw-teeth', () => {
+  const leak = line(100_000, 1e6, 60).map((sample, i) => ({
+    ...sample,
+    bytes: sample.bytes + (i % 7) * 40_000,
+  }));
+  const { slope, error } = commonSlope([leak]);
+  assert.ok(slope! > 2 * error!, `${slope} ± ${error}`);
+});
+
 test('too few samples have no slope', () => {
   assert.is(commonSlope([]).slope, null);
   assert.is(commonSlope([line(1, 0, 1), line(1, 0, 2)]).slope, null);
