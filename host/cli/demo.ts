@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { BlockDevice, type BlockDisk, Bus, openBlock, type ServedDevice, serve } from '../index.js';
 import { type Arguments, type Command, UsageError } from './arguments.js';
 import { givenImage, type Image, makeImage, makeScratchImage, SECTOR_BYTES } from './image.js';
@@ -195,14 +196,17 @@ async function withDisk(
   const queueSize = 2 ** Math.ceil(Math.log2(Math.max(QUEUE_SIZE_MINIMUM, plan.queueDepth)));
   const broken = new AbortController();
   const fail = (error: Error) => broken.abort(error);
-  const allocBytes = plan.queues * plan.queueDepth * plan.blockBytes;
+  const { queues } = plan;
+  // The driver takes a processor for itself: with more threads, the two sides would push each other off.
+  const threads = Math.min(queues, Math.max(1, availableParallelism() - 1));
+  const allocBytes = queues * plan.queueDepth * plan.blockBytes;
   const model = new BlockDevice({ file: image.path, mapped: isMapped(image), readOnly });
   const bus = new Bus();
   try {
-    const device = await serve(model, { bus, name: 'demo', queues: plan.queues, queueSize, mode });
+    const device = await serve(model, { bus, name: 'demo', queues, queueSize, threads, mode });
     device.on('error', fail);
     try {
-      const disk = await openBlock(device.name, { bus, queues: plan.queues, queueSize, mode, allocBytes });
+      const disk = await openBlock(device.name, { bus, queues, queueSize, mode, allocBytes });
       disk.on('error', fail);
       try {
         await use({ device, disk, mode, signal: AbortSignal.any([signal, broken.signal]) });
