@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { PAGE_SIZE } from '../../assembly/layout.js';
@@ -371,7 +370,7 @@ export class VhostVdpa {
     await call(this.file, vhost.VHOST_VDPA_SET_STATUS, u8.encode(0)).catch(() => {});
     await this.iotlb.unmapAll().catch(() => {});
     await this.file.close();
-    if (this.#configFd >= 0) closeSync(this.#configFd);
+    if (this.#configFd >= 0) loadAddon().close(this.#configFd);
   }
 
   async #queueState(request: number, index: number): Promise<number> {
