@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import {
   COMPLETION_BYTES,
   COMPLETION_SIZE,
@@ -238,5 +239,9 @@ export class BlockBatch {
     this.#waiter = undefined;
     if (error) waiter?.reject(error);
     else waiter?.resolve();
+  }
+
+  [inspect.custom](): string {
+    return `BlockBatch { queue ${this.#lane.queue.index}, ${this.#staged} filled in, ${this.#inFlight} in flight }`;
   }
 }

@@ -86,6 +86,8 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   #config: BlockConfig;
   #broken = false;
   #closing: Promise<void> | undefined;
+  /** Nothing of the device matters any more. */
+  #closed = false;
 
   /** For `openBlock`: a driver that is set up and not yet started. */
   constructor(driver: VirtioDriver, config: BlockConfig, options: BlockDiskOptions) {
@@ -271,6 +273,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     });
     await Promise.race([Promise.all(this.#lanes.map((lane) => lane.drained())), timeout]);
     clearTimeout(timer);
+    this.#closed = true;
     const closed = new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
     for (const lane of this.#lanes) {
       lane.fail(closed);
@@ -347,7 +350,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
 
   /** Gives the device up: FAILED, every queue fails, one event. */
   #break(cause: RingbellError): void {
-    if (this.#closing || this.#broken) return;
+    if (this.#closed || this.#broken) return;
     this.#broken = true;
     for (const lane of this.#lanes) lane.break(cause);
     this.#driver.device.fail().catch(() => {});

@@ -188,13 +188,13 @@ export class BlockQueue {
     this.#pending[index] = undefined;
     this.#freeTags.push(index);
     const { operation } = request;
-    let error = statusError(operation.kind, status, ` of ${operation.length} bytes at ${operation.offset}`);
+    let error = statusError(operation, status);
     // Bytes beyond the used length hold whatever was in the buffer before; the last one is the status.
     const reads = request.type === VIRTIO_BLK_T_IN || request.type === VIRTIO_BLK_T_GET_ID;
     if (status === VIRTIO_BLK_S_OK && reads && bytes <= request.count)
       error = new RingbellError(
         'ERR_IO',
-        `${operation.kind} at ${operation.offset}: the device wrote ${bytes} of ${request.count + 1} bytes`,
+        `${operation.description}: the device wrote ${bytes} of ${request.count + 1} bytes`,
       );
     if (!error && reads && request.data && !operation.settled) {
       if (detached(request)) operation.fail(new TypeError('the buffer was detached before it was read into'));

@@ -1,6 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
-import { closeSync } from 'node:fs';
 import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import { Aperture } from '../aperture/aperture.js';
@@ -345,7 +344,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** An eventfd that is closed when everything that may use it has gone. */
   #eventfd(): number {
     const fd = loadAddon().eventfd();
-    this.#undo.push(() => closeSync(fd));
+    this.#undo.push(() => loadAddon().close(fd));
     return fd;
   }
 

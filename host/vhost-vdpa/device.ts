@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { PAGE_SIZE } from '../../assembly/layout.js';
@@ -237,10 +236,18 @@ export class VhostVdpa {
     );
   }
 
-  /** Shows the device memory of this process. */
+  /**
+   * Shows the device memory of this process. The kernel answers EFAULT for whatever reason it refuses, of which the limit
+   * on locked memory (RLIMIT_MEMLOCK) is the usual one where a platform IOMMU does the mapping.
+   */
   async map(regions: readonly IotlbRegion[]): Promise<void> {
     await this.iotlb.map(regions).catch((error) => {
-      throw refused(this.name, 'VHOST_IOTLB_UPDATE', error);
+      const bytes = regions.reduce((sum, region) => sum + region.bytes, 0n);
+      throw refused(
+        this.name,
+        `VHOST_IOTLB_UPDATE of ${bytes} bytes (is RLIMIT_MEMLOCK large enough?)`,
+        error,
+      );
     });
   }
 
@@ -351,13 +358,19 @@ export class VhostVdpa {
     this.#configWatcher?.unref();
   }
 
-  /** Closes the file, which resets the device and drops its mappings. */
+  /**
+   * Resets the device, takes its mappings back and closes the file. Closing alone would reset it too, but leave a set_map
+   * device with the last table, and so with our memory, until its next driver comes (vhost_vdpa_remove_as).
+   */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#configWatcher?.close();
+    // A device that is gone refuses both, which is as good.
+    await call(this.file, vhost.VHOST_VDPA_SET_STATUS, u8.encode(0)).catch(() => {});
+    await this.iotlb.unmapAll().catch(() => {});
     await this.file.close();
-    if (this.#configFd >= 0) closeSync(this.#configFd);
+    if (this.#configFd >= 0) loadAddon().close(this.#configFd);
   }
 
   async #queueState(request: number, index: number): Promise<number> {
