@@ -110,7 +110,10 @@ function scribble(ring: Ring, random: (below: number) => number): void {
   const { data } = ring;
   const one = <T>(...values: T[]) => values[random(values.length)]!;
   const hostile = () => random(24) === 0;
+  // Now and then a driver whose buffers lie in read-only memory: right as long as the device only reads.
+  const readOnly = random(8) === 0;
   const address = () => {
+    if (readOnly) return FIRST + 4n * REGION_BYTES + BigInt(random(0xf000));
     if (hostile())
       return one(
         0n,
@@ -132,7 +135,7 @@ function scribble(ring: Ring, random: (below: number) => number): void {
   };
   /** A chain of `count` from entry `first` of a table of `entries`. */
   const chain = (table: number, first: number, count: number, entries: number) => {
-    const readable = random(count + 1);
+    const readable = readOnly && random(4) ? count : random(count + 1);
     for (let i = 0; i < count; i++) {
       let flags = (i + 1 < count ? VIRTQ_DESC_F_NEXT : 0) | (i < readable ? 0 : VIRTQ_DESC_F_WRITE);
       if (hostile()) flags = random(8);
