@@ -2,7 +2,7 @@
 // is not a trap but the end of the process.
 
 /** Bytes; up to here inline vectors beat the fixed cost of the call behind memory.copy. */
-const INLINE_LIMIT: usize = 512;
+const INLINE_LIMIT: usize = 384;
 
 /** Copies `bytes` bytes between ranges that do not overlap. */
 export function copy(to: usize, from: usize, bytes: usize): void {

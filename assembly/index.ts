@@ -15,5 +15,6 @@ export {
   devicePop,
   devicePush,
   deviceStart,
+  deviceWait,
 } from './split/device';
 export { driverArm, driverDisarm, driverStart } from './split/driver';

@@ -13,6 +13,7 @@ import {
   VQ_EPOCH,
   VQ_F_EVENT_IDX,
   VQ_FLAGS,
+  VQ_GATE_CLOSED,
   VQ_HEADS,
   VQ_IN_FLIGHT,
   VQ_INTERRUPTS,
@@ -108,6 +109,8 @@ export function devicePush(vq: usize, count: u32): u32 {
 }
 
 /** Makes VQ_USED visible to the driver, then decides on an interrupt: NOTIFY_DUE or 0. `count`: requests to count. */
+// @ts-ignore: decorator
+@inline
 export function devicePublish(vq: usize, count: u32): u32 {
   const used = load<u32>(vq, VQ_USED);
   // Entries before the index, the index before the suppression word: one full barrier serves both. It pairs with the
@@ -156,6 +159,16 @@ export function devicePending(vq: usize): u32 {
   if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
   const index = <u32>atomic.load<u16>(<usize>load<u32>(vq, VQ_DRIVER), VIRTQ_AVAIL_IDX);
   return (index - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff;
+}
+
+/** Looks up to `spins` times for chains that wait, or until the gate is asked to close: how many. */
+export function deviceWait(vq: usize, spins: u32): u32 {
+  let waiting = devicePending(vq);
+  while (waiting == 0 && spins > 0 && atomic.load<u32>(vq, VQ_GATE_CLOSED) == 0) {
+    spins--;
+    waiting = devicePending(vq);
+  }
+  return waiting;
 }
 
 /** Breaks the queue for a reason that its host knows. */

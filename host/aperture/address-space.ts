@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import type { MapSource } from '../native/addon.js';
 
 /** A piece of process address space that is a shared mapping of a file. */
@@ -11,17 +12,28 @@ export interface FileRange {
   offset: bigint;
 }
 
+interface Mapping extends FileRange {
+  /** Device and inode of the file, to tell it from another that has come by the same descriptor. */
+  readonly dev: bigint;
+  readonly ino: bigint;
+}
+
 /**
  * Which file lies behind which process address: what the kernel learns from its own VMAs, the in-process bus learns
  * here. Like vhost-vdpa's `use_va` path it knows shared file mappings only; anonymous memory is not found.
  */
 class AddressSpace {
   /** Ascending by address, never overlapping. */
-  #ranges: FileRange[] = [];
+  #ranges: Mapping[] = [];
 
+  /** Notes a mapping. It is found for as long as `source.fd` stays open. */
   add(address: bigint, bytes: number, source: MapSource): void {
+    // What was there before is gone, noticed or not: an aperture may be collected without having been closed.
+    this.remove(address, bytes);
     if (source.shared === false) return;
-    this.#ranges.push({ address, bytes: BigInt(bytes), fd: source.fd, offset: source.offset });
+    const { fd, offset } = source;
+    const { dev, ino } = fstatSync(fd, { bigint: true });
+    this.#ranges.push({ address, bytes: BigInt(bytes), fd, offset, dev, ino });
     this.#ranges.sort((a, b) => (a.address < b.address ? -1 : 1));
   }
 
@@ -31,7 +43,7 @@ class AddressSpace {
     this.#ranges = this.#ranges.flatMap((range) => {
       const rangeEnd = range.address + range.bytes;
       if (rangeEnd <= address || range.address >= end) return [range];
-      const kept: FileRange[] = [];
+      const kept: Mapping[] = [];
       if (range.address < address) kept.push({ ...range, bytes: address - range.address });
       if (rangeEnd > end)
         kept.push({
@@ -51,11 +63,21 @@ class AddressSpace {
       const start = range.address > address ? range.address : address;
       const rangeEnd = range.address + range.bytes;
       const last = rangeEnd < end ? rangeEnd : end;
-      if (start >= last) return [];
+      if (start >= last || !isSameFile(range)) return [];
       return [
         { address: start, bytes: last - start, fd: range.fd, offset: range.offset + (start - range.address) },
       ];
     });
+  }
+}
+
+/** Whether the descriptor of a mapping is still that file's. */
+function isSameFile({ fd, dev, ino }: Mapping): boolean {
+  try {
+    const now = fstatSync(fd, { bigint: true });
+    return now.dev === dev && now.ino === ino;
+  } catch {
+    return false;
   }
 }
 

@@ -31,6 +31,8 @@ export interface Engine {
   deviceDisarm(vq: number): void;
   /** Chains that wait, without changing anything. */
   devicePending(vq: number): number;
+  /** Looks up to `spins` times for chains that wait, or until the gate is asked to close: how many. */
+  deviceWait(vq: number, spins: number): number;
   /** Sets a verdict from outside (VERDICT_TRAP, VERDICT_MEMORY_LOST, VERDICT_THREAD_LOST); the first one stays. */
   deviceBreak(vq: number, verdict: number): void;
 

@@ -123,7 +123,10 @@ export class Bus {
     device.detach();
   }
 
-  /** Takes every device off the bus and destroys it. Files that are open fail from then on. */
+  /**
+   * Takes every device off the bus and destroys it, whoever uses it: files that are open fail from then on, and the
+   * descriptors that VduseFile.kickFd and callFd gave are closed. So first close what serves the devices.
+   */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;

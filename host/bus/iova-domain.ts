@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import type { Aperture, Window } from '../aperture/aperture.js';
 import { RangeAllocator } from '../aperture/range-allocator.js';
@@ -48,6 +47,7 @@ export class IovaDomain {
   /** The memory to map for the device: bounce buffers, then coherent memory. */
   readonly window: Window;
   readonly #aperture: Aperture;
+  readonly #fd: number;
   readonly #view: Uint8Array;
   readonly #bounce: RangeAllocator;
   readonly #coherent: RangeAllocator;
@@ -68,11 +68,12 @@ export class IovaDomain {
     this.iova = iova;
     this.#aperture = aperture;
     const bytes = bounceBytes + coherentBytes;
-    const fd = loadAddon().memfd('iova-domain', bytes, true);
+    this.#fd = loadAddon().memfd('iova-domain', bytes, true);
     try {
-      this.window = aperture.map({ fd, offset: 0n }, bytes, 'rw');
-    } finally {
-      closeSync(fd);
+      this.window = aperture.map({ fd: this.#fd, offset: 0n }, bytes, 'rw');
+    } catch (error) {
+      loadAddon().close(this.#fd);
+      throw error;
     }
     this.#view = aperture.viewOwn(this.window);
     // IOVA 0 stays unused, so that it is never a mapping's (IOVA_START_PFN).
@@ -135,6 +136,11 @@ export class IovaDomain {
     if (!this.#allocations.delete(memory.iova))
       throw new RingbellError('ERR_ARGUMENT', `nothing is allocated at IOVA 0x${memory.iova.toString(16)}`);
     this.#coherent.free(Number(memory.iova - this.iova), pages(memory.bytes));
+  }
+
+  /** Takes it from every device to come. The memory stays mapped for as long as the aperture does. */
+  close(): void {
+    loadAddon().close(this.#fd);
   }
 
   #allocate(allocator: RangeAllocator, bytes: number): number {

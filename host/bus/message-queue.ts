@@ -1,5 +1,5 @@
 import { systemError } from '../errors.js';
-import type { Initializer } from '../uapi/struct.js';
+import type { Decoded, Initializer } from '../uapi/struct.js';
 import { VDUSE_REQ_RESULT_OK, vduseDevRequest, vduseDevResponse } from '../uapi/vduse.js';
 import type { FaultInjection } from './fault-injection.js';
 import { isZero } from './user-memory.js';
@@ -7,8 +7,8 @@ import { isZero } from './user-memory.js';
 /** Milliseconds; VDUSE_MSG_DEFAULT_TIMEOUT. */
 export const MESSAGE_TIMEOUT_MS = 30_000;
 
-/** struct vduse_dev_response, decoded. */
-export type MessageResponse = ReturnType<typeof vduseDevResponse.decode>;
+/** struct vduse_dev_response. */
+export type MessageResponse = Decoded<typeof vduseDevResponse>;
 
 /** A request that the device has yet to answer: struct vduse_dev_msg. */
 interface Message {

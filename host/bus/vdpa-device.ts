@@ -33,7 +33,6 @@ export interface VdpaDeviceConfig {
   deviceId: number;
   features: bigint;
   vqNum: number;
-  vqAlign: number;
   ngroups: number;
   nas: number;
   config: Uint8Array;
@@ -65,7 +64,6 @@ export class VdpaDevice {
   readonly vendorId: number;
   readonly deviceId: number;
   readonly features: bigint;
-  readonly vqAlign: number;
   readonly ngroups: number;
   readonly nas: number;
   /** The config space. The device writes it, drivers read it, with no lock between them, as in the kernel. */
@@ -74,8 +72,6 @@ export class VdpaDevice {
   readonly messages: MessageQueue;
   /** One a address space. */
   readonly iotlbs: readonly DeviceIotlb[];
-  /** Address space of each group. */
-  readonly groupAsid: number[];
   driverFeatures = 0n;
   /** Changes at a reset and at nothing else, whatever happens to the config space. */
   generation = 0;
@@ -93,7 +89,6 @@ export class VdpaDevice {
     this.vendorId = config.vendorId;
     this.deviceId = config.deviceId;
     this.features = config.features;
-    this.vqAlign = config.vqAlign;
     // Version 0 knows one group and one address space, and says 0 for both.
     this.ngroups = Math.max(config.ngroups, 1);
     this.nas = Math.max(config.nas, 1);
@@ -101,7 +96,6 @@ export class VdpaDevice {
     this.vqs = Array.from({ length: config.vqNum }, (_, index) => new Virtqueue(index));
     this.messages = new MessageQueue(config.name, faults);
     this.iotlbs = Array.from({ length: this.nas }, () => new DeviceIotlb());
-    this.groupAsid = new Array(this.ngroups).fill(0);
   }
 
   /**
@@ -123,7 +117,7 @@ export class VdpaDevice {
     const update = (asid: number, start: bigint, last: bigint) => this.#updateIotlb(asid, start, last);
     this.#attachment = {
       parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
-      doorbell: doorbell === 'page' ? new Doorbell(this.name, this.vqs.length) : undefined,
+      doorbell: doorbell === 'page' && this.vqs.length ? new Doorbell(this.name, this.vqs.length) : undefined,
     };
   }
 
@@ -251,7 +245,6 @@ export class VdpaDevice {
     this.driverFeatures = 0n;
     this.generation = (this.generation + 1) >>> 0;
     this.#configCallback = undefined;
-    this.groupAsid.fill(0);
     for (const vq of this.vqs) vq.reset();
     this.#attachment?.parent.resetMap();
   }
@@ -286,12 +279,11 @@ export class VdpaDevice {
     this.#configCallback = callback;
   }
 
-  /** Gives a group another address space. EIO when the device refuses. */
+  /** Tells the device that a group has another address space; whose is whose, it keeps itself. EIO when it refuses. */
   async setGroupAsid(group: number, asid: number): Promise<void> {
     if (this.apiVersion < VDUSE_API_VERSION_1)
       throw systemError('EINVAL', 'ioctl', `${this.name} has API version 0 and one address space`);
     await this.messages.request({ type: VDUSE_SET_VQ_GROUP_ASID, vq_group_asid: { group, asid } });
-    this.groupAsid[group] = asid;
   }
 
   // What the device does to the driver.

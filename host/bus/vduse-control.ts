@@ -1,6 +1,7 @@
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import { systemError } from '../errors.js';
 import { u64 } from '../uapi/codec.js';
+import type { Decoded } from '../uapi/struct.js';
 import * as vduse from '../uapi/vduse.js';
 import {
   VIRTIO_BLK_F_CONFIG_WCE,
@@ -31,7 +32,7 @@ const MAX_VQS = 0xffff;
 /** Groups, and address spaces. */
 const MAX_GROUPS = 0xffff;
 
-type Config = ReturnType<typeof vduse.vduseDevConfig.decode>;
+type Config = Decoded<typeof vduse.vduseDevConfig>;
 
 /** An open /dev/vduse/control of the bus. */
 export class VduseControl implements VduseControlFile {
@@ -122,7 +123,6 @@ export class VduseControl implements VduseControlFile {
         deviceId: config.device_id,
         features: config.features,
         vqNum: config.vq_num,
-        vqAlign: config.vq_align,
         ngroups: config.ngroups,
         nas: config.nas,
         config: bytes,

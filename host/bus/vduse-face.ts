@@ -30,8 +30,7 @@ export class VduseFace implements VduseFile {
   async ioctl(request: number, argument?: Uint8Array): Promise<number> {
     this.#checkOpen('ioctl');
     await this.#faults.strike('ioctl', this.name, request);
-    this.#checkOpen('ioctl');
-    if (this.#device.messages.broken) throw systemError('EPERM', 'ioctl', `${this.name} is broken`);
+    this.#checkUsable();
     switch (request) {
       case vduse.VDUSE_IOTLB_GET_FD:
         return this.#iotlbGetFd(argument);
@@ -76,17 +75,17 @@ export class VduseFace implements VduseFile {
 
   /** Another name of the driver's kick eventfd; of an idle one while the queue has no kickfd in place, or no driver. */
   async kickFd(index: number, _fd: number): Promise<number> {
-    this.#checkOpen('ioctl');
+    this.#checkUsable();
     return this.#queue(index).kickFd;
   }
 
   async callFd(index: number): Promise<number> {
-    this.#checkOpen('ioctl');
+    this.#checkUsable();
     return this.#queue(index).callFd;
   }
 
   async needsReset(): Promise<boolean> {
-    this.#checkOpen('ioctl');
+    this.#checkUsable();
     this.#device.needsReset();
     return true;
   }
@@ -199,6 +198,11 @@ export class VduseFace implements VduseFile {
     if (!vq)
       throw systemError('EINVAL', 'ioctl', `no queue ${index}, the device has ${this.#device.vqs.length}`);
     return vq;
+  }
+
+  #checkUsable(): void {
+    this.#checkOpen('ioctl');
+    if (this.#device.messages.broken) throw systemError('EPERM', 'ioctl', `${this.name} is broken`);
   }
 
   #checkOpen(syscall: string): void {

@@ -1,23 +1,19 @@
 import { addressSpace } from '../aperture/address-space.js';
 import { isSystemError, systemError } from '../errors.js';
+import type { Decoded } from '../uapi/struct.js';
 import {
   VHOST_IOTLB_BATCH_BEGIN,
   VHOST_IOTLB_BATCH_END,
   VHOST_IOTLB_INVALIDATE,
   VHOST_IOTLB_UPDATE,
+  type vhostIotlbMsg,
 } from '../uapi/vhost.js';
 import { type IotlbMap, IotlbTree } from './iotlb-tree.js';
 import { MapFile } from './map-file.js';
 import type { VdpaDevice } from './vdpa-device.js';
 
-/** struct vhost_iotlb_msg, decoded. */
-export interface IotlbMessage {
-  iova: bigint;
-  size: bigint;
-  uaddr: bigint;
-  perm: number;
-  type: number;
-}
+/** struct vhost_iotlb_msg. */
+type IotlbMessage = Decoded<typeof vhostIotlbMsg>;
 
 const LAST_IOVA = 2n ** 64n - 1n;
 /** No process address lies at or above this, on any machine that Node runs on. */

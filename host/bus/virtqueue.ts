@@ -103,9 +103,11 @@ export class Virtqueue {
     this.#connect();
   }
 
+  /** Frees the descriptors. Whatever still touches the queue afterwards finds none. */
   close(): void {
     this.#kickSlot?.close();
     this.#callSlot?.close();
+    this.#kickSlot = this.#callSlot = undefined;
   }
 
   #connect(): void {

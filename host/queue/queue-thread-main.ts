@@ -33,14 +33,12 @@ export interface QueueThreadData {
   attentionFd: number;
   /** Device node for interrupts by ioctl, −1 where there are call eventfds. */
   deviceFd: number;
-  /** Poll the rings for as long as there is traffic, instead of waiting for kicks at once. */
+  /** Watch an empty ring for a while before waiting for kicks. */
   poll: boolean;
   /** The driver may ring a doorbell page, which wakes nobody. */
   doorbell: boolean;
 }
 
-/** Milliseconds without work after which a polling thread goes to sleep. */
-const POLL_IDLE_MS = 2;
 /** Milliseconds; a doorbell page that nobody watches is seen after that at the latest, an owed interrupt tried again. */
 const SHORT_SLEEP_MS = 1;
 /** Milliseconds; an environment that ends terminates its workers, but can not interrupt a system call of theirs. */
@@ -88,22 +86,14 @@ function sleep(): void {
       count(aperture, lane.block.vq, VQ_KICKS, 1);
 }
 
-/** Milliseconds, performance.now() of the last work. */
-let lastWork = 0;
 const [first] = lanes;
 while (!first!.block.exitRequested) {
   let served = false;
-  let idle = false;
   for (const lane of lanes) {
     lane.passage = lane.runner.run();
     if (lane.passage === 'served') served = true;
-    else if (lane.passage === 'idle') idle = true;
   }
-  if (served) {
-    if (data.poll) lastWork = performance.now();
-    continue;
-  }
-  if (idle && data.poll && performance.now() - lastWork < POLL_IDLE_MS) continue;
+  if (served) continue;
   let quiet = true;
   for (const lane of lanes) if (lane.passage === 'idle' && lane.runner.arm() !== 'idle') quiet = false;
   if (!quiet) continue;

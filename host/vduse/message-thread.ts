@@ -66,6 +66,10 @@ export class MessageThread {
     });
   }
 
+  get worker(): Worker {
+    return this.#worker;
+  }
+
   /** Tells it that the thread of a queue has ended. */
   queueThreadLost(index: number): void {
     this.#tell({ type: 'threadLost', index });

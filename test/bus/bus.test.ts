@@ -213,6 +213,28 @@ test('a closed bus opens nothing, and its default is replaced', async () => {
   await Bus.default.close();
 });
 
+test('a bus that closes while a device is being opened, or with its files open, ends all of it', async () => {
+  const addon = loadAddon();
+  const eventfd = addon.eventfd();
+  await scene(async ({ bus, device, driver, responder }) => {
+    const kick = vhost.vhostVringFile.encode({ index: 0, fd: eventfd });
+    await driver.ioctl(vhost.VHOST_SET_VRING_KICK, kick);
+    await device.ioctl(vduse.VDUSE_VQ_SETUP_KICKFD, vduse.vduseVqEventfd.encode({ index: 0, fd: eventfd }));
+    await device.kickFd(0, eventfd);
+    await driver.close();
+    responder.answer = () => undefined;
+    const opening = fails(bus.openVhostVdpa(NAME), 'EIO');
+    await new Promise(setImmediate);
+    await within(bus.close(), 'closing');
+    await opening;
+    await fails(device.kickFd(0, eventfd), 'EPERM');
+    await fails(device.callFd(0), 'EPERM');
+    await fails(device.needsReset(), 'EPERM');
+    await device.close();
+  });
+  closeSync(eventfd);
+});
+
 test('the list says who uses each device', async () => {
   await scene(async ({ bus, driver }) => {
     await createDevice(bus, { name: 'b', queues: 1 });

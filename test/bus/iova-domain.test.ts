@@ -1,8 +1,12 @@
+import { closeSync, readSync, writeSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Aperture } from '../../host/aperture/aperture.js';
 import { type DmaDirection, IovaDomain } from '../../host/bus/iova-domain.js';
 import { isSystemError, RingbellError } from '../../host/errors.js';
+import { VDUSE_IOTLB_GET_FD, vduseIotlbEntry } from '../../host/uapi/vduse.js';
+import { VHOST_IOTLB_UPDATE } from '../../host/uapi/vhost.js';
+import { iotlbMessage, scene } from './fixture.js';
 
 const PAGE = 4096;
 const BASE = 0x1000_0000_0000n;
@@ -159,6 +163,35 @@ test('what is not mapped cannot be unmapped, and nothing outside the aperture ma
     { coherentBytes: PAGE },
   ])
     assert.throws(() => new IovaDomain(aperture, options), isArgument);
+});
+
+test('a device that is given the domain can reach bounce buffers and nothing else of the driver’s', async () => {
+  const { aperture, iovaDomain, own, memory } = domain();
+  memory.fill(0xee, own, own + 2 * PAGE);
+  await scene(async ({ device, driver }) => {
+    const size = BigInt(iovaDomain.window.bytes);
+    const uaddr = aperture.address + BigInt(iovaDomain.window.linear);
+    await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: BASE, size, uaddr }));
+    const iova = iovaDomain.mapPage(own + 100, 100, 'DMA_TO_DEVICE');
+    const entry = vduseIotlbEntry.encode({ start: iova, last: iova });
+    const fd = await device.ioctl(VDUSE_IOTLB_GET_FD, entry);
+    const { start, last, offset } = vduseIotlbEntry.decode(entry);
+    assert.equal([start, last], [BASE, BASE + size - 1n]);
+    const seen = new Uint8Array(Number(size));
+    assert.is(readSync(fd, seen, 0, seen.length, Number(offset)), seen.length);
+    assert.is(seen.indexOf(0xee), Number(iova - BASE));
+    assert.is(
+      seen.reduce((sum, byte) => sum + Number(byte === 0xee), 0),
+      100,
+    );
+    // The device answers in the file; the driver gets it at unmap, where it may.
+    const answer = iovaDomain.mapPage(own, 4, 'DMA_FROM_DEVICE');
+    writeSync(fd, Uint8Array.of(1, 2, 3, 4), 0, 4, Number(answer - BASE));
+    iovaDomain.unmapPage(answer);
+    assert.equal([...memory.subarray(own, own + 5)], [1, 2, 3, 4, 0xee]);
+    closeSync(fd);
+    iovaDomain.close();
+  });
 });
 
 test('random mappings agree with a model, and expose no byte of the driver’s that was not given', () => {

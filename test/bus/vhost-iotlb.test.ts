@@ -223,6 +223,19 @@ each(
   },
 );
 
+each(
+  'memory whose descriptor was closed is skipped, even when another file has its number',
+  async ({ device, driver }) => {
+    const gone = new SharedMemory(4096);
+    closeSync(gone.fd);
+    const other = loadAddon().memfd('other', 4096, true);
+    assert.is(other, gone.fd);
+    await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr: gone.address }));
+    assert.is(await region(device), undefined);
+    closeSync(other);
+  },
+);
+
 each('messages other than those of the protocol are refused', async ({ driver }) => {
   for (const type of [vhost.VHOST_IOTLB_MISS, vhost.VHOST_IOTLB_ACCESS_FAIL, 0, 7]) {
     await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));

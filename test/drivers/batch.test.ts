@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { getHeapStatistics } from 'node:v8';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -72,6 +73,43 @@ test('counts its free slots, and refuses more', () =>
       assert.is(batch.inFlight, 16);
       await collect(batch, 16);
       assert.is(batch.free, 16);
+    },
+    { queueSize: 16 },
+  ));
+
+test('finds what was completed before anybody waited for it', () =>
+  diskScene(
+    async ({ device, disk }) => {
+      const batch = disk.batch();
+      batch.read(0, disk.alloc(512), 5);
+      assert.is(inspect(batch), 'BlockBatch { queue 0, 1 filled in, 0 in flight }');
+      batch.submit();
+      device.serveNow();
+      await batch.wait();
+      assert.is(batch.reap(), 1);
+      assert.is(batch.tag(0), 5);
+    },
+    { hold: true },
+  ));
+
+test('keeps filled in what promises left no slots for', () =>
+  diskScene(
+    async ({ disk }) => {
+      const batch = disk.batch();
+      const memory = disk.alloc(512);
+      for (let tag = 0; tag < 12; tag++) batch.read(0, memory, tag);
+      const promises = Array.from({ length: 8 }, () => disk.read(0, 512));
+      await Promise.resolve();
+      await Promise.resolve();
+      assert.is(batch.submit(), 8);
+      const first = await collect(batch, 8);
+      assert.is(batch.submit(), 4);
+      const second = await collect(batch, 4);
+      assert.equal(
+        [...first, ...second].map(([tag]) => tag).sort((a, b) => a - b),
+        Array.from({ length: 12 }, (_, tag) => tag),
+      );
+      await Promise.all(promises);
     },
     { queueSize: 16 },
   ));

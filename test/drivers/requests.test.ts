@@ -94,6 +94,24 @@ test('a value of the wrong type is a TypeError', () =>
     }
   }));
 
+test('a buffer that is given away on the way fails its own request, and nothing else', () =>
+  diskScene(async ({ disk }) => {
+    const away = (buffer: Uint8Array) =>
+      structuredClone(buffer.buffer, { transfer: [buffer.buffer as ArrayBuffer] });
+    const source = pattern(512);
+    const target = new Uint8Array(512);
+    const calls = [disk.write(0, source), disk.read(0, target), disk.read(512, 512)] as const;
+    away(source);
+    await Promise.resolve();
+    await Promise.resolve();
+    away(target);
+    const [write, read, other] = await Promise.allSettled(calls);
+    assert.instance((write as PromiseRejectedResult).reason, TypeError);
+    assert.instance((read as PromiseRejectedResult).reason, TypeError);
+    assert.is(other.status, 'fulfilled');
+    assert.is(disk.stats().queues[0]?.inFlight, 0);
+  }));
+
 test('a read-only disk refuses changes before they touch the ring, and reads', () =>
   diskScene(
     async ({ device, disk }) => {

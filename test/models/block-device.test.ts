@@ -4,7 +4,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { RingbellError } from '../../host/errors.js';
 import { BlockDevice, type BlockDeviceOptions } from '../../host/models/block-device.js';
-import { imageFile, nextError, scene, within } from './fixture.js';
+import { imageFile, nextError, rejects, scene, until, within } from './fixture.js';
 
 const MIB = 2 ** 20;
 
@@ -98,18 +98,12 @@ for (const [name, make] of BACKINGS.slice(0, 2))
         await within(disk.read(0, 512), 'read');
         await within(device.resize(2 * MIB), 'resize');
         assert.is(statSync(image.path).size, 2 * MIB);
-        await within(
-          until(() => disk.capacity === 2 * MIB),
-          'the new capacity',
-        );
+        await until(() => disk.capacity === 2 * MIB, 'the new capacity');
         const bytes = new Uint8Array(512).fill(3);
         await within(disk.write(2 * MIB - 512, bytes), 'write');
         assert.equal(await within(disk.read(2 * MIB - 512, 512), 'read'), bytes);
         await within(device.resize(MIB), 'resize');
-        await within(
-          until(() => disk.capacity === MIB),
-          'the new capacity',
-        );
+        await until(() => disk.capacity === MIB, 'the new capacity');
         assert.equal(Buffer.from(await within(disk.read(0, 4096), 'read')), image.contents.subarray(0, 4096));
       });
     } finally {
@@ -231,23 +225,5 @@ test('a model is served once at a time, and again after that', async () => {
     await within(disk.read(0, 512), 'read');
   });
 });
-
-/** Asserts that a call rejects with a code of ours. */
-async function rejects(call: Promise<unknown>, code: string, message = /./): Promise<void> {
-  let error: unknown;
-  try {
-    await call;
-  } catch (caught) {
-    error = caught;
-  }
-  assert.ok(error instanceof RingbellError, `expected ${code}, got ${error ?? 'success'}`);
-  assert.is(error.code, code, error.message);
-  assert.match(error.message, message);
-}
-
-/** Resolves once `condition` holds. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
-}
 
 test.run();

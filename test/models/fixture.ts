@@ -3,10 +3,11 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import * as assert from 'uvu/assert';
 import { Bus } from '../../host/bus/index.js';
 import { type OpenBlockOptions, openBlock } from '../../host/drivers/blk.js';
 import type { BlockDisk } from '../../host/drivers/block-disk.js';
-import type { ErrorCode, RingbellError } from '../../host/errors.js';
+import { type ErrorCode, RingbellError } from '../../host/errors.js';
 import type { DeviceModel } from '../../host/models/device-model.js';
 import type { ServedDevice } from '../../host/models/served-device.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
@@ -76,4 +77,26 @@ export function imageFile(bytes: number): { path: string; contents: Buffer; remo
   const contents = randomBytes(bytes);
   writeFileSync(path, contents);
   return { path, contents, remove: () => rmSync(directory, { recursive: true, force: true }) };
+}
+
+/** Asserts that a call rejects with a code of ours. */
+export async function rejects(call: Promise<unknown>, code: string, message = /./): Promise<void> {
+  let error: unknown;
+  try {
+    await call;
+  } catch (caught) {
+    error = caught;
+  }
+  assert.ok(error instanceof RingbellError, `expected ${code}, got ${error ?? 'success'}`);
+  assert.is(error.code, code, error.message);
+  assert.match(error.message, message);
+}
+
+/** Resolves once `condition` holds. Fails, saying `what` did not happen, instead of waiting for ever. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + WAIT_MS;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`timed out: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
 }

@@ -1,0 +1,138 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import * as layout from '../assembly/layout.js';
+import * as virtio from '../assembly/virtio.js';
+import type { Queue } from './reference/ring.js';
+
+/** The repository: sources of the benchmark's own parts are built from there, not from dist. */
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const nativeFolder = join(root, 'bench/native');
+const addonFile = join(nativeFolder, 'build/Release/reference.node');
+const require = createRequire(import.meta.url);
+
+/** Where the build puts the WebAssembly module made from bench/assembly/NAME.ts. */
+export function assemblyFile(name: string): string {
+  return join(root, `dist/bench/${name}.wasm`);
+}
+
+/** A driver and a C++ device on one ring: bench/native/addon.cc. */
+export interface ReferenceRing {
+  /** Chains that fit on the ring at once. */
+  readonly slots: number;
+  /** First VERDICT_* that the device gave. */
+  readonly verdict: number;
+  /** The device begins at this index of both rings. */
+  start(index: number): void;
+  /** The driver makes up to `count` chains available, and the clock starts: how many. */
+  fill(count: number): number;
+  /** The device serves the ring in bursts until it is empty: chains served. */
+  drain(burst: number): number;
+  /** The clock stops, and the driver takes back every used element: how many. */
+  reap(): number;
+  /** The device pops one chain into {head, readable, segments, linear, bytes, …}: whether there was one. */
+  pop(words: Uint32Array): boolean;
+  /** Nanoseconds between fills and reaps since the last call. */
+  takeElapsed(): number;
+  /** Sum over linear ^ bytes of every segment since the last call, modulo 2^32. */
+  takeDigest(): number;
+}
+
+export interface ReferenceRingConfig extends Queue {
+  /** Descriptors of the driver's chains. */
+  descriptors: number;
+  /** IOVA of a buffer for each descriptor of the queue, and as many more as a chain has. */
+  buffers: BigUint64Array;
+  /** Where the driver puts indirect tables; an IOVA of 0 for none. */
+  tablesIova: bigint;
+  tablesLinear: number;
+}
+
+/** A block driver and a memory-backed disk on one queue, both in C++. */
+export interface ReferenceDisk {
+  /** Makes as many round trips of a batch of the submission table: how many requests completed. */
+  loop(submissions: number, completions: number, batch: number, times: number): number;
+}
+
+export interface ReferenceDiskConfig extends Queue {
+  /** Linear address of the slots' shared memory, in the first region. */
+  slots: number;
+  /** Linear address of the disk, and its size. */
+  disk: number;
+  sectors: number;
+}
+
+/** The addon made from bench/native. */
+export interface Reference {
+  ReferenceDisk: new (memory: Uint8Array, config: ReferenceDiskConfig) => ReferenceDisk;
+  ReferenceRing: new (memory: Uint8Array, config: ReferenceRingConfig) => ReferenceRing;
+  /** As many calls of memcpy, through a pointer. */
+  copyLoop(memory: Uint8Array, to: number, from: number, bytes: number, times: number): void;
+}
+
+/** The C++ references, which `buildAll` has built. */
+export function loadReference(): Reference {
+  return require(addonFile) as Reference;
+}
+
+/** Builds whatever part of the benchmark is older than its sources. Throws with the compiler's output on failure. */
+export function buildAll(): void {
+  if (isOlder(addonFile, [nativeFolder, join(root, 'assembly')])) buildNative();
+  for (const name of ['ring', 'copy', 'round-trip'])
+    if (isOlder(assemblyFile(name), [join(root, 'bench/assembly'), join(root, 'assembly')]))
+      buildAssembly(name);
+}
+
+function buildNative(): void {
+  // The constants of the layout as C++ sees them: written from what everybody else imports.
+  const constants = Object.entries({ ...layout, ...virtio }).map(
+    ([name, value]) => `constexpr uint32_t ${name} = ${value};\n`,
+  );
+  const generated = join(nativeFolder, 'build/generated');
+  const header = ['#pragma once\n\n#include <cstdint>\n\nnamespace ringbell::bench {\n\n', ...constants];
+  const gyp = require.resolve('node-gyp/bin/node-gyp.js');
+  // Headers of a distribution's Node lie beside it; otherwise node-gyp fetches those of this version.
+  const prefix = dirname(dirname(process.execPath));
+  const headers = existsSync(join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : [];
+  run([gyp, 'configure', ...headers]);
+  mkdirSync(generated, { recursive: true });
+  writeFileSync(join(generated, 'constants.h'), [...header, '\n}  // namespace ringbell::bench\n'].join(''));
+  run([gyp, 'build']);
+}
+
+function buildAssembly(name: string): void {
+  run([
+    require.resolve('assemblyscript/bin/asc.js'),
+    `bench/assembly/${name}.ts`,
+    '--config=asconfig.json',
+    '--target=release',
+    `--outFile=${assemblyFile(name)}`,
+    `--textFile=${assemblyFile(name).replace('.wasm', '.wat')}`,
+  ]);
+}
+
+function run(args: string[]): void {
+  const cwd = args[0]!.includes('node-gyp') ? nativeFolder : root;
+  try {
+    execFileSync(process.execPath, args, { cwd, stdio: 'pipe', encoding: 'utf8' });
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new Error(`building the benchmark failed:\n${stdout}${stderr}`);
+  }
+}
+
+/** Whether `file` is missing, or older than a source in `folders`. */
+function isOlder(file: string, folders: string[]): boolean {
+  if (!existsSync(file)) return true;
+  const built = statSync(file).mtimeMs;
+  return folders.some((folder) =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' }).some(
+      (name) =>
+        /\.(ts|cc|h|gyp)$/.test(name) &&
+        !name.startsWith('build') &&
+        statSync(join(folder, name)).mtimeMs > built,
+    ),
+  );
+}

@@ -1,0 +1,233 @@
+// The references that engine.wasm is measured against, and the driver that feeds all of them, as a Node
+// addon.
+
+#include <napi.h>
+
+#include <chrono>
+#include <cstring>
+#include <memory>
+
+#include "block.h"
+#include "device.h"
+#include "driver.h"
+
+namespace ringbell::bench {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/** What every side of a benchmark does with a chain: the least that cannot be optimised away. */
+struct Digest {
+  uint32_t sum = 0;
+  uint32_t operator()(const Chain& chain) {
+    for (const Segment& segment : chain.segments) sum += segment.linear ^ segment.bytes;
+    return kUsedLength;
+  }
+  /** Bytes that every side reports as written. */
+  static constexpr uint32_t kUsedLength = 1;
+};
+
+uint32_t number(const Napi::Object& object, const char* name) {
+  return object.Get(name).As<Napi::Number>().Uint32Value();
+}
+
+uint64_t big_number(const Napi::Object& object, const char* name) {
+  bool lossless;
+  return object.Get(name).As<Napi::BigInt>().Uint64Value(&lossless);
+}
+
+Virtqueue read_queue(std::byte* memory, const Napi::Object& config) {
+  Virtqueue queue;
+  queue.size = number(config, "size");
+  queue.table = reinterpret_cast<Descriptor*>(memory + number(config, "table"));
+  queue.avail = memory + number(config, "avail");
+  queue.used = memory + number(config, "used");
+  queue.indirect = number(config, "flags") & VQ_F_INDIRECT_DESC;
+  queue.event_idx = number(config, "flags") & VQ_F_EVENT_IDX;
+  return queue;
+}
+
+std::vector<Region> read_regions(const Napi::Object& config) {
+  std::vector<Region> regions;
+  const auto list = config.Get("regions").As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const auto region = list.Get(i).As<Napi::Object>();
+    regions.push_back({big_number(region, "iova"), big_number(region, "bytes"), number(region, "linear"),
+                       ~number(region, "access") & (IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE)});
+  }
+  return regions;
+}
+
+/** A pair of a driver and a C++ device on one ring in shared memory; also drives the ring for devices that
+ * are not C++. */
+class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(env, "ReferenceRing",
+                       {
+                           InstanceMethod<&ReferenceRing::Start>("start"),
+                           InstanceMethod<&ReferenceRing::Fill>("fill"),
+                           InstanceMethod<&ReferenceRing::Drain>("drain"),
+                           InstanceMethod<&ReferenceRing::Reap>("reap"),
+                           InstanceMethod<&ReferenceRing::Pop>("pop"),
+                           InstanceMethod<&ReferenceRing::TakeElapsed>("takeElapsed"),
+                           InstanceMethod<&ReferenceRing::TakeDigest>("takeDigest"),
+                           InstanceAccessor<&ReferenceRing::Slots>("slots"),
+                           InstanceAccessor<&ReferenceRing::Verdict>("verdict"),
+                       });
+  }
+
+  explicit ReferenceRing(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ReferenceRing>(info) {
+    auto view = info[0].As<Napi::Uint8Array>();
+    const auto config = info[1].As<Napi::Object>();
+    auto* memory = reinterpret_cast<std::byte*>(view.Data());
+    const Virtqueue queue = read_queue(memory, config);
+    device_ =
+        std::make_unique<Device>(memory, queue, read_regions(config), number(config, "segmentsCapacity"));
+    const auto buffers = config.Get("buffers").As<Napi::BigUint64Array>();
+    driver_ = std::make_unique<Driver>(
+        queue, number(config, "descriptors"),
+        std::vector<uint64_t>(buffers.Data(), buffers.Data() + buffers.ElementLength()),
+        big_number(config, "tablesIova"), memory + number(config, "tablesLinear"));
+  }
+
+ private:
+  Napi::Value Start(const Napi::CallbackInfo& info) {
+    device_->start(info[0].As<Napi::Number>().Uint32Value());
+    return info.Env().Undefined();
+  }
+
+  Napi::Value Fill(const Napi::CallbackInfo& info) {
+    const uint32_t filled = driver_->fill(info[0].As<Napi::Number>().Uint32Value());
+    started_ = Clock::now();
+    return Napi::Number::New(info.Env(), filled);
+  }
+
+  Napi::Value Drain(const Napi::CallbackInfo& info) {
+    const uint32_t burst = info[0].As<Napi::Number>().Uint32Value();
+    uint32_t served = 0;
+    Digest digest = digest_;
+    while (const uint32_t count = device_->serve(burst, digest)) served += count;
+    digest_ = digest;
+    return Napi::Number::New(info.Env(), served);
+  }
+
+  Napi::Value Reap(const Napi::CallbackInfo& info) {
+    elapsed_ += Clock::now() - started_;
+    return Napi::Number::New(info.Env(), driver_->reap());
+  }
+
+  /** Pops one chain and writes {head, readable, segments, linear, bytes, …} to the given words: whether there
+   * was one. */
+  Napi::Value Pop(const Napi::CallbackInfo& info) {
+    auto words = info[0].As<Napi::Uint32Array>();
+    Chain chain;
+    if (!device_->pop(chain)) return Napi::Boolean::New(info.Env(), false);
+    words[0] = chain.head;
+    words[1] = chain.readable;
+    words[2] = static_cast<uint32_t>(chain.segments.size());
+    std::memcpy(words.Data() + 3, chain.segments.data(), chain.segments.size_bytes());
+    return Napi::Boolean::New(info.Env(), true);
+  }
+
+  Napi::Value Slots(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), driver_->slots());
+  }
+
+  Napi::Value TakeElapsed(const Napi::CallbackInfo& info) {
+    const auto nanoseconds = std::chrono::duration<double, std::nano>(elapsed_).count();
+    elapsed_ = Clock::duration::zero();
+    return Napi::Number::New(info.Env(), nanoseconds);
+  }
+
+  Napi::Value TakeDigest(const Napi::CallbackInfo& info) {
+    const uint32_t sum = digest_.sum;
+    digest_ = {};
+    return Napi::Number::New(info.Env(), sum);
+  }
+
+  Napi::Value Verdict(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), device_->verdict());
+  }
+
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Driver> driver_;
+  Digest digest_;
+  Clock::time_point started_;
+  Clock::duration elapsed_ = Clock::duration::zero();
+};
+
+/** A block driver and a memory-backed disk on one queue, both in C++. */
+class ReferenceDisk : public Napi::ObjectWrap<ReferenceDisk> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(env, "ReferenceDisk", {InstanceMethod<&ReferenceDisk::Loop>("loop")});
+  }
+
+  explicit ReferenceDisk(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ReferenceDisk>(info) {
+    const auto config = info[1].As<Napi::Object>();
+    memory_ = reinterpret_cast<std::byte*>(info[0].As<Napi::Uint8Array>().Data());
+    const Virtqueue queue = read_queue(memory_, config);
+    const auto regions = read_regions(config);
+    driver_ = std::make_unique<BlockDriver>(memory_, queue, regions[0].iova, regions[0].linear,
+                                            number(config, "slots"));
+    device_ = std::make_unique<Device>(memory_, queue, regions, number(config, "segmentsCapacity"));
+    disk_ = std::make_unique<Disk>(memory_, number(config, "disk"), number(config, "sectors"));
+  }
+
+ private:
+  /** loop(submissions, completions, batch, times): as many round trips of a batch; how many requests
+   * completed. */
+  Napi::Value Loop(const Napi::CallbackInfo& info) {
+    const auto* submissions =
+        reinterpret_cast<Submission*>(memory_ + info[0].As<Napi::Number>().Uint32Value());
+    auto* completions = reinterpret_cast<Completion*>(memory_ + info[1].As<Napi::Number>().Uint32Value());
+    const uint32_t batch = info[2].As<Napi::Number>().Uint32Value();
+    const uint32_t times = info[3].As<Napi::Number>().Uint32Value();
+    uint32_t completed = 0;
+    for (uint32_t i = 0; i < times; i++) {
+      driver_->submit(submissions, batch);
+      device_->serve(batch, [this](const Chain& chain) {
+        const auto written = disk_->handle(chain);
+        if (!written) device_->stop(VERDICT_REQUEST, chain.head);
+        return written.value_or(0);
+      });
+      completed += driver_->reap(completions, batch);
+    }
+    return Napi::Number::New(info.Env(), completed);
+  }
+
+  std::byte* memory_;
+  std::unique_ptr<BlockDriver> driver_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Disk> disk_;
+};
+
+/** Read at each call, so that the compiler cannot replace a copy of known size by instructions of its own. */
+void* (*volatile copy)(void*, const void*, size_t) = std::memcpy;
+
+/** copyLoop(view, to, from, bytes, times): as many memcpy calls. */
+Napi::Value CopyLoop(const Napi::CallbackInfo& info) {
+  auto view = info[0].As<Napi::Uint8Array>();
+  uint8_t* const memory = view.Data();
+  uint8_t* const to = memory + info[1].As<Napi::Number>().Uint32Value();
+  const uint8_t* const from = memory + info[2].As<Napi::Number>().Uint32Value();
+  const size_t bytes = info[3].As<Napi::Number>().Uint32Value();
+  const uint32_t times = info[4].As<Napi::Number>().Uint32Value();
+  for (uint32_t i = 0; i < times; i++) copy(to, from, bytes);
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports.Set("ReferenceRing", ReferenceRing::Define(env));
+  exports.Set("ReferenceDisk", ReferenceDisk::Define(env));
+  exports.Set("copyLoop", Napi::Function::New<&CopyLoop>(env, "copyLoop"));
+  return exports;
+}
+
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, Init)
+
+}  // namespace ringbell::bench

@@ -1,0 +1,40 @@
+import type { Case } from '../case.js';
+import { compare } from '../compare.js';
+import { type RingWork, type Side, Sides } from './sides.js';
+
+const BURSTS = [1, 8, 32, 64];
+const DESCRIPTORS = [1, 2, 3];
+/** The burst at which the rarer shapes are measured, and everything in a quick run. */
+const USUAL_BURST = 32;
+
+function ringCase(work: RingWork): Case {
+  const shape = `${work.descriptors} ${work.indirect ? 'indirect ' : ''}descriptor${work.descriptors > 1 ? 's' : ''}`;
+  const spread = work.regions > 1 ? `, ${work.regions} regions in turn` : '';
+  const name = `ring: pop and push, ${shape}${spread}, burst ${work.burst}`;
+  return {
+    name,
+    quick: work.burst === USUAL_BURST && !work.indirect && work.regions === 1,
+    async run(effort) {
+      const sides = new Sides(work);
+      const against = (rival: string, side: Side) =>
+        compare({ work: name, engine: 'engine.wasm', rival, unit: 'ns/chain' }, effort, () => {
+          const ours = sides.slice(sides.engine);
+          const theirs = sides.slice(side);
+          if (ours.digest !== theirs.digest) throw new Error(`engine.wasm and ${rival} saw different chains`);
+          return { ours: ours.nanoseconds, theirs: theirs.nanoseconds };
+        });
+      return [await against('C++', sides.cpp), await against('TypeScript', sides.typescript)];
+    },
+  };
+}
+
+/** Device time of a chain, from the available ring to the used ring, with a handler that only looks at its segments. */
+export const ringCases: Case[] = [
+  ...BURSTS.flatMap((burst) =>
+    DESCRIPTORS.map((descriptors) => ringCase({ descriptors, burst, indirect: false, regions: 1 })),
+  ),
+  ...DESCRIPTORS.map((descriptors) =>
+    ringCase({ descriptors, burst: USUAL_BURST, indirect: true, regions: 1 }),
+  ),
+  ringCase({ descriptors: 3, burst: USUAL_BURST, indirect: false, regions: 2 }),
+];

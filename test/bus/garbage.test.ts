@@ -1,0 +1,93 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { isSystemError } from '../../host/errors.js';
+import { iocSize } from '../../host/uapi/ioc.js';
+import * as vduse from '../../host/uapi/vduse.js';
+import * as vhost from '../../host/uapi/vhost.js';
+import { getStatus, NAME, scene, setStatus } from './fixture.js';
+
+const ROUNDS = 4000;
+
+let seed = 20;
+function random(limit: number): number {
+  seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+  return Math.floor((seed / 2 ** 32) * limit);
+}
+
+/** Bytes as a confused or hostile caller gives them: any length, small numbers and wild ones. */
+function garbage(size: number): Uint8Array | undefined {
+  if (!random(20)) return undefined;
+  const bytes = new Uint8Array(random(10) ? size + random(64) : random(size + 1));
+  const view = new DataView(bytes.buffer);
+  for (let offset = 0; offset + 4 <= bytes.length; offset += 4)
+    if (random(2)) view.setUint32(offset, random(3) ? random(4) : 0xffff_0000 + random(0x10000), true);
+  return bytes;
+}
+
+/** Every ioctl number among the exports of a module. */
+function requests(module: Record<string, unknown>, type: number): number[] {
+  return Object.values(module).filter(
+    (value): value is number =>
+      typeof value === 'number' && ((value >>> 8) & 0xff) === type && value > 0xffff,
+  );
+}
+
+/** Makes a call that may fail only as a kernel does. */
+async function survives(call: Promise<unknown>): Promise<void> {
+  try {
+    await call;
+  } catch (error) {
+    assert.ok(isSystemError(error), `${error instanceof Error ? error.stack : error}`);
+  }
+}
+
+// Numbers of descriptors stay out of it: the small ones belong to Node itself.
+const WITH_DESCRIPTORS = new Set([
+  vhost.VHOST_SET_VRING_KICK,
+  vhost.VHOST_SET_VRING_CALL,
+  vhost.VHOST_SET_VRING_ERR,
+  vhost.VHOST_VDPA_SET_CONFIG_CALL,
+  vduse.VDUSE_VQ_SETUP_KICKFD,
+]);
+
+test('garbage from a driver is answered with errnos, and the device can be driven afterwards', async () => {
+  const ioctls = requests(vhost, vhost.VHOST_VIRTIO).filter((request) => !WITH_DESCRIPTORS.has(request));
+  assert.ok(ioctls.length > 25);
+  await scene(
+    async ({ bus, driver }) => {
+      for (let round = 0; round < ROUNDS; round++) {
+        const request = ioctls[random(ioctls.length)]!;
+        await survives(driver.ioctl(request, garbage(iocSize(request))));
+        const message = garbage(72) ?? new Uint8Array(0);
+        if (random(2) && message.length > 33) {
+          message[0] = 1 + random(2);
+          message[33] = random(8);
+        }
+        await survives(driver.write(message));
+      }
+      await driver.close();
+      const next = await bus.openVhostVdpa(NAME);
+      await setStatus(next, 1);
+      assert.is(await getStatus(next), 1);
+    },
+    { parent: 'dma_map', apiVersion: 1n, ngroups: 2, nas: 2 },
+  );
+});
+
+test('garbage from a device is answered with errnos, and its driver goes on', async () => {
+  const ioctls = requests(vduse, vduse.VDUSE_BASE).filter((request) => !WITH_DESCRIPTORS.has(request));
+  assert.ok(ioctls.length > 12);
+  await scene(async ({ device, driver, control }) => {
+    for (let round = 0; round < ROUNDS; round++) {
+      const request = ioctls[random(ioctls.length)]!;
+      await survives(device.ioctl(request, garbage(iocSize(request))));
+      if (request !== vduse.VDUSE_CREATE_DEV)
+        await survives(control.ioctl(request, garbage(iocSize(request))));
+      await survives(device.write(garbage(152) ?? new Uint8Array(0)));
+    }
+    await setStatus(driver, 1);
+    assert.is(await getStatus(driver), 1);
+  });
+});
+
+test.run();

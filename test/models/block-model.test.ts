@@ -1,0 +1,178 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { openBlock } from '../../host/drivers/blk.js';
+import { BlockModel } from '../../host/models/block-model.js';
+import { nextError, rejects, scene, until, within } from './fixture.js';
+
+const MIB = 2 ** 20;
+
+/** A disk in an array; asynchronous if told so. */
+class ArrayDisk extends BlockModel {
+  readonly capacity = MIB;
+  readonly bytes = new Uint8Array(MIB);
+  readonly calls: string[] = [];
+  readonly wait: () => void | Promise<void>;
+
+  constructor(wait: () => void | Promise<void> = () => {}) {
+    super();
+    this.wait = wait;
+  }
+
+  read(offset: number, into: Uint8Array) {
+    into.set(this.bytes.subarray(offset, offset + into.length));
+    return this.wait();
+  }
+
+  override write(offset: number, from: Uint8Array) {
+    this.bytes.set(from, offset);
+    return this.wait();
+  }
+
+  override flush() {
+    this.calls.push('flush');
+    return this.wait();
+  }
+
+  override discard(offset: number, length: number) {
+    this.calls.push(`discard ${offset} ${length}`);
+    return this.wait();
+  }
+}
+
+const soon = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+for (const [name, wait] of [
+  ['synchronous', () => {}],
+  ['asynchronous', soon],
+] as const)
+  test(`a disk with ${name} handlers serves reads, writes, flushes, discards and zeroes`, async () => {
+    const model = new ArrayDisk(wait);
+    await scene(model, {}, async ({ device, disk }) => {
+      assert.equal(device.queueThreads, []);
+      const bytes = new Uint8Array(200 * 1024).map((_, index) => index * 13);
+      await within(disk.write(512, bytes), 'write');
+      assert.equal(model.bytes.subarray(512, 512 + bytes.length), bytes);
+      assert.equal(await within(disk.read(512, bytes.length), 'read'), bytes);
+      await within(disk.flush(), 'flush');
+      await within(disk.discard(4096, 8192), 'discard');
+      await within(disk.writeZeroes(512, 100 * 1024), 'writeZeroes');
+      assert.equal(model.bytes.subarray(512, 512 + 100 * 1024), new Uint8Array(100 * 1024));
+      assert.equal(model.calls, ['flush', 'discard 4096 8192']);
+      const { bytesRead, bytesWritten } = device.stats();
+      assert.equal([bytesRead, bytesWritten], [bytes.length, bytes.length]);
+    });
+  });
+
+test('requests of an asynchronous model are in flight together and may end in any order', async () => {
+  const waiting: (() => void)[] = [];
+  const model = new ArrayDisk(() => new Promise((resolve) => waiting.push(resolve)));
+  model.bytes.forEach((_, index) => {
+    model.bytes[index] = index >> 12;
+  });
+  await scene(model, {}, async ({ disk }) => {
+    const reads = Array.from({ length: 64 }, (_, index) => disk.read(index * 4096, 4096));
+    await until(() => waiting.length === 64, 'all requests');
+    for (const resolve of waiting.reverse()) resolve();
+    const results = await within(Promise.all(reads), 'reads');
+    for (const [index, result] of results.entries()) assert.equal(result, new Uint8Array(4096).fill(index));
+  });
+});
+
+test('a handler that throws or rejects fails its request, the device says so and goes on', async () => {
+  const model = new ArrayDisk();
+  model.read = (offset) => {
+    if (offset === 0) throw new Error('no such luck');
+    return offset === 512 ? Promise.reject(new Error('later, no such luck')) : undefined;
+  };
+  await scene(model, {}, async ({ device, disk, errors }) => {
+    for (const [offset, message] of [
+      [0, 'the model of disk0 failed: no such luck'],
+      [512, 'the model of disk0 failed: later, no such luck'],
+    ] as const) {
+      const error = nextError(device);
+      await rejects(within(disk.read(offset, 512), 'read'), 'ERR_IO');
+      const { code, message: said, cause } = await error;
+      assert.equal([code, said], ['ERR_MODEL', message]);
+      assert.instance(cause, Error);
+    }
+    assert.equal(await within(disk.read(1024, 512), 'read'), new Uint8Array(512));
+    assert.is(device.stats().ioErrors, 2);
+    assert.equal(errors, ['ERR_MODEL', 'ERR_MODEL']);
+  });
+});
+
+test('a model without write is a read-only disk', async () => {
+  class Squares extends BlockModel {
+    capacity = 1 << 20;
+    read(offset: number, into: Uint8Array) {
+      for (let index = 0; index < into.length; index++) into[index] = (offset + index) ** 2;
+    }
+  }
+  await scene(new Squares(), {}, async ({ device, disk }) => {
+    assert.ok(disk.readOnly);
+    assert.ok(device.features.includes('VIRTIO_BLK_F_RO'));
+    const expected = new Uint8Array(1024).map((_, index) => (4096 + index) ** 2);
+    assert.equal(await within(disk.read(4096, 1024), 'read'), expected);
+  });
+});
+
+test('a completion that comes after the driver has gone is dropped, and the next driver is served', async () => {
+  const waiting: (() => void)[] = [];
+  let hold = true;
+  const model = new ArrayDisk(() => (hold ? new Promise((resolve) => waiting.push(resolve)) : undefined));
+  await scene(model, {}, async ({ bus, disk }) => {
+    const read = disk.read(0, 512).catch((error: unknown) => error);
+    await until(() => waiting.length === 1, 'the request');
+    hold = false;
+    const closing = disk.close();
+    waiting[0]!();
+    await within(closing, 'close');
+    await read;
+    const again = await within(openBlock('disk0', { bus }), 'openBlock');
+    assert.equal(await within(again.read(0, 512), 'read'), new Uint8Array(512));
+    await within(again.close(), 'close');
+  });
+});
+
+test('a capacity, block size or id that cannot be is refused when served', async () => {
+  const serve = async (change: object) => {
+    await scene(Object.assign(new ArrayDisk(), change), {}, async () => {});
+  };
+  await rejects(
+    serve({ capacity: 1000 }),
+    'ERR_ARGUMENT',
+    /^capacity must be a multiple of the block size of 512 bytes, not 1000$/,
+  );
+  await rejects(
+    serve({ capacity: -512 }),
+    'ERR_ARGUMENT',
+    /^capacity must be a positive number of bytes, not -512$/,
+  );
+  await rejects(
+    serve({ blockSize: 100 }),
+    'ERR_ARGUMENT',
+    /^blockSize must be 512, 1024, 2048 or 4096, not 100$/,
+  );
+  await rejects(serve({ id: 'x'.repeat(30) }), 'ERR_ARGUMENT', /^id must be at most 20 bytes long, not 30$/);
+});
+
+test('a model that can resize does so with its driver told, one that cannot says so', async () => {
+  class Growing extends BlockModel {
+    capacity = MIB;
+    read() {}
+    override resize(bytes: number) {
+      this.capacity = bytes;
+    }
+  }
+  await scene(new Growing(), {}, async ({ device, disk }) => {
+    await within(device.resize(2 * MIB), 'resize');
+    await until(() => disk.capacity === 2 * MIB, 'the new capacity');
+    assert.equal(await within(disk.read(2 * MIB - 512, 512), 'read'), new Uint8Array(512));
+    await rejects(device.resize(1000), 'ERR_ARGUMENT');
+  });
+  await scene(new ArrayDisk(), {}, async ({ device }) => {
+    await rejects(device.resize(512), 'ERR_NOT_SUPPORTED');
+  });
+});
+
+test.run();
