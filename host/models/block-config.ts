@@ -22,9 +22,10 @@ import {
 /** Sectors: 32 MiB, so that one DISCARD or WRITE_ZEROES does not hold up a pause for long. */
 export const MAX_RANGE_SECTORS = 65536;
 /** Data segments of one request that are announced at most; more gain nothing. */
-export const SEG_MAX_LIMIT = 254;
-/** Bytes; the longest segment that a disk served by JavaScript announces, so that its requests stay below 8 MiB. */
-export const JAVASCRIPT_SIZE_MAX = 32768;
+const SEG_MAX_LIMIT = 254;
+/** Bytes; the longest segment that a disk served by JavaScript announces, and the longest request. */
+export const JAVASCRIPT_SIZE_MAX = 65536;
+export const JAVASCRIPT_REQUEST_LIMIT = 2 ** 23;
 /** Bytes; what a disk writes at a time at its best: the page cache's unit. */
 const PHYSICAL_BLOCK_BYTES = 4096;
 /** Bytes; more than a page is no block size to any driver. */
@@ -40,7 +41,7 @@ export interface BlockGeometry {
   flush: boolean;
   discard: boolean;
   writeZeroes: boolean;
-  /** Bytes; the longest segment of a request, undefined where it does not matter. */
+  /** Bytes; the longest segment of a request, undefined where neither that nor the length of a request matters. */
   sizeMax?: number;
 }
 
@@ -107,13 +108,16 @@ export function diskFlags(geometry: BlockGeometry): number {
 
 /** The config space of a disk with `queues` queues of at most `queueSize` entries. */
 export function encodeBlockConfig(geometry: BlockGeometry, queues: number, queueSize: number): Uint8Array {
-  const { capacity, blockSize } = geometry;
+  const { capacity, blockSize, sizeMax } = geometry;
   const blocksPerPhysical = PHYSICAL_BLOCK_BYTES / blockSize;
   return virtioBlkConfig.encode({
     capacity: BigInt(capacity / VIRTIO_BLK_SECTOR_SIZE),
-    size_max: geometry.sizeMax ?? 0,
+    size_max: sizeMax ?? 0,
     // Header and status take a descriptor each.
-    seg_max: Math.min(queueSize - 2, SEG_MAX_LIMIT),
+    seg_max: Math.min(
+      queueSize - 2,
+      sizeMax === undefined ? SEG_MAX_LIMIT : JAVASCRIPT_REQUEST_LIMIT / sizeMax,
+    ),
     blk_size: blockSize,
     physical_block_exp: Math.log2(blocksPerPhysical),
     min_io_size: blocksPerPhysical,

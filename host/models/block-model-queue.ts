@@ -10,6 +10,7 @@ import {
 import type { Aperture } from '../aperture/aperture.js';
 import type { Engine } from '../aperture/engine.js';
 import type { QueueBlock } from '../queue/queue-block.js';
+import type { LoopDatapath } from '../queue/queue-loop.js';
 import { count } from '../queue/queue-stats.js';
 import {
   VIRTIO_BLK_HEADER_SIZE,
@@ -20,7 +21,7 @@ import {
 import type { BlockGeometry } from './block-config.js';
 import type { BlockModel } from './block-model.js';
 import { BlockRequest, REQUEST_HEADER_BYTES } from './block-request.js';
-import type { LoopDatapath, LoopHooks } from './device-model.js';
+import type { LoopHooks } from './device-model.js';
 
 /** Requests taken or given back in one burst, which a pause has to wait for. */
 const BURST = 32;
@@ -89,11 +90,14 @@ export class BlockModelQueue implements LoopDatapath {
       notify = this.#engine.requestPublish(vq, given) & NOTIFY_DUE;
       this.#crossings++;
     }
-    while (progress < BURST && !this.#block.miss && this.#inFlight < IN_FLIGHT_LIMIT && this.#take())
-      progress++;
+    while (progress < BURST && !this.#block.miss && !this.saturated && this.#take()) progress++;
     count(this.#aperture, vq, VQ_CROSSINGS, this.#crossings);
     this.#crossings = 0;
     return progress | notify;
+  }
+
+  get saturated(): boolean {
+    return this.#inFlight >= IN_FLIGHT_LIMIT;
   }
 
   settle(): void {

@@ -20,10 +20,8 @@ import {
   VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from '../uapi/virtio.js';
-import { type BlockGeometry, JAVASCRIPT_SIZE_MAX, MAX_RANGE_SECTORS, SEG_MAX_LIMIT } from './block-config.js';
+import { type BlockGeometry, JAVASCRIPT_REQUEST_LIMIT, MAX_RANGE_SECTORS } from './block-config.js';
 
-/** Bytes; the longest request that is taken: what seg_max segments of size_max bytes add up to. */
-export const REQUEST_LIMIT = JAVASCRIPT_SIZE_MAX * SEG_MAX_LIMIT;
 /** Bytes of a request that come before its data: header, and range of a DISCARD or WRITE_ZEROES. */
 export const REQUEST_HEADER_BYTES = VIRTIO_BLK_HEADER_SIZE + VIRTIO_BLK_RANGE_SIZE;
 
@@ -106,7 +104,7 @@ export class BlockRequest {
       sector <= capacity && BigInt(Math.ceil(length / VIRTIO_BLK_SECTOR_SIZE)) <= capacity - sector;
     if (operation !== 'flush' && operation !== 'id' && !inside) status ||= VIRTIO_BLK_S_IOERR;
     const moves = operation === 'read' || operation === 'write';
-    if (moves && length > REQUEST_LIMIT) status ||= VIRTIO_BLK_S_IOERR;
+    if (moves && length > JAVASCRIPT_REQUEST_LIMIT) status ||= VIRTIO_BLK_S_IOERR;
     this.operation = status === VIRTIO_BLK_S_OK ? operation : 'none';
     this.status = status;
     this.unmap = unmap;

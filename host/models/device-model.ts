@@ -1,7 +1,7 @@
 import type { Aperture } from '../aperture/aperture.js';
 import type { DiskBacking } from '../queue/block-datapath.js';
 import type { QueueBlock } from '../queue/queue-block.js';
-import type { Datapath } from '../queue/queue-runner.js';
+import type { LoopDatapath } from '../queue/queue-loop.js';
 
 /** Where a model is being served: what it is given to set itself up. */
 export interface ModelContext {
@@ -21,12 +21,6 @@ export interface LoopHooks {
   attention(): void;
   /** Reports that code of the model failed. */
   failed(error: unknown): void;
-}
-
-/** A data path on the event loop of the thread that serves the device. */
-export interface LoopDatapath extends Datapath {
-  /** Called outside the gate after each burst: runs code that is not ours. */
-  settle?(): void;
 }
 
 /** A model while it is being served. */

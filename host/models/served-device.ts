@@ -326,7 +326,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       sigbusFlag,
       attention,
     );
-    const loop = new QueueLoop(block, runner, wakeFd, doorbell, () => datapath.settle?.());
+    const loop = new QueueLoop(block, runner, wakeFd, doorbell, datapath);
     this.#undo.push(() => loop.close());
   }
 

@@ -1,7 +1,7 @@
 import { VQ_KICKS } from '../../assembly/layout.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
 import type { QueueBlock } from './queue-block.js';
-import type { QueueRunner } from './queue-runner.js';
+import type { Datapath, QueueRunner } from './queue-runner.js';
 import { count } from './queue-stats.js';
 
 /** Bursts of one turn; then the rest of the program has its turn. */
@@ -10,11 +10,19 @@ const TURN_BURSTS = 16;
 /** Milliseconds between looks at a ring whose doorbell nobody watches. */
 const DOORBELL_INTERVAL_MS = 1;
 
+/** A data path on the event loop of the thread that serves the device. */
+export interface LoopDatapath extends Datapath {
+  /** Called outside the gate after each burst: runs code that is not ours. */
+  settle?(): void;
+  /** It takes no more until something that it holds has ended, which it says by `QueueLoop.schedule`. */
+  readonly saturated?: boolean;
+}
+
 /** Runs one queue on the event loop of the calling thread. Its watchers do not keep the process alive. */
 export class QueueLoop {
   readonly #block: QueueBlock;
   readonly #runner: QueueRunner;
-  readonly #settle: () => void;
+  readonly #datapath: LoopDatapath;
   readonly #wake: Watcher;
   #kick: { fd: number; watcher: Watcher } | undefined;
   readonly #doorbell: NodeJS.Timeout | undefined;
@@ -23,14 +31,19 @@ export class QueueLoop {
 
   /**
    * `wakeFd` is the eventfd by which the control plane wakes this queue; `doorbell` says that the driver may ring a page,
-   * which wakes nobody; `settle` is called outside the gate after each
-   * burst, for work of the model that must not happen inside.
+   * which wakes nobody; `datapath` is the runner's.
    */
-  constructor(block: QueueBlock, runner: QueueRunner, wakeFd: number, doorbell: boolean, settle: () => void) {
+  constructor(
+    block: QueueBlock,
+    runner: QueueRunner,
+    wakeFd: number,
+    doorbell: boolean,
+    datapath: LoopDatapath,
+  ) {
     if (doorbell) this.#doorbell = setInterval(() => this.schedule(), DOORBELL_INTERVAL_MS).unref();
     this.#block = block;
     this.#runner = runner;
-    this.#settle = settle;
+    this.#datapath = datapath;
     this.#wake = loadAddon().watch(wakeFd, () => {
       loadAddon().eventfdDrain(wakeFd);
       this.#watchKicks();
@@ -60,9 +73,9 @@ export class QueueLoop {
   #turn(): void {
     for (let bursts = 0; bursts < TURN_BURSTS; bursts++) {
       const passage = this.#runner.run();
-      this.#settle();
+      this.#datapath.settle?.();
       if (this.#closed || passage === 'closed' || passage === 'stalled') return;
-      if (passage === 'idle' && this.#runner.arm() !== 'served') return;
+      if (passage === 'idle' && (this.#datapath.saturated || this.#runner.arm() !== 'served')) return;
     }
     this.schedule();
   }

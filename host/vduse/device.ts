@@ -25,39 +25,14 @@ import {
   vduseDevRequest,
   vduseDevResponse,
 } from '../uapi/vduse.js';
+import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
 import { DriverMemory } from './driver-memory.js';
 import type { VduseFile } from './file.js';
-import { type QueueEventfds, Virtqueue } from './virtqueue.js';
+import { Virtqueue } from './virtqueue.js';
 
 /** Milliseconds between looks at queues that were not ready at DRIVER_OK; most kernels send no message when they are. */
 const LATE_READY_INTERVAL_MS = 200;
 const LAST_IOVA = (1n << 64n) - 1n;
-
-/** What a device is made of, in numbers that every thread understands. */
-export interface VduseDeviceLayout {
-  /** Linear address of the device's IOTLB. */
-  iotlb: number;
-  /** The queues' blocks, by linear address, and their eventfds. */
-  queues: readonly ({ vq: number } & QueueEventfds)[];
-  /** Entries; the largest size of a queue. */
-  queueSize: number;
-  /** Milliseconds that a queue's thread has to leave its ring; well below the time in which a message is to be answered. */
-  pauseLimitMs: number;
-  /** Linear address of the aperture's SIGBUS counter. */
-  sigbusFlag: number;
-  /** Lost memory cannot come back with a reset, because it is the device's own. */
-  memoryLossIsFinal: boolean;
-  /** The queues' I/O error counters speak of the kernel's errors, which nobody else reports. */
-  reportIoErrors: boolean;
-}
-
-/** Whom a device tells what happens to it. */
-export interface VduseDeviceListener {
-  /** The device status is now `status`; 0 is a reset. */
-  status(status: number): void;
-  /** Something went wrong; unless the code is ERR_IO or ERR_CONTROL_PLANE, the device now needs a reset. */
-  error(code: ErrorCode, message: string): void;
-}
 
 type Response = Initializer<(typeof vduseDevResponse)['fields']>;
 

@@ -6,7 +6,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
 import type { ErrorCode } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
-import { VduseDevice, type VduseDeviceLayout } from './device.js';
+import { VduseDevice } from './device.js';
+import type { VduseDeviceLayout } from './device-layout.js';
 import { receiveVduseFile, type VduseFileHandle } from './file-handle.js';
 
 /** What a message thread is started with. */

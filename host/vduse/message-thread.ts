@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { RingbellError } from '../errors.js';
-import type { VduseDeviceListener } from './device.js';
+import type { VduseDeviceListener } from './device-layout.js';
 import type { VduseFile } from './file.js';
 import { shareVduseFile } from './file-handle.js';
 import type { MessageThreadCommand, MessageThreadData, MessageThreadEvent } from './message-thread-main.js';

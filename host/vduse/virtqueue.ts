@@ -43,7 +43,7 @@ export interface QueueEventfds {
 export interface QueueLimits {
   /** Entries; the largest size. */
   queueSize: number;
-  /** Milliseconds that its thread has to leave the ring. */
+  /** Milliseconds that its thread has to leave the ring; well below the time in which a message is to be answered. */
   pauseLimitMs: number;
 }
 

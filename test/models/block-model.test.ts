@@ -78,6 +78,28 @@ test('requests of an asynchronous model are in flight together and may end in an
   });
 });
 
+test('more than a model may hold waits in the ring, and is served when there is room', async () => {
+  class Large extends BlockModel {
+    capacity = 2 ** 28;
+    readonly waiting: (() => void)[] = [];
+    read() {
+      return new Promise<void>((resolve) => this.waiting.push(resolve));
+    }
+  }
+  const model = new Large();
+  await scene(model, { queueSize: 1024, open: { queueSize: 1024 } }, async ({ disk }) => {
+    const bytes = 65536;
+    const reads = Array.from({ length: 640 }, (_, index) => disk.read(index * bytes, bytes));
+    await until(() => model.waiting.length === 512, 'what is taken at once');
+    for (let ended = 0; ended < 640; ended++) {
+      await until(() => model.waiting.length > 0, 'the next request');
+      assert.ok(model.waiting.length <= 512);
+      model.waiting.shift()!();
+    }
+    await within(Promise.all(reads), 'reads');
+  });
+});
+
 test('a handler that throws or rejects fails its request, the device says so and goes on', async () => {
   const model = new ArrayDisk();
   model.read = (offset) => {

@@ -95,6 +95,16 @@ const ATTACKS: [string, string, (driver: RawDriver) => void | Promise<void>][] =
     },
   ],
   [
+    'has it write to memory that is mapped read-only',
+    'ERR_RING_PERMISSION',
+    async (driver) => {
+      const readOnly = 0x1000_0000n;
+      await driver.map(vhost.VHOST_ACCESS_RO, readOnly);
+      driver.describe([header, { ...status, addr: readOnly + BigInt(STATUS_BYTE) }]);
+      driver.offer(0);
+    },
+  ],
+  [
     'sends no header',
     'ERR_RING_REQUEST',
     (driver) => {
@@ -132,10 +142,9 @@ for (const model of MODELS)
   }
 
 for (const model of MODELS) {
-  test(`${model[0]} does not write into memory that was mapped read-only`, async () => {
+  test(`${model[0]} refuses rings that it cannot write`, async () => {
     await attack(model, async (driver, device) => {
       await driver.reset();
-      // The device area itself must be writable: the driver is refused at DRIVER_OK.
       const error = nextError(device);
       assert.not((await driver.start({ perm: vhost.VHOST_ACCESS_RO })) & VIRTIO_CONFIG_S_DRIVER_OK);
       assert.is((await error).code, 'ERR_CONTROL_PLANE');
@@ -163,6 +172,16 @@ for (const model of MODELS) {
       assert.is((await error).code, 'ERR_RING_UNMAPPED');
       await driver.reset();
       await driver.start();
+      assert.ok(await driver.works());
+    });
+  });
+
+  test(`${model[0]} follows its driver to another kick eventfd`, async () => {
+    await attack(model, async (driver) => {
+      for (let round = 0; round < 3; round++) {
+        assert.ok(await driver.works());
+        await driver.rebindKick();
+      }
       assert.ok(await driver.works());
     });
   });

@@ -1,4 +1,5 @@
 import { closeSync } from 'node:fs';
+import { Aperture } from '../../host/aperture/aperture.js';
 import type { Bus } from '../../host/bus/index.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { u64 } from '../../host/uapi/codec.js';
@@ -15,7 +16,6 @@ import type { VhostVdpaFile } from '../../host/vhost-vdpa/file.js';
 import {
   getStatus,
   iotlbMessage,
-  SharedMemory,
   STATUS_DRIVER_OK,
   STATUS_FEATURES_OK,
   setStatus,
@@ -46,24 +46,41 @@ const DEVICE_AREA = 0x2000;
 
 export const FEATURES = [VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM, VIRTIO_RING_F_INDIRECT_DESC];
 
+/** The memory of a driver: a memory file that can be truncated unless it is sealed. */
+class DriverMemory {
+  readonly fd: number;
+  /** Process address. */
+  readonly address: bigint;
+  readonly bytes: Uint8Array;
+
+  constructor(sealed: boolean) {
+    const aperture = Aperture.create({ bytes: 2 ** 24, privateBytes: 2 ** 16 });
+    this.fd = loadAddon().memfd('test', MEMORY_BYTES, sealed);
+    const window = aperture.map({ fd: this.fd, offset: 0n }, MEMORY_BYTES, 'rw');
+    this.address = aperture.address + BigInt(window.linear);
+    this.bytes = aperture.viewOwn(window);
+  }
+}
+
 /** A driver that writes its ring by hand, well or badly. It has one queue and no event index. */
 export class RawDriver {
   readonly file: VhostVdpaFile;
-  readonly memory = new SharedMemory(MEMORY_BYTES);
+  readonly memory: DriverMemory;
   readonly data: DataView;
-  readonly #kick = loadAddon().eventfd();
+  #kick = loadAddon().eventfd();
   readonly #call = loadAddon().eventfd();
   #avail = 0;
 
   /** Opens `name`, which resets it. */
-  static async open(bus: Bus, name = 'disk0'): Promise<RawDriver> {
+  static async open(bus: Bus, name = 'disk0', sealed = true): Promise<RawDriver> {
     const file = await within(bus.openVhostVdpa(name), 'open');
     await file.ioctl(vhost.VHOST_SET_OWNER);
-    return new RawDriver(file);
+    return new RawDriver(file, sealed);
   }
 
-  private constructor(file: VhostVdpaFile) {
+  private constructor(file: VhostVdpaFile, sealed: boolean) {
     this.file = file;
+    this.memory = new DriverMemory(sealed);
     const { buffer, byteOffset, byteLength } = this.memory.bytes;
     this.data = new DataView(buffer, byteOffset, byteLength);
   }
@@ -143,6 +160,16 @@ export class RawDriver {
     loadAddon().eventfdSignal(this.#kick);
   }
 
+  /** Kicks through another eventfd from now on. */
+  async rebindKick(): Promise<void> {
+    closeSync(this.#kick);
+    this.#kick = loadAddon().eventfd();
+    await this.file.ioctl(
+      vhost.VHOST_SET_VRING_KICK,
+      vhost.vhostVringFile.encode({ index: 0, fd: this.#kick }),
+    );
+  }
+
   /** used.idx. */
   get used(): number {
     return this.data.getUint16(DEVICE_AREA + 2, true);
@@ -173,5 +200,6 @@ export class RawDriver {
     await within(this.file.close(), 'closing the driver');
     closeSync(this.#kick);
     closeSync(this.#call);
+    closeSync(this.memory.fd);
   }
 }

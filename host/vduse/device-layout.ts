@@ -1,0 +1,24 @@
+import type { ErrorCode } from '../errors.js';
+import type { QueueEventfds, QueueLimits } from './virtqueue.js';
+
+/** What a device is made of, in numbers that every thread understands. */
+export interface VduseDeviceLayout extends QueueLimits {
+  /** Linear address of the device's IOTLB. */
+  iotlb: number;
+  /** The queues' blocks, by linear address, and their eventfds. */
+  queues: readonly ({ vq: number } & QueueEventfds)[];
+  /** Linear address of the aperture's SIGBUS counter. */
+  sigbusFlag: number;
+  /** Lost memory cannot come back with a reset, because it is the device's own. */
+  memoryLossIsFinal: boolean;
+  /** The queues' I/O error counters speak of the kernel's errors, which nobody else reports. */
+  reportIoErrors: boolean;
+}
+
+/** Whom a device tells what happens to it. */
+export interface VduseDeviceListener {
+  /** The device status is now `status`; 0 is a reset. */
+  status(status: number): void;
+  /** Something went wrong; unless the code is ERR_IO or ERR_CONTROL_PLANE, the device now needs a reset. */
+  error(code: ErrorCode, message: string): void;
+}
