@@ -9,14 +9,13 @@ export type Operation = 'read' | 'write';
 const STRETCH_MS = 20;
 /** Looks at an empty ring before a reap gives up: of the order of 50 µs. */
 const REAP_SPINS = 2 ** 14;
-/** Turns in a row that bring nothing before a polling driver sleeps: a device that has to be woken takes one. */
-const NAP_EMPTY_TURNS = 2;
 /**
- * Milliseconds that a polling driver sleeps then; the kernel makes some 50 µs of it. The device's
- * thread may be waiting for this very processor: on a busy machine, two sides that only ever poll push each other off, and
- * are hundreds of times slower. No longer, or the device would stop polling meanwhile.
+ * Milliseconds that a polling driver sleeps when a turn brought nothing. The device's thread may be waiting for this very
+ * processor: on a busy machine, two sides that only ever poll push each other off, and are hundreds of times slower.
  */
-const NAP_MS = 0.001;
+const NAP_MS = 0.05;
+/** Requests in flight from which the driver takes naps. With fewer, it is latency that polling is for. */
+const NAP_IN_FLIGHT = 16;
 /** Milliseconds without any completion after which a device counts as dead. */
 const STALLED_MS = 10_000;
 /** Every so many stretches one runs without a clock, for the heap: reading the clock allocates a number. */
@@ -220,18 +219,18 @@ async function poll(
 
 /** One stretch by the clock. */
 function pollUntil(lanes: readonly Lane[], end: number): void {
-  let emptyTurns = 0;
   for (let now = performance.now(); now < end; ) {
     let completed = 0;
+    let inFlight = 0;
     for (let i = 0; i < lanes.length; i++) {
       lanes[i]!.fill(now);
       const count = reapHalf(lanes[i]!);
       now = performance.now();
       lanes[i]!.collect(count, now);
       completed += count;
+      inFlight += lanes[i]!.inFlight;
     }
-    emptyTurns = completed === 0 ? emptyTurns + 1 : 0;
-    if (emptyTurns >= NAP_EMPTY_TURNS) nap(lanes[0]!);
+    if (completed === 0 && inFlight >= NAP_IN_FLIGHT) nap(lanes[0]!);
   }
 }
 
