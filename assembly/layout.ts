@@ -115,8 +115,6 @@ export const VQ_GATE_CLOSED = 644;
 /** i32 file descriptors, −1 for none: kick eventfd to wait on, call eventfd to signal. */
 export const VQ_KICK_FD = 648;
 export const VQ_CALL_FD = 652;
-/** u32, linear of the software doorbell page that this side watches, 0 for none. */
-export const VQ_DOORBELL_WATCH = 656;
 /** u32: 1 asks the queue thread to leave for good. */
 export const VQ_EXIT = 660;
 export const VQ_BLOCK_SIZE = 768;

@@ -50,14 +50,15 @@ export async function compare(comparison: Comparison, effort: Effort, pair: () =
       samples.push(pair());
     }),
   );
-  return { ...comparison, ...summarize(samples, comparison.unit.endsWith('/s')), samples };
+  return { ...comparison, ...summarize(samples, comparison.unit), samples };
 }
 
-/** Medians and quartiles of pairs; `moreIsBetter` says which way round a ratio above 1 is ours. */
+/** Medians and quartiles of pairs of figures in `unit`. */
 export function summarize(
   samples: readonly Pair[],
-  moreIsBetter: boolean,
+  unit: string,
 ): Pick<Result, 'ours' | 'theirs' | 'ratio' | 'spread'> {
+  const moreIsBetter = unit.endsWith('/s');
   const ratios = samples.map(({ ours, theirs }) => (moreIsBetter ? ours / theirs : theirs / ours));
   return {
     ours: quantile(

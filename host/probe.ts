@@ -1,4 +1,4 @@
-import { accessSync, closeSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { arch, availableParallelism, platform, release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import { Memory, validate } from './aperture/web-assembly.js';
@@ -191,7 +191,7 @@ function lookAtAddon(): Finding {
   }
   try {
     // A memory file proves more than loading does: a sandbox may refuse it.
-    closeSync(loadAddon().memfd('ringbell-probe', 4096, true));
+    loadAddon().close(loadAddon().memfd('ringbell-probe', 4096, true));
   } catch (error) {
     return {
       state: 'missing',

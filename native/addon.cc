@@ -21,6 +21,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
       },
       environment);
   InitAperture(env, exports);
+  InitDescriptor(env, exports);
   InitMemfd(env, exports);
   InitIoctl(env, exports);
   InitEventfd(env, exports);

@@ -12,9 +12,13 @@
 /// never closes a descriptor that it gave or was given. It owns what JavaScript cannot close by other means,
 /// and takes that back when the environment ends: windows (aperture-table.h), watchers and their private
 /// descriptors (watch.cc), ioctls under way (ioctl.cc).
+///
+/// A worker may be terminated at any moment, from any thread. Every Node-API call that could run JavaScript
+/// then fails, and gives an empty value: look before using one.
 namespace ringbell {
 
 void InitAperture(Napi::Env env, Napi::Object exports);
+void InitDescriptor(Napi::Env env, Napi::Object exports);
 void InitMemfd(Napi::Env env, Napi::Object exports);
 void InitIoctl(Napi::Env env, Napi::Object exports);
 void InitEventfd(Napi::Env env, Napi::Object exports);

@@ -53,9 +53,13 @@ std::optional<MapSource> MapSourceArgument(const Napi::Value& value) {
     return std::nullopt;
   }
   const auto source = value.As<Napi::Object>();
-  const auto fd = FileDescriptorArgument(source.Get("fd"), "source.fd");
-  if (!fd) return std::nullopt;
+  const Napi::Value descriptor = source.Get("fd");
   const Napi::Value offset = source.Get("offset");
+  const Napi::Value sharing = source.Get("shared");
+  // A getter threw, or the worker is being terminated.
+  if (descriptor.IsEmpty() || offset.IsEmpty() || sharing.IsEmpty()) return std::nullopt;
+  const auto fd = FileDescriptorArgument(descriptor, "source.fd");
+  if (!fd) return std::nullopt;
   if (!offset.IsBigInt()) {
     Napi::TypeError::New(env, "source.offset must be a bigint").ThrowAsJavaScriptException();
     return std::nullopt;
@@ -66,8 +70,10 @@ std::optional<MapSource> MapSourceArgument(const Napi::Value& value) {
     Napi::RangeError::New(env, "source.offset must be whole pages below 2^63").ThrowAsJavaScriptException();
     return std::nullopt;
   }
-  const Napi::Value shared = source.Get("shared");
-  return MapSource{*fd, bytes, shared.IsUndefined() || shared.ToBoolean().Value()};
+  const auto shared =
+      sharing.IsUndefined() ? std::optional<bool>(true) : BooleanArgument(sharing, "source.shared");
+  if (!shared) return std::nullopt;
+  return MapSource{*fd, bytes, *shared};
 }
 
 /// The aperture of `view` with this environment's hold on it, or null where nothing was reserved. Needs the

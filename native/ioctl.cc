@@ -61,15 +61,13 @@ Napi::Value Ioctl(const Napi::CallbackInfo& info) {
 /// libuv and Node wait for it when the environment ends.
 class IoctlWorker : public Napi::AsyncWorker {
  public:
-  IoctlWorker(Napi::Env env, const Request& request, const Napi::Value& argument)
-      : Napi::AsyncWorker(env, "ringbell.ioctl"), deferred_(env), request_(request) {
+  IoctlWorker(Napi::Env env, const Request& request, const Napi::Value& argument, napi_deferred deferred)
+      : Napi::AsyncWorker(env, "ringbell.ioctl"), deferred_(deferred), request_(request) {
     if (!request.bytes) return;
     bytes_.assign(request.bytes->data, request.bytes->data + request.bytes->length);
     request_.argument = reinterpret_cast<unsigned long>(bytes_.data());
     argument_ = Napi::Persistent(argument.As<Napi::Uint8Array>());
   }
-
-  Napi::Promise promise() const { return deferred_.Promise(); }
 
  protected:
   void Execute() override {
@@ -83,13 +81,13 @@ class IoctlWorker : public Napi::AsyncWorker {
       if (now && now->length == bytes_.size()) memcpy(now->data, bytes_.data(), bytes_.size());
     }
     if (error_)
-      deferred_.Reject(SystemError(Env(), error_, "ioctl").Value());
+      napi_reject_deferred(Env(), deferred_, SystemError(Env(), error_, "ioctl").Value());
     else
-      deferred_.Resolve(Napi::Number::New(Env(), result_));
+      napi_resolve_deferred(Env(), deferred_, Napi::Number::New(Env(), result_));
   }
 
  private:
-  Napi::Promise::Deferred deferred_;
+  napi_deferred deferred_;
   Request request_;
   std::vector<uint8_t> bytes_;
   Napi::Reference<Napi::Uint8Array> argument_;
@@ -101,11 +99,13 @@ Napi::Value IoctlAsync(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const auto request = RequestArguments(info);
   if (!request) return env.Undefined();
-  // Deletes itself when it has resolved.
-  auto* worker = new IoctlWorker(env, *request, info[2]);
-  const Napi::Promise promise = worker->promise();
-  worker->Queue();
-  return promise;
+  napi_deferred deferred = nullptr;
+  napi_value promise = nullptr;
+  // Not Napi::Promise::Deferred, which has no way to say that this failed.
+  if (napi_create_promise(env, &deferred, &promise) != napi_ok) return env.Undefined();
+  // Deletes itself when it has settled the promise.
+  (new IoctlWorker(env, *request, info[2], deferred))->Queue();
+  return Napi::Value(env, promise);
 }
 
 }  // namespace

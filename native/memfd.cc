@@ -38,28 +38,10 @@ Napi::Value Memfd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, fd);
 }
 
-Napi::Value Duplicate(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  const auto fd = FileDescriptorArgument(info[0], "fd");
-  if (!fd) return env.Undefined();
-  if (info[1].IsUndefined()) {
-    const int copy = fcntl(*fd, F_DUPFD_CLOEXEC, 0);
-    return copy < 0 ? ThrowSystemError(env, errno, "fcntl") : Napi::Number::New(env, copy);
-  }
-  const auto target = FileDescriptorArgument(info[1], "target");
-  if (!target) return env.Undefined();
-  int copy;
-  // EBUSY: another thread is in the middle of getting the same number from open(2).
-  do copy = dup3(*fd, *target, O_CLOEXEC);
-  while (copy < 0 && (errno == EINTR || errno == EBUSY));
-  return copy < 0 ? ThrowSystemError(env, errno, "dup3") : Napi::Number::New(env, copy);
-}
-
 }  // namespace
 
 void InitMemfd(Napi::Env env, Napi::Object exports) {
   exports.Set("memfd", Napi::Function::New(env, Memfd, "memfd"));
-  exports.Set("duplicate", Napi::Function::New(env, Duplicate, "duplicate"));
 }
 
 }  // namespace ringbell

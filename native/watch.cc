@@ -120,6 +120,9 @@ Napi::Value Watch(const Napi::CallbackInfo& info) {
     Napi::TypeError::New(env, "callback must be a function").ThrowAsJavaScriptException();
     return env.Undefined();
   }
+  const Napi::Object object = Environment::Of(env).watcher.New({});
+  Watcher* watcher = object.IsEmpty() ? nullptr : Watcher::Unwrap(object);
+  if (!watcher) return object;
   uv_loop_t* loop = nullptr;
   napi_get_uv_event_loop(env, &loop);
   const int duplicate = fcntl(*fd, F_DUPFD_CLOEXEC, 0);
@@ -133,14 +136,13 @@ Napi::Value Watch(const Napi::CallbackInfo& info) {
   }
   poller->handle.data = poller;
   poller->callback = Napi::Persistent(info[1].As<Napi::Function>());
-  const Napi::Object watcher = Environment::Of(env).watcher.New({});
-  napi_async_init(env, watcher, Napi::String::New(env, "ringbell.watch"), &poller->context);
+  napi_async_init(env, object, Napi::String::New(env, "ringbell.watch"), &poller->context);
   napi_add_async_cleanup_hook(
       env, [](napi_async_cleanup_hook_handle, void* data) { Close(static_cast<Poller*>(data)); }, poller,
       &poller->cleanup);
-  Watcher::Unwrap(watcher)->Attach(poller);
+  watcher->Attach(poller);
   uv_poll_start(&poller->handle, UV_READABLE, OnReadable);
-  return watcher;
+  return object;
 }
 
 }  // namespace

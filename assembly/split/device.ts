@@ -109,6 +109,8 @@ export function devicePush(vq: usize, count: u32): u32 {
 }
 
 /** Makes VQ_USED visible to the driver, then decides on an interrupt: NOTIFY_DUE or 0. `count`: requests to count. */
+// @ts-ignore: decorator
+@inline
 export function devicePublish(vq: usize, count: u32): u32 {
   const used = load<u32>(vq, VQ_USED);
   // Entries before the index, the index before the suppression word: one full barrier serves both. It pairs with the

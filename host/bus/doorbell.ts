@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import { loadAddon } from '../native/addon.js';
 
@@ -28,6 +27,6 @@ export class Doorbell {
   }
 
   close(): void {
-    closeSync(this.fd);
+    loadAddon().close(this.fd);
   }
 }

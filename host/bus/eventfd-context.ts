@@ -1,4 +1,4 @@
-import { closeSync, readlinkSync } from 'node:fs';
+import { readlinkSync } from 'node:fs';
 import { systemError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 
@@ -32,6 +32,6 @@ export class EventfdContext {
 
   /** Gives the reference back. */
   put(): void {
-    closeSync(this.fd);
+    loadAddon().close(this.fd);
   }
 }

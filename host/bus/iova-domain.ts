@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import type { Aperture, Window } from '../aperture/aperture.js';
 import { RangeAllocator } from '../aperture/range-allocator.js';
@@ -73,7 +72,7 @@ export class IovaDomain {
     try {
       this.window = aperture.map({ fd: this.#fd, offset: 0n }, bytes, 'rw');
     } catch (error) {
-      closeSync(this.#fd);
+      loadAddon().close(this.#fd);
       throw error;
     }
     this.#view = aperture.viewOwn(this.window);
@@ -141,7 +140,7 @@ export class IovaDomain {
 
   /** Takes it from every device to come. The memory stays mapped for as long as the aperture does. */
   close(): void {
-    closeSync(this.#fd);
+    loadAddon().close(this.#fd);
   }
 
   #allocate(allocator: RangeAllocator, bytes: number): number {

@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { loadAddon } from '../native/addon.js';
 
 /** A counted reference to the file behind a mapping: the kernel's struct vdpa_map_file. */
@@ -24,6 +23,6 @@ export class MapFile {
 
   /** One reference less; the last one closes the file. */
   put(): void {
-    if (--this.#references === 0) closeSync(this.fd);
+    if (--this.#references === 0) loadAddon().close(this.fd);
   }
 }

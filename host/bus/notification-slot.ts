@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { loadAddon } from '../native/addon.js';
 import type { EventfdContext } from './eventfd-context.js';
 
@@ -28,12 +27,12 @@ export class NotificationSlot {
     // A thread inside poll(2) holds the previous eventfd, not the number. Signalled after the exchange, it wakes, finds
     // the new eventfd under the number and polls that. Never drained here: a waiter re-reads the counter when it wakes.
     addon.eventfdSignal(previous);
-    closeSync(previous);
+    loadAddon().close(previous);
   }
 
   /** Nobody may be using the number any more. */
   close(): void {
-    closeSync(this.fd);
-    closeSync(this.#idle);
+    loadAddon().close(this.fd);
+    loadAddon().close(this.#idle);
   }
 }

@@ -1,4 +1,5 @@
-import { BlockDevice, Bus, openBlock, serve } from '../index.js';
+import { availableParallelism } from 'node:os';
+import { BlockDevice, type BlockDisk, Bus, openBlock, type ServedDevice, serve } from '../index.js';
 import { type Arguments, type Command, UsageError } from './arguments.js';
 import { givenImage, type Image, makeImage, makeScratchImage, SECTOR_BYTES } from './image.js';
 import { describeMachine } from './machine.js';
@@ -14,7 +15,7 @@ const MODES: readonly Mode[] = ['poll', 'notify'];
 /** Bytes of the scratch image, at most, that is written on in place of a user's own. */
 const SCRATCH_BYTES = 256 * 2 ** 20;
 /** Bytes of the largest image that is mapped into the aperture and served wholly in WASM; a larger one takes file I/O. */
-const MAPPED_BYTES = 2 ** 31;
+const MAPPED_BYTES = 3 * 2 ** 30;
 /** Bytes that all requests in flight may take. */
 const BUFFER_BYTES = 256 * 2 ** 20;
 /** Entries of the smallest ring that is asked for. */
@@ -173,13 +174,10 @@ function requireEqual(verification: { equal: boolean; firstDifference: number | 
   if (!verification.equal) throw new Error(`${what}, first at byte ${verification.firstDifference}`);
 }
 
-type Device = Awaited<ReturnType<typeof serve>>;
-type Disk = Awaited<ReturnType<typeof openBlock>>;
-
 /** A disk that is served and open. */
 interface Session {
-  device: Device;
-  disk: Disk;
+  device: ServedDevice;
+  disk: BlockDisk;
   mode: Mode;
   /** Aborts on Ctrl-C and when either side breaks. */
   signal: AbortSignal;
@@ -198,14 +196,17 @@ async function withDisk(
   const queueSize = 2 ** Math.ceil(Math.log2(Math.max(QUEUE_SIZE_MINIMUM, plan.queueDepth)));
   const broken = new AbortController();
   const fail = (error: Error) => broken.abort(error);
-  const allocBytes = plan.queues * plan.queueDepth * plan.blockBytes;
+  const { queues } = plan;
+  // The driver takes a processor for itself: with more threads, the two sides would push each other off.
+  const threads = Math.min(queues, Math.max(1, availableParallelism() - 1));
+  const allocBytes = queues * plan.queueDepth * plan.blockBytes;
   const model = new BlockDevice({ file: image.path, mapped: isMapped(image), readOnly });
   const bus = new Bus();
   try {
-    const device = await serve(model, { bus, name: 'demo', queues: plan.queues, queueSize, mode });
+    const device = await serve(model, { bus, name: 'demo', queues, queueSize, threads, mode });
     device.on('error', fail);
     try {
-      const disk = await openBlock(device.name, { bus, queues: plan.queues, queueSize, mode, allocBytes });
+      const disk = await openBlock(device.name, { bus, queues, queueSize, mode, allocBytes });
       disk.on('error', fail);
       try {
         await use({ device, disk, mode, signal: AbortSignal.any([signal, broken.signal]) });

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { HeapMeter } from './heap-meter.js';
 import { type Latency, LatencyHistogram } from './latency-histogram.js';
-import { HeapMeter } from './memory-monitor.js';
 
 export type Mode = 'poll' | 'notify';
 export type Operation = 'read' | 'write';

@@ -1,4 +1,5 @@
-import { getHeapStatistics } from 'node:v8';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 /** Milliseconds between two samples. */
 const SAMPLE_INTERVAL_MS = 1000;
@@ -6,6 +7,8 @@ const SAMPLE_INTERVAL_MS = 1000;
 export const SLOPE_SECONDS = 10;
 /** Part of a run that does not count: pages touched for the first time, code being compiled. */
 const WARM_UP = 0.25;
+/** Correlation of neighbouring samples above which their number no longer says anything. */
+const CORRELATION_MAXIMUM = 0.99;
 
 /** What the measurements did to the memory of the process. */
 export interface MemoryReport {
@@ -35,6 +38,8 @@ export class MemoryMonitor {
 
   /** Begins a run that will take about `seconds`. */
   start(seconds: number): void {
+    // What verification left on the heap would come back to the system little by little during the run: a slope of its own.
+    collectGarbage();
     this.#rssStart ||= process.memoryUsage.rss();
     if (seconds < SLOPE_SECONDS) return;
     const begin = performance.now();
@@ -65,82 +70,51 @@ export class MemoryMonitor {
   }
 }
 
+/** A full garbage collection, without the command-line flag that it usually takes. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  setFlagsFromString('--no-expose-gc');
+  collect();
+}
+
 /**
  * The least-squares slope that several runs have in common, each run with a level of its own: what one run leaves behind is
- * no slope of the next. The error is the slope's standard error.
+ * no slope of the next. The error is the slope's standard error, made wider for samples that follow each other: memory under
+ * a garbage collector goes up and down in saw-teeth, of which many samples tell no more than a few.
  */
 export function commonSlope(runs: readonly (readonly Sample[])[]): {
   slope: number | null;
   error: number | null;
   samples: number;
 } {
-  let covariance = 0;
-  let variance = 0;
-  let varianceOfBytes = 0;
-  let samples = 0;
-  let levels = 0;
-  for (const run of runs) {
-    if (run.length < 2) continue;
-    const meanSeconds = run.reduce((sum, sample) => sum + sample.seconds, 0) / run.length;
-    const meanBytes = run.reduce((sum, sample) => sum + sample.bytes, 0) / run.length;
-    for (const { seconds, bytes } of run) {
-      covariance += (seconds - meanSeconds) * (bytes - meanBytes);
-      variance += (seconds - meanSeconds) ** 2;
-      varianceOfBytes += (bytes - meanBytes) ** 2;
-    }
-    samples += run.length;
-    levels++;
-  }
-  const freedom = samples - levels - 1;
+  const centred = runs.filter((run) => run.length > 1).map(aroundMean);
+  const samples = centred.reduce((count, run) => count + run.length, 0);
+  const variance = sum(centred, ({ seconds }) => seconds ** 2);
+  const freedom = samples - centred.length - 1;
   if (variance === 0 || freedom < 1) return { slope: null, error: null, samples };
-  const slope = covariance / variance;
-  const residual = Math.max(0, varianceOfBytes - slope * covariance);
-  return { slope, error: Math.sqrt(residual / freedom / variance), samples };
+  const slope = sum(centred, ({ seconds, bytes }) => seconds * bytes) / variance;
+  const residuals = centred.map((run) => run.map(({ seconds, bytes }) => bytes - slope * seconds));
+  const squares = residuals.flat().reduce((total, residual) => total + residual ** 2, 0);
+  if (squares === 0) return { slope, error: 0, samples };
+  const neighbours = residuals.reduce(
+    (total, run) => total + run.slice(1).reduce((part, residual, i) => part + residual * run[i]!, 0),
+    0,
+  );
+  const correlation = Math.min(CORRELATION_MAXIMUM, Math.max(0, neighbours / squares));
+  const error = Math.sqrt(((squares / freedom / variance) * (1 + correlation)) / (1 - correlation));
+  return { slope, error, samples };
 }
 
-/** Looks at the heap that tell what looking itself costs. */
-const CALIBRATION_LOOKS = 32;
+/** The samples of a run, less their means. */
+function aroundMean(run: readonly Sample[]): Sample[] {
+  const mean = (of: (sample: Sample) => number) =>
+    run.reduce((total, sample) => total + of(sample), 0) / run.length;
+  const seconds = mean((sample) => sample.seconds);
+  const bytes = mean((sample) => sample.bytes);
+  return run.map((sample) => ({ seconds: sample.seconds - seconds, bytes: sample.bytes - bytes }));
+}
 
-/**
- * Measures what a piece of code takes from the V8 heap. Node 20 has no counter of allocated bytes, but between two garbage
- * collections the used size of the heap is one: it only grows, by exactly what was allocated. So many short stretches of the
- * code are measured, those that a collection cut short (their heap shrank) are dropped, the cost of looking is subtracted,
- * and the median is taken.
- */
-export class HeapMeter {
-  readonly #perRequest: number[] = [];
-  /** Bytes that one look allocates. */
-  readonly #lookBytes: number;
-  #before = 0;
-
-  constructor() {
-    let least = Number.POSITIVE_INFINITY;
-    for (let look = 0; look < CALIBRATION_LOOKS; look++) {
-      this.begin();
-      const bytes = this.#used() - this.#before;
-      if (bytes >= 0) least = Math.min(least, bytes);
-    }
-    this.#lookBytes = least;
-  }
-
-  /** Begins a stretch. */
-  begin(): void {
-    this.#before = this.#used();
-  }
-
-  /** Ends a stretch that carried `requests` requests. */
-  end(requests: number): void {
-    const bytes = this.#used() - this.#before - this.#lookBytes;
-    if (bytes >= -this.#lookBytes && requests > 0) this.#perRequest.push(Math.max(0, bytes) / requests);
-  }
-
-  /** Bytes per request: the median stretch; null when there was none. */
-  bytesPerRequest(): number | null {
-    const sorted = this.#perRequest.toSorted((a, b) => a - b);
-    return sorted[Math.floor(sorted.length / 2)] ?? null;
-  }
-
-  #used(): number {
-    return getHeapStatistics().used_heap_size;
-  }
+function sum(runs: readonly (readonly Sample[])[], of: (sample: Sample) => number): number {
+  return runs.flat().reduce((total, sample) => total + of(sample), 0);
 }

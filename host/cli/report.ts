@@ -75,12 +75,14 @@ function cells(result: Result): string[] {
 }
 
 function memoryLines(memory: MemoryReport): string[] {
-  const slope =
-    memory.slopeBytesPerSecond === null
+  const slope = memory.slopeBytesPerSecond;
+  const error = memory.slopeErrorBytesPerSecond;
+  const trend =
+    slope === null || error === null
       ? `no slope in less than --seconds ${SLOPE_SECONDS}`
-      : `slope ${signedBytes(memory.slopeBytesPerSecond)}/s ± ${formatBytes(memory.slopeErrorBytesPerSecond ?? 0)}/s (${memory.samples} samples)`;
+      : `slope ${signedBytes(slope)}/s ± ${formatBytes(error)}/s (${Math.abs(slope) <= 2 * error ? 'flat within noise' : slope > 0 ? 'growing' : 'shrinking'}, ${memory.samples} samples)`;
   const lines = [
-    `resident  ${formatBytes(memory.rssStart)} at the start, ${formatBytes(memory.rssEnd)} at the end, ${slope}`,
+    `resident  ${formatBytes(memory.rssStart)} at the start, ${formatBytes(memory.rssEnd)} at the end, ${trend}`,
   ];
   if (memory.heapBytesPerRequest !== null)
     lines.push(

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import {
   COMPLETION_BYTES,
   COMPLETION_SIZE,
@@ -12,7 +13,8 @@ import {
   VIRTIO_BLK_T_OUT,
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
-import { type BatchSink, type BlockQueue, writeSubmission } from './block-queue.js';
+import type { BatchSink, BlockQueue } from './block-queue.js';
+import { writeSubmission } from './submission.js';
 
 /** Looks at the used ring that a `reap` with a minimum takes unless told otherwise: of the order of a millisecond. */
 const REAP_SPINS = 1 << 18;
@@ -237,5 +239,9 @@ export class BlockBatch {
     this.#waiter = undefined;
     if (error) waiter?.reject(error);
     else waiter?.resolve();
+  }
+
+  [inspect.custom](): string {
+    return `BlockBatch { queue ${this.#lane.queue.index}, ${this.#staged} filled in, ${this.#inFlight} in flight }`;
   }
 }

@@ -9,20 +9,15 @@ import {
   VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_ID_BYTES,
   VIRTIO_BLK_SECTOR_SIZE,
-  VIRTIO_BLK_T_DISCARD,
-  VIRTIO_BLK_T_FLUSH,
-  VIRTIO_BLK_T_GET_ID,
-  VIRTIO_BLK_T_IN,
-  VIRTIO_BLK_T_OUT,
-  VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
 import { featureNames } from '../uapi/names.js';
 import { BlockBatch } from './block-batch.js';
 import { type BlockConfig, decodeBlockConfig } from './block-config.js';
-import { abortError, BlockOperation, type BlockOperationKind, type BlockRequest } from './block-operation.js';
+import { abortError, type BlockOperation, type BlockOperationKind } from './block-operation.js';
 import { BlockQueue, type CompletionMode } from './block-queue.js';
+import { BlockScheduler } from './block-scheduler.js';
 import type { DriverQueueStats } from './driver-queue.js';
 import type { VirtioDriver } from './virtio-driver.js';
 
@@ -87,24 +82,28 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   readonly #driver: VirtioDriver;
   readonly #lanes: BlockQueue[];
   readonly #batches: (BlockBatch | undefined)[] = [];
-  readonly #slotBytes: number;
+  readonly #scheduler: BlockScheduler;
   #config: BlockConfig;
-  #nextLane = 0;
   #broken = false;
   #closing: Promise<void> | undefined;
+  /** Nothing of the device matters any more. */
+  #closed = false;
 
   /** For `openBlock`: a driver that is set up and not yet started. */
   constructor(driver: VirtioDriver, config: BlockConfig, options: BlockDiskOptions) {
     super();
     this.#driver = driver;
     this.#config = config;
-    this.#slotBytes = options.slotBytes;
     this.name = driver.device.name;
     this.readOnly = driver.hasFeature(VIRTIO_BLK_F_RO);
     this.features = featureNames(driver.device.deviceId, driver.features);
     this.#lanes = driver.queues.map(
       (queue) => new BlockQueue(queue, { ...options, onBroken: (error) => this.#break(error) }),
     );
+    this.#scheduler = new BlockScheduler(this.#lanes, {
+      bouncedBytes: options.slotBytes,
+      zeroCopyBytes: () => this.maxBytes,
+    });
   }
 
   /** Sets DRIVER_OK. */
@@ -149,7 +148,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     const length = typeof target === 'number' ? target : bufferOf(target).byteLength;
     this.#check('read', offset, length, options);
     const data = typeof target === 'number' ? new Uint8Array(length) : target;
-    await this.#transfer('read', VIRTIO_BLK_T_IN, offset, data, options);
+    await this.#track(this.#scheduler.transfer('read', offset, data), options);
     return data;
   }
 
@@ -157,14 +156,14 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   async write(offset: number, data: Uint8Array, options: RequestOptions = {}): Promise<void> {
     this.#check('write', offset, bufferOf(data).byteLength, options);
     this.#writable();
-    await this.#transfer('write', VIRTIO_BLK_T_OUT, offset, data, options);
+    await this.#track(this.#scheduler.transfer('write', offset, data), options);
   }
 
   /** Makes every write that was acknowledged before durable. A disk without a write cache has nothing to do. */
   async flush(options: RequestOptions = {}): Promise<void> {
     this.#check('flush', 0, 0, options);
     if (!this.flushes) return;
-    await this.#single('flush', VIRTIO_BLK_T_FLUSH, undefined, options);
+    await this.#track(this.#scheduler.flush(), options);
   }
 
   /** Tells the disk that `length` bytes from `offset` are no longer needed: what they read as is the disk's choice. */
@@ -173,7 +172,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     this.#writable();
     const limits = this.#config.discard;
     if (!limits) throw this.#lacks(VIRTIO_BLK_F_DISCARD);
-    await this.#ranges('discard', VIRTIO_BLK_T_DISCARD, offset, length, limits.maxBytes, 0, options);
+    await this.#track(this.#scheduler.ranges('discard', offset, length, limits.maxBytes, 0), options);
   }
 
   /** Makes `length` bytes from `offset` read as zeroes. `unmap` lets the disk give their space back. */
@@ -187,22 +186,14 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     const limits = this.#config.writeZeroes;
     if (!limits) throw this.#lacks(VIRTIO_BLK_F_WRITE_ZEROES);
     const flags = options.unmap && limits.mayUnmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
-    await this.#ranges(
-      'writeZeroes',
-      VIRTIO_BLK_T_WRITE_ZEROES,
-      offset,
-      length,
-      limits.maxBytes,
-      flags,
-      options,
-    );
+    await this.#track(this.#scheduler.ranges('writeZeroes', offset, length, limits.maxBytes, flags), options);
   }
 
   /** The disk's id string: at most 20 bytes. */
   async getId(options: RequestOptions = {}): Promise<string> {
     this.#check('getId', 0, 0, options);
     const id = new Uint8Array(VIRTIO_BLK_ID_BYTES);
-    await this.#single('getId', VIRTIO_BLK_T_GET_ID, id, options);
+    await this.#track(this.#scheduler.getId(id), options);
     const end = id.indexOf(0);
     return new TextDecoder().decode(end < 0 ? id : id.subarray(0, end));
   }
@@ -282,6 +273,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     });
     await Promise.race([Promise.all(this.#lanes.map((lane) => lane.drained())), timeout]);
     clearTimeout(timer);
+    this.#closed = true;
     const closed = new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
     for (const lane of this.#lanes) {
       lane.fail(closed);
@@ -322,83 +314,6 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     return new RingbellError('ERR_NOT_SUPPORTED', `${this.name} lacks ${name}`);
   }
 
-  #transfer(
-    kind: 'read' | 'write',
-    type: number,
-    offset: number,
-    data: Uint8Array,
-    options: RequestOptions,
-  ): Promise<void> {
-    const linear = this.#driver.memory.linearOf(data);
-    const most = linear ? this.maxBytes : Math.min(this.maxBytes, this.#slotBytes);
-    return this.#split(kind, offset, data.byteLength, most, options, (operation, at, bytes) => ({
-      operation,
-      type,
-      sector: (offset + at) / VIRTIO_BLK_SECTOR_SIZE,
-      count: bytes,
-      linear: linear ? linear + at : 0,
-      // A request on memory that the device sees needs no copy, hence no source or destination.
-      data: linear ? undefined : bytes === data.byteLength ? data : data.subarray(at, at + bytes),
-      rangeFlags: 0,
-      next: undefined,
-    }));
-  }
-
-  #ranges(
-    kind: 'discard' | 'writeZeroes',
-    type: number,
-    offset: number,
-    length: number,
-    most: number,
-    rangeFlags: number,
-    options: RequestOptions,
-  ): Promise<void> {
-    return this.#split(kind, offset, length, most, options, (operation, at, bytes) => ({
-      operation,
-      type,
-      sector: (offset + at) / VIRTIO_BLK_SECTOR_SIZE,
-      count: bytes / VIRTIO_BLK_SECTOR_SIZE,
-      linear: 0,
-      data: undefined,
-      rangeFlags,
-      next: undefined,
-    }));
-  }
-
-  #single(
-    kind: 'flush' | 'getId',
-    type: number,
-    data: Uint8Array | undefined,
-    options: RequestOptions,
-  ): Promise<void> {
-    const operation = new BlockOperation(kind, 0, data?.byteLength ?? 0, 1);
-    const count = data?.byteLength ?? 0;
-    this.#submit({ operation, type, sector: 0, count, linear: 0, data, rangeFlags: 0, next: undefined });
-    return this.#track(operation, options);
-  }
-
-  /** Starts one operation as requests of at most `most` bytes, spread over the queues. */
-  #split(
-    kind: BlockOperationKind,
-    offset: number,
-    length: number,
-    most: number,
-    options: RequestOptions,
-    request: (operation: BlockOperation, at: number, bytes: number) => BlockRequest,
-  ): Promise<void> {
-    if (length === 0) return Promise.resolve();
-    const operation = new BlockOperation(kind, offset, length, Math.ceil(length / most));
-    for (let at = 0; at < length; at += most)
-      this.#submit(request(operation, at, Math.min(most, length - at)));
-    return this.#track(operation, options);
-  }
-
-  #submit(request: BlockRequest): void {
-    const lane = this.#lanes[this.#nextLane] as BlockQueue;
-    this.#nextLane = (this.#nextLane + 1) % this.#lanes.length;
-    lane.submit(request);
-  }
-
   #track(operation: BlockOperation, { signal }: RequestOptions): Promise<void> {
     if (signal) operation.abortOn(signal);
     if (requestChannel.hasSubscribers) {
@@ -435,7 +350,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
 
   /** Gives the device up: FAILED, every queue fails, one event. */
   #break(cause: RingbellError): void {
-    if (this.#closing || this.#broken) return;
+    if (this.#closed || this.#broken) return;
     this.#broken = true;
     for (const lane of this.#lanes) lane.break(cause);
     this.#driver.device.fail().catch(() => {});

@@ -38,6 +38,7 @@ export class BlockOperation {
   #failure: { sector: number; error: RingbellError } | undefined;
   #unlisten: (() => void) | undefined;
 
+  /** `requests`: how many keep the promise; an operation of none has succeeded. */
   constructor(kind: BlockOperationKind, offset: number, length: number, requests: number) {
     this.kind = kind;
     this.offset = offset;
@@ -47,6 +48,14 @@ export class BlockOperation {
       this.#resolve = resolve;
       this.#reject = reject;
     });
+    if (requests === 0 && this.#settle()) this.#resolve();
+  }
+
+  /** For messages: 'read of 512 bytes at 0', 'flush'. */
+  get description(): string {
+    return this.kind === 'flush' || this.kind === 'getId'
+      ? this.kind
+      : `${this.kind} of ${this.length} bytes at ${this.offset}`;
   }
 
   /** Rejects as soon as `signal` aborts, whatever its requests do. */
@@ -83,21 +92,21 @@ export class BlockOperation {
 }
 
 /** What a completion's status means: undefined for success. */
-export function statusError(kind: string, status: number, detail = ''): RingbellError | undefined {
+export function statusError(operation: BlockOperation, status: number): RingbellError | undefined {
   switch (status) {
     case VIRTIO_BLK_S_OK:
       return undefined;
     case VIRTIO_BLK_S_IOERR:
-      return new RingbellError('ERR_IO', `${kind}${detail}: the device reported an I/O error`);
+      return new RingbellError('ERR_IO', `${operation.description}: the device reported an I/O error`);
     case VIRTIO_BLK_S_UNSUPP:
       return new RingbellError(
         'ERR_UNSUPPORTED_REQUEST',
-        `${kind}${detail}: the device does not know the request`,
+        `${operation.description}: the device does not know the request`,
       );
     default:
       return new RingbellError(
         'ERR_IO',
-        `${kind}${detail}: the device reported status ${status}, which there is not`,
+        `${operation.description}: the device reported status ${status}, which there is not`,
       );
   }
 }

@@ -7,13 +7,7 @@ import {
   COUNT_MASK,
   NOTIFY_DUE,
   PAGE_SIZE,
-  SUBMISSION_BYTES,
-  SUBMISSION_LINEAR,
-  SUBMISSION_RANGE_FLAGS,
-  SUBMISSION_SECTOR,
   SUBMISSION_SIZE,
-  SUBMISSION_TAG,
-  SUBMISSION_TYPE,
 } from '../../assembly/layout.js';
 import {
   VIRTIO_BLK_S_OK,
@@ -27,6 +21,7 @@ import { RingbellError } from '../errors.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
 import { type BlockRequest, statusError } from './block-operation.js';
 import type { DriverQueue } from './driver-queue.js';
+import { writeSubmission } from './submission.js';
 
 /** Bit of a tag: the request belongs to a promise, not to a batch. The other bits are then the index in `#pending`. */
 const TAG_PROMISE = 0x80000000;
@@ -193,13 +188,13 @@ export class BlockQueue {
     this.#pending[index] = undefined;
     this.#freeTags.push(index);
     const { operation } = request;
-    let error = statusError(operation.kind, status, ` of ${operation.length} bytes at ${operation.offset}`);
+    let error = statusError(operation, status);
     // Bytes beyond the used length hold whatever was in the buffer before; the last one is the status.
     const reads = request.type === VIRTIO_BLK_T_IN || request.type === VIRTIO_BLK_T_GET_ID;
     if (status === VIRTIO_BLK_S_OK && reads && bytes <= request.count)
       error = new RingbellError(
         'ERR_IO',
-        `${operation.kind} at ${operation.offset}: the device wrote ${bytes} of ${request.count + 1} bytes`,
+        `${operation.description}: the device wrote ${bytes} of ${request.count + 1} bytes`,
       );
     if (!error && reads && request.data && !operation.settled) {
       if (detached(request)) operation.fail(new TypeError('the buffer was detached before it was read into'));
@@ -389,25 +384,4 @@ export class BlockQueue {
 /** Whether the application gave the buffer away, to a worker for one, while the request was on its way. */
 function detached(request: BlockRequest): boolean {
   return request.data !== undefined && request.data.byteLength !== request.count;
-}
-
-/** Writes one entry of a submission table at a linear address of the private part. */
-export function writeSubmission(
-  i32: Int32Array,
-  entry: number,
-  type: number,
-  tag: number,
-  sector: number,
-  linear: number,
-  count: number,
-  rangeFlags: number,
-): void {
-  const word = entry >>> 2;
-  i32[word + SUBMISSION_TYPE / 4] = type;
-  i32[word + SUBMISSION_TAG / 4] = tag;
-  i32[word + SUBMISSION_SECTOR / 4] = sector | 0;
-  i32[word + SUBMISSION_SECTOR / 4 + 1] = sector / 2 ** 32;
-  i32[word + SUBMISSION_LINEAR / 4] = linear;
-  i32[word + SUBMISSION_BYTES / 4] = count;
-  i32[word + SUBMISSION_RANGE_FLAGS / 4] = rangeFlags;
 }

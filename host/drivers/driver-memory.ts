@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import {
   CACHE_LINE,
   IO_BYTES,
@@ -81,7 +80,7 @@ export class DriverMemory {
       // Our own file cannot shrink, but a doorbell page goes when its device is unplugged.
       this.aperture.guardSigbus(this.#lost);
     } catch (error) {
-      closeSync(this.#fd);
+      loadAddon().close(this.#fd);
       this.aperture.close();
       throw error;
     }
@@ -164,7 +163,7 @@ export class DriverMemory {
   close(): void {
     if (this.#arenaTop > this.#arenaStart) this.#releaseShared();
     else this.aperture.close();
-    closeSync(this.#fd);
+    loadAddon().close(this.#fd);
   }
 
   /** Takes the driver's own part out of the mapping, and its pages out of the file. */

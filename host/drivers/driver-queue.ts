@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import {
   CACHE_LINE,
   DQ_BLOCK_SIZE,
@@ -193,7 +192,7 @@ export class DriverQueue {
   }
 
   close(): void {
-    closeSync(this.kickFd);
-    closeSync(this.callFd);
+    loadAddon().close(this.kickFd);
+    loadAddon().close(this.callFd);
   }
 }

@@ -1,6 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
-import { closeSync } from 'node:fs';
 import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import { Aperture } from '../aperture/aperture.js';
@@ -34,6 +33,8 @@ const APERTURE_BYTES = 2 ** 32;
 const PRIVATE_BYTES = 2 ** 26;
 /** Bytes of address space for the driver's memory: the largest of these that the model has left. */
 const DRIVER_WINDOW_BYTES = [3.5 * 2 ** 30, 1.5 * 2 ** 30, 2 ** 29];
+/** Milliseconds that a thread has to leave a ring: slow disks are not lost threads, yet VDUSE waits 30 s at most. */
+const PAUSE_LIMIT_MS = 10_000;
 /** Bytes; alignment of rings that the driver is asked for. */
 const VQ_ALIGN = 4096;
 
@@ -92,6 +93,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   #attached!: AttachedModel;
   #messages!: MessageThread;
   #status = 0;
+  /** A thread could not be stopped: its memory and its files stay for as long as the process. */
+  #abandoned = false;
   #closing: Promise<void> | undefined;
 
   /** Makes the device and attaches it. On failure nothing is left. */
@@ -115,7 +118,9 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     this.name = options.name;
     this.model = model;
     this.#aperture = Aperture.create({ bytes: APERTURE_BYTES, privateBytes: PRIVATE_BYTES });
-    this.#undo.push(() => this.#aperture.close());
+    this.#undo.push(() => {
+      if (!this.#abandoned) this.#aperture.close();
+    });
   }
 
   /** The device status that the driver sees: VIRTIO_CONFIG_S_* bits. */
@@ -193,7 +198,9 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlb));
     const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
     this.#attached = attached;
-    this.#undo.push(() => attached.close());
+    this.#undo.push(() => {
+      if (!this.#abandoned) attached.close();
+    });
     const file = await this.#createDevice(transport.control, options);
 
     const attentionFd = this.#eventfd();
@@ -213,6 +220,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       iotlb,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
       queueSize,
+      pauseLimitMs: PAUSE_LIMIT_MS,
       sigbusFlag,
       memoryLossIsFinal: attached.memoryLossIsFinal,
       reportIoErrors: attached.backing !== undefined,
@@ -225,8 +233,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
         error: (code, message) => this.#report(code, message),
         lost: (error) => {
           this.#report('ERR_THREAD_LOST', 'the thread that answers for the device ended', error);
-          // Nobody can start it again: what is left is to leave cleanly.
-          void this.close();
+          // Nobody can go on in its place. Without its file the transport does not wait for answers either.
+          void file.close().finally(() => this.close());
         },
       },
     );
@@ -286,7 +294,9 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       for (const index of indices) this.#messages.queueThreadLost(index);
     });
     this.#threads.push(queueThread);
-    this.#undo.push(() => queueThread.stop());
+    this.#undo.push(async () => {
+      if (!(await queueThread.stop())) this.#abandoned = true;
+    });
   }
 
   #startLoop(
@@ -334,7 +344,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** An eventfd that is closed when everything that may use it has gone. */
   #eventfd(): number {
     const fd = loadAddon().eventfd();
-    this.#undo.push(() => closeSync(fd));
+    this.#undo.push(() => loadAddon().close(fd));
     return fd;
   }
 

@@ -34,7 +34,8 @@ export interface Watcher {
  * `view` is always a Uint8Array over the whole of a shared WebAssembly.Memory: Node-API sees shared memory through views
  * only. Offsets and lengths of windows are multiples of PAGE_SIZE.
  *
- * Descriptors, given or taken, are the caller's to close (fs.closeSync). Windows belong to the aperture: a thread that ends
+ * Descriptors, given or taken, are the caller's to close: those that the addon gave with `close`, those that node:fs gave
+ * with node:fs (Node keeps a list of a worker's, and warns of others). Windows belong to the aperture: a thread that ends
  * takes none away, because another may be inside one; they go with `unmap`, with `release`, or with the last thread that
  * reserved or mapped anything there. Watchers end with their thread.
  */
@@ -71,6 +72,8 @@ export interface Addon {
   eventfdDrain(fd: number): number;
   /** dup with close-on-exec; with `target`, dup2: `target` atomically becomes another name for `fd`. */
   duplicate(fd: number, target?: number): number;
+  /** Closes a descriptor that node:fs did not open. */
+  close(fd: number): void;
   /**
    * Blocks this thread until a descriptor of `fds` is readable: how many are, 0 after `timeoutMs` (−1: no limit). Sets
    * bit i of `ready[0]` for fds[i]; entries below 0 are skipped; at most 32. Throws EBADF if one is not open.

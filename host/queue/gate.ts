@@ -1,8 +1,5 @@
 import { GATE_BUSY, GATE_OPEN, GATE_STOPPED, VQ_GATE, VQ_GATE_CLOSED } from '../../assembly/layout.js';
 
-/** Milliseconds; a burst that takes longer than this means that its thread is lost. Well below VDUSE's 30 s. */
-export const PAUSE_LIMIT_MS = 10_000;
-
 /**
  * The gate between the one thread that runs a queue and the one thread that controls it. Two words of the queue's block:
  * VQ_GATE says who owns the queue, VQ_GATE_CLOSED how many reasons there are to stay out.
@@ -58,7 +55,7 @@ export class Gate {
    * Takes the queue from its thread, waiting for the burst in progress to end: false if it did not end within `limitMs`,
    * in which case the queue still counts as closed and `force` is all that is left. Pauses nest.
    */
-  pause(limitMs: number = PAUSE_LIMIT_MS): boolean {
+  pause(limitMs: number): boolean {
     Atomics.add(this.#i32, this.#closed, 1);
     const deadline = performance.now() + limitMs;
     for (;;) {

@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { VQ_KICKS } from '../../assembly/layout.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
 import type { QueueBlock } from './queue-block.js';
@@ -89,7 +88,7 @@ export class QueueLoop {
 
   #forgetKicks(): void {
     this.#kick?.watcher.close();
-    if (this.#kick) closeSync(this.#kick.fd);
+    if (this.#kick) loadAddon().close(this.#kick.fd);
     this.#kick = undefined;
   }
 }

@@ -51,16 +51,24 @@ export class QueueThread {
     loadAddon().eventfdSignal(this.#data.wakeFd);
   }
 
-  /** Asks it to leave and waits until it has: at most STOP_LIMIT_MS, then it is terminated. */
-  async stop(): Promise<void> {
+  /**
+   * Asks it to leave and waits until it has: false if neither that nor terminating it helped, each within STOP_LIMIT_MS,
+   * because the kernel does not let go of it. What it may be using must then stay.
+   */
+  async stop(): Promise<boolean> {
     this.requestExit();
+    await this.#endsWithin(this.#ended);
+    if (running.has(this)) await this.#endsWithin(this.#worker.terminate());
+    return !running.has(this);
+  }
+
+  async #endsWithin(end: Promise<unknown>): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, STOP_LIMIT_MS);
     });
-    await Promise.race([this.#ended, limit]);
+    await Promise.race([end, limit]);
     clearTimeout(timer);
-    if (running.has(this)) await this.#worker.terminate();
   }
 
   #start(): [Worker, Promise<void>] {

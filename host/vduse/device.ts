@@ -41,6 +41,8 @@ export interface VduseDeviceLayout {
   queues: readonly ({ vq: number } & QueueEventfds)[];
   /** Entries; the largest size of a queue. */
   queueSize: number;
+  /** Milliseconds that a queue's thread has to leave its ring; well below the time in which a message is to be answered. */
+  pauseLimitMs: number;
   /** Linear address of the aperture's SIGBUS counter. */
   sigbusFlag: number;
   /** Lost memory cannot come back with a reset, because it is the device's own. */
@@ -91,7 +93,7 @@ export class VduseDevice {
     this.#memory = new DriverMemory(file, aperture, layout.iotlb);
     this.#queues = layout.queues.map(
       ({ vq, ...eventfds }, index) =>
-        new Virtqueue(file, index, new QueueBlock(aperture, vq), eventfds, layout.queueSize, (...range) =>
+        new Virtqueue(file, index, new QueueBlock(aperture, vq), eventfds, layout, (...range) =>
           this.#translate(...range),
         ),
     );
@@ -143,21 +145,10 @@ export class VduseDevice {
   /** Pauses the queues, has `change` do something to the device, and tells the driver of the config space it returns. */
   reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
     return this.#exclusive(async () => {
-      this.#pauseAll();
       try {
-        const buffer = await change();
-        if (!buffer) return;
-        // One aligned copy: the kernel has no lock against a driver that reads meanwhile.
-        const data = { offset: 0, length: buffer.length, buffer };
-        await this.#file.ioctl(VDUSE_DEV_SET_CONFIG, vduseConfigData.encode(data));
-      } finally {
-        this.#resumeAll();
-      }
-      try {
-        await this.#file.ioctl(VDUSE_DEV_INJECT_CONFIG_IRQ);
+        await this.#reconfigure(change);
       } catch (error) {
-        // No driver yet: it will read the config space when it comes.
-        if (!isSystemError(error, 'EINVAL')) throw error;
+        await this.#fail(error);
       }
     });
   }
@@ -210,6 +201,25 @@ export class VduseDevice {
       if (!isSystemError(error)) throw error;
     }
     after?.();
+  }
+
+  async #reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
+    this.#pauseAll();
+    try {
+      const buffer = await change();
+      if (!buffer) return;
+      // One aligned copy: the kernel has no lock against a driver that reads meanwhile.
+      const data = { offset: 0, length: buffer.length, buffer };
+      await this.#file.ioctl(VDUSE_DEV_SET_CONFIG, vduseConfigData.encode(data));
+    } finally {
+      this.#resumeAll();
+    }
+    try {
+      await this.#file.ioctl(VDUSE_DEV_INJECT_CONFIG_IRQ);
+    } catch (error) {
+      // No driver yet: it will read the config space when it comes.
+      if (!isSystemError(error, 'EINVAL')) throw error;
+    }
   }
 
   async #vqState(index: number): Promise<Response> {

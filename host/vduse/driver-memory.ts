@@ -1,8 +1,8 @@
-import { closeSync } from 'node:fs';
 import { IOTLB_ENTRIES, IOTLB_ENTRY_SIZE, IOTLB_EXISTS, IOTLB_OK, PAGE_SIZE } from '../../assembly/layout.js';
 import { APERTURE_MAX_BYTES, type Aperture, type Window } from '../aperture/aperture.js';
 import { isSystemError, RingbellError } from '../errors.js';
 import type { Protection } from '../native/addon.js';
+import { loadAddon } from '../native/addon.js';
 import type { Decoded } from '../uapi/struct.js';
 import {
   VDUSE_ACCESS_RO,
@@ -79,7 +79,7 @@ export class DriverMemory {
     try {
       return this.#map(fd, vduseIotlbEntry.decode(entry), iova);
     } finally {
-      closeSync(fd);
+      loadAddon().close(fd);
     }
   }
 

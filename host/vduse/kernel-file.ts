@@ -13,9 +13,21 @@ const { O_NONBLOCK, O_RDWR } = constants;
 export class KernelVduseControlFile implements VduseControlFile {
   readonly #fd: number;
 
-  /** Opens it. Throws ENOENT where the kernel has no VDUSE, EACCES without permission. */
+  /** Opens it. Throws ERR_NOT_SUPPORTED, with the kernel's answer as cause, where that is not possible. */
   constructor() {
-    this.#fd = openSync(`${DIRECTORY}control`, O_RDWR);
+    try {
+      this.#fd = openSync(`${DIRECTORY}control`, O_RDWR);
+    } catch (error) {
+      if (!isSystemError(error)) throw error;
+      const { code, errno, syscall } = error;
+      const why =
+        code === 'ENOENT' ? 'this kernel has no VDUSE (load the module vduse)' : 'VDUSE cannot be used';
+      throw new RingbellError('ERR_NOT_SUPPORTED', `${why}: ${error.message}`, {
+        cause: error,
+        errno,
+        syscall,
+      });
+    }
   }
 
   // None of the control device's ioctls waits for a device.

@@ -84,10 +84,7 @@ port.on('message', (command: MessageThreadCommand) => {
       device.threadLost(command.index).catch(reportFailure);
       break;
     case 'reconfigure':
-      device
-        .reconfigure(awaitConfig)
-        .catch(reportFailure)
-        .then(() => tell({ type: 'configured' }));
+      device.reconfigure(awaitConfig).then(() => tell({ type: 'configured' }), reportFailure);
       break;
     case 'config':
       configured?.(command.config);

@@ -39,13 +39,21 @@ export interface QueueEventfds {
   kickFd: number;
 }
 
+/** What holds for each queue of a device. */
+export interface QueueLimits {
+  /** Entries; the largest size. */
+  queueSize: number;
+  /** Milliseconds that its thread has to leave the ring. */
+  pauseLimitMs: number;
+}
+
 /** The control plane's side of one virtqueue: from VDUSE_VQ_SETUP to a running ring and back. */
 export class Virtqueue {
   readonly index: number;
   readonly block: QueueBlock;
   readonly #file: VduseFile;
   readonly #eventfds: QueueEventfds;
-  readonly #maxSize: number;
+  readonly #limits: QueueLimits;
   readonly #translate: Translate;
   readonly #interrupter: Interrupter;
   #info: Info | undefined;
@@ -56,14 +64,14 @@ export class Virtqueue {
     index: number,
     block: QueueBlock,
     eventfds: QueueEventfds,
-    maxSize: number,
+    limits: QueueLimits,
     translate: Translate,
   ) {
     this.#file = file;
     this.index = index;
     this.block = block;
     this.#eventfds = eventfds;
-    this.#maxSize = maxSize;
+    this.#limits = limits;
     this.#translate = translate;
     this.#interrupter = new Interrupter(block, index, file instanceof KernelVduseFile ? file.fd : -1);
   }
@@ -77,7 +85,7 @@ export class Virtqueue {
   async setup(): Promise<void> {
     await this.#file.ioctl(
       VDUSE_VQ_SETUP,
-      vduseVqConfig.encode({ index: this.index, max_size: this.#maxSize }),
+      vduseVqConfig.encode({ index: this.index, max_size: this.#limits.queueSize }),
     );
   }
 
@@ -129,7 +137,7 @@ export class Virtqueue {
 
   /** Keeps the datapath out for a while. Throws ERR_THREAD_LOST if it does not come out. */
   pause(): void {
-    if (!this.block.gate.pause())
+    if (!this.block.gate.pause(this.#limits.pauseLimitMs))
       throw new RingbellError('ERR_THREAD_LOST', `queue ${this.index}: its thread does not leave the ring`);
   }
 
@@ -160,8 +168,8 @@ export class Virtqueue {
 
   /** Judges size and alignment ("Virtqueues", driver requirements) and translates the three areas. */
   async #locate({ num, desc_addr, driver_addr, device_addr }: Info): Promise<RingPlacement> {
-    if (num === 0 || num > this.#maxSize || (num & (num - 1)) !== 0)
-      throw this.#refuse(`its size of ${num} is no power of two up to ${this.#maxSize}`);
+    if (num === 0 || num > this.#limits.queueSize || (num & (num - 1)) !== 0)
+      throw this.#refuse(`its size of ${num} is no power of two up to ${this.#limits.queueSize}`);
     const area = async (name: string, iova: bigint, bytes: number, align: number, access: number) => {
       const where = `its ${name} at 0x${iova.toString(16)}`;
       if (iova % BigInt(align)) throw this.#refuse(`${where} is not aligned to ${align} bytes`);

@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { PAGE_SIZE } from '../../assembly/layout.js';
@@ -10,12 +9,13 @@ import {
   VIRTIO_CONFIG_S_FEATURES_OK,
 } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
-import { isSystemError, RingbellError } from '../errors.js';
+import { RingbellError } from '../errors.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
-import { type Codec, s32, u8, u16, u32, u64 } from '../uapi/codec.js';
-import { featureNames, ioctlName } from '../uapi/names.js';
+import { s32, u8, u16, u32, u64 } from '../uapi/codec.js';
+import { featureNames } from '../uapi/names.js';
 import * as vhost from '../uapi/vhost.js';
 import type { VhostVdpaFile } from './file.js';
+import { call, get, probe, refused } from './ioctl.js';
 import { IotlbMapper, type IotlbRegion } from './iotlb-mapper.js';
 
 /** Milliseconds that a device has to become 0 again after status 0 was written. */
@@ -236,10 +236,18 @@ export class VhostVdpa {
     );
   }
 
-  /** Shows the device memory of this process. */
+  /**
+   * Shows the device memory of this process. The kernel answers EFAULT for whatever reason it refuses, of which the limit
+   * on locked memory (RLIMIT_MEMLOCK) is the usual one where a platform IOMMU does the mapping.
+   */
   async map(regions: readonly IotlbRegion[]): Promise<void> {
     await this.iotlb.map(regions).catch((error) => {
-      throw refused(this.name, 'VHOST_IOTLB_UPDATE', error);
+      const bytes = regions.reduce((sum, region) => sum + region.bytes, 0n);
+      throw refused(
+        this.name,
+        `VHOST_IOTLB_UPDATE of ${bytes} bytes (is RLIMIT_MEMLOCK large enough?)`,
+        error,
+      );
     });
   }
 
@@ -350,13 +358,19 @@ export class VhostVdpa {
     this.#configWatcher?.unref();
   }
 
-  /** Closes the file, which resets the device and drops its mappings. */
+  /**
+   * Resets the device, takes its mappings back and closes the file. Closing alone would reset it too, but leave a set_map
+   * device with the last table, and so with our memory, until its next driver comes (vhost_vdpa_remove_as).
+   */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#configWatcher?.close();
+    // A device that is gone refuses both, which is as good.
+    await call(this.file, vhost.VHOST_VDPA_SET_STATUS, u8.encode(0)).catch(() => {});
+    await this.iotlb.unmapAll().catch(() => {});
     await this.file.close();
-    if (this.#configFd >= 0) closeSync(this.#configFd);
+    if (this.#configFd >= 0) loadAddon().close(this.#configFd);
   }
 
   async #queueState(request: number, index: number): Promise<number> {
@@ -382,48 +396,4 @@ export class VhostVdpa {
 
 function mask(...bits: number[]): bigint {
   return bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
-}
-
-function refused(name: string, what: string, error: unknown): unknown {
-  if (!isSystemError(error)) return error;
-  return new RingbellError('ERR_CONTROL_PLANE', `${name}: ${what}: ${error.code}`, {
-    cause: error,
-    errno: error.errno,
-    syscall: error.syscall,
-  });
-}
-
-async function call(file: VhostVdpaFile, request: number, argument?: Uint8Array): Promise<void> {
-  try {
-    await file.ioctl(request, argument);
-  } catch (error) {
-    throw refused(file.name, ioctlName(request), error);
-  }
-}
-
-async function get<T, I>(file: VhostVdpaFile, request: number, codec: Codec<T, I>): Promise<T> {
-  const argument = new Uint8Array(codec.size);
-  await call(file, request, argument);
-  return codec.decode(argument);
-}
-
-/** The same for an ioctl that older kernels, or this device, may not have: undefined then. */
-async function probe<T, I>(
-  file: VhostVdpaFile,
-  request: number,
-  codec: Codec<T, I>,
-  argument = new Uint8Array(codec.size),
-): Promise<T | undefined> {
-  try {
-    await file.ioctl(request, argument);
-  } catch (error) {
-    if (
-      isSystemError(error, 'ENOTTY') ||
-      isSystemError(error, 'EOPNOTSUPP') ||
-      isSystemError(error, 'EINVAL')
-    )
-      return undefined;
-    throw refused(file.name, ioctlName(request), error);
-  }
-  return codec.decode(argument);
 }

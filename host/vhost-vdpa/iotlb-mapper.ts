@@ -77,7 +77,7 @@ export class IotlbMapper {
 
   /**
    * Maps again what was mapped: a reset makes the device forget its mappings, unless VHOST_BACKEND_F_IOTLB_PERSIST is
-   * acknowledged, while the kernel's own table keeps them and would answer EEXIST.
+   * acknowledged, while the kernel's own table keeps them and would refuse the overlap.
    */
   async renew(): Promise<void> {
     const regions = this.#mapped;

@@ -1,4 +1,4 @@
-import { closeSync, readSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -19,7 +19,7 @@ async function stage(body: (aperture: Aperture, fd: number) => unknown): Promise
     await body(aperture, fd);
   } finally {
     aperture.close();
-    closeSync(fd);
+    addon.close(fd);
   }
 }
 
@@ -160,7 +160,7 @@ test('an aperture of 4 GiB works to its last usable page', () => {
   aperture.engine.copy(far, PAGE_SIZE, PAGE_SIZE);
   assert.throws(() => accessTo(aperture.memory).load(far + PAGE_SIZE), trap);
   aperture.close();
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a thousand apertures come and go', () => {

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { getHeapStatistics } from 'node:v8';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -81,6 +82,7 @@ test('finds what was completed before anybody waited for it', () =>
     async ({ device, disk }) => {
       const batch = disk.batch();
       batch.read(0, disk.alloc(512), 5);
+      assert.is(inspect(batch), 'BlockBatch { queue 0, 1 filled in, 0 in flight }');
       batch.submit();
       device.serveNow();
       await batch.wait();

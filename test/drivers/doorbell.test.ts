@@ -1,7 +1,12 @@
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Aperture } from '../../host/aperture/aperture.js';
 import { openBlock } from '../../host/drivers/blk.js';
-import { diskScene, pattern, serveTestDisk } from './block-fixture.js';
+import type { RingbellError } from '../../host/errors.js';
+import { diskScene, pattern, rejects, serveTestDisk } from './block-fixture.js';
 
 test('kicks through a mapped doorbell page, without a system call', async () => {
   const { bus, device, doorbellFd } = await serveTestDisk({ doorbell: 'page', queues: 2 });
@@ -40,6 +45,50 @@ test('falls back to the eventfd, queue by queue', async () => {
   await disk.close();
   await bus.close();
   device.close();
+});
+
+/** A bus whose devices have doorbell pages, of a file that the caller can take away. */
+async function takeAway(
+  act: (doorbell: { fd: number; aperture: Aperture; linear: number }) => void,
+): Promise<RingbellError> {
+  const { bus, device } = await serveTestDisk();
+  const folder = mkdtempSync(join(tmpdir(), 'ringbell-'));
+  const fd = openSync(join(folder, 'doorbell'), 'w+');
+  ftruncateSync(fd, 4096);
+  let mapped: { aperture: Aperture; linear: number } | undefined;
+  const disk = await openBlock('disk0', {
+    bus: {
+      openVhostVdpa: async (name) => {
+        const file = await bus.openVhostVdpa(name);
+        file.mmap = async (aperture, linear, { length }) => {
+          aperture.mapAt(linear, { fd, offset: 0n }, length, 'w');
+          mapped = { aperture, linear };
+        };
+        return file;
+      },
+    },
+  });
+  assert.ok(mapped);
+  const reported = new Promise<RingbellError>((resolve) => disk.on('error', resolve));
+  act({ fd, ...mapped });
+  await rejects(disk.write(0, pattern(512)), 'ERR_DEVICE_BROKEN');
+  const error = await reported;
+  await disk.close();
+  await bus.close();
+  device.close();
+  closeSync(fd);
+  rmSync(folder, { recursive: true });
+  return error;
+}
+
+test('a doorbell page that is lost breaks its disk, not the process', async () => {
+  const error = await takeAway(({ fd }) => ftruncateSync(fd, 0));
+  assert.is(error.code, 'ERR_MEMORY_LOST');
+});
+
+test('a doorbell page that cannot be accessed breaks its disk, not the process', async () => {
+  const error = await takeAway(({ aperture, linear }) => aperture.unmap({ linear, bytes: 4096 }));
+  assert.is(error.code, 'ERR_TRAP');
 });
 
 test('a device without doorbells is driven by eventfd', () =>

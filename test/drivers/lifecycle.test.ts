@@ -47,6 +47,18 @@ test('close waits for requests on their way, and refuses new ones meanwhile', ()
     { hold: true },
   ));
 
+test('close does not wait for a device that breaks meanwhile', () =>
+  diskScene(
+    async ({ disk, file }) => {
+      const read = disk.read(0, 512);
+      const closing = disk.close();
+      await file.needsReset();
+      await rejects(read, 'ERR_DEVICE_BROKEN');
+      await closing;
+    },
+    { hold: true },
+  ));
+
 test('every call after close rejects with ERR_CLOSED, but for close itself', () =>
   diskScene(async ({ disk }) => {
     await disk.close();

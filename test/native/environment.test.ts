@@ -1,4 +1,4 @@
-import { closeSync, existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { PAGE_SIZE } from '../../assembly/layout.js';
@@ -46,7 +46,7 @@ test('a worker and the main thread map into the same memory', async () => {
   assert.equal(seen, [1, 1]);
   assert.is(wasm.load(WINDOWS + 1), 2);
   addon.release(view);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a window that another thread mapped is EEXIST here, and can be unmapped here', async () => {
@@ -59,7 +59,7 @@ test('a window that another thread mapped is EEXIST here, and can be unmapped he
   addon.unmap(view, WINDOWS, PAGE_SIZE);
   assert.throws(() => accessTo(memory).load(WINDOWS));
   addon.release(view);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a window stays usable when the thread that mapped it is killed, as long as another holds the memory', async () => {
@@ -77,7 +77,7 @@ test('a window stays usable when the thread that mapped it is killed, as long as
   assert.is(wasm.load(WINDOWS), 1);
   addon.release(view);
   assert.throws(() => wasm.load(WINDOWS));
-  closeSync(fd);
+  addon.close(fd);
 });
 
 for (const ending of ['returns', 'is terminated', 'calls process.exit', 'throws'])
@@ -106,7 +106,7 @@ for (const ending of ['returns', 'is terminated', 'calls process.exit', 'throws'
     if (ending === 'is terminated') await worker.terminate();
     await within(ended, 'the end of the worker');
     assert.throws(() => accessTo(memory).load(WINDOWS));
-    closeSync(fd);
+    addon.close(fd);
   });
 
 test('a memory that only the addon still refers to is not freed under its windows', async () => {
@@ -151,8 +151,8 @@ test('a worker that ends with everything open leaves no watcher and no private d
     await messageOf(worker);
     await worker.terminate();
   }
-  closeSync(first);
-  closeSync(second);
+  addon.close(first);
+  addon.close(second);
   assert.is(readdirSync('/proc/self/fd').length, before);
 });
 
@@ -178,6 +178,41 @@ test('a worker can end with ioctls under way', async () => {
       post(true);
     }, null);
     await messageOf(worker);
+    await worker.terminate();
+  }
+});
+
+test('a worker can be terminated in the middle of any operation', async () => {
+  for (let round = 0; round < 30; round++) {
+    const worker = startWorker(({ addon, newMemory }, _: null, post) => {
+      const { view } = newMemory();
+      addon.reserve(view, 65536, 65536);
+      const ready = new Uint32Array(1);
+      const turn = () => {
+        for (let count = 0; count < 100; count++) {
+          const fd = addon.memfd('busy', 4096, true);
+          addon.map(view, 65536, 4096, { fd, offset: 0n }, 'rw');
+          addon.guardSigbus(view, 4096);
+          addon.unmap(view, 65536, 4096);
+          const eventfd = addon.eventfd();
+          addon.eventfdSignal(eventfd);
+          addon.poll(Int32Array.of(eventfd), ready, 0);
+          addon.watch(eventfd, () => {}).close();
+          addon.fileIo(view, fd, 4096, 1);
+          try {
+            addon.ioctl(fd, 0);
+          } catch {}
+          addon.ioctlAsync(fd, 0).catch(() => {});
+          addon.close(eventfd);
+          addon.close(fd);
+        }
+        post(true);
+        setImmediate(turn);
+      };
+      turn();
+    }, null);
+    await messageOf(worker);
+    await new Promise((resolve) => setTimeout(resolve, round % 7));
     await worker.terminate();
   }
 });
@@ -217,7 +252,7 @@ test('descriptors are close-on-exec: a child process gets none', async () => {
   assert.is(stdout, '0\n');
   for (const fd of fds) {
     assert.ok(existsSync(`/proc/self/fd/${fd}`));
-    closeSync(fd);
+    addon.close(fd);
   }
 });
 

@@ -1,4 +1,4 @@
-import { closeSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addon, inWorker, thrown } from './fixture.js';
@@ -8,7 +8,7 @@ const withEventfd = async (body: (fd: number) => unknown) => {
   try {
     await body(fd);
   } finally {
-    closeSync(fd);
+    addon.close(fd);
   }
 };
 
@@ -43,7 +43,7 @@ test('a signal of one thread is drained by another', () =>
 
 test('what is no eventfd, or not open, throws code, errno and syscall', () => {
   const fd = addon.eventfd();
-  closeSync(fd);
+  addon.close(fd);
   assert.equal(
     thrown(() => addon.eventfdSignal(fd)),
     { name: 'Error', code: 'EBADF', errno: -9, syscall: 'write' },

@@ -154,7 +154,7 @@ test('a read that the end of the file cuts short is EIO, never zeroes', () =>
 test('a file that cannot be read at an offset gives its errno as the result', () => {
   const eventfd = addon.eventfd();
   assert.equal(new Table().run(eventfd, { op: IO_OP_READ, segments: [[DATA, 8]] }), [-ESPIPE]);
-  closeSync(eventfd);
+  addon.close(eventfd);
 });
 
 test('a disk that is full is ENOSPC', () => {
@@ -240,7 +240,7 @@ test('a range is zeroed by writing where the file system has no ZERO_RANGE', () 
   // tmpfs, on which a memfd lives, has none.
   const fd = addon.memfd('zero-test', 0, false);
   checkZero(fd);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('segments or tables outside of the view are refused', () =>
@@ -287,7 +287,7 @@ test('segments in memory that is not accessible are EFAULT, and the process goes
       [-ERRNO.EFAULT, -ERRNO.EFAULT, -ERRNO.EFAULT, 512],
     );
     addon.release(table.view);
-    closeSync(memfd);
+    addon.close(memfd);
   }));
 
 test('file I/O goes straight to and from a window', () =>
@@ -301,7 +301,7 @@ test('file I/O goes straight to and from a window', () =>
     assert.equal(table.run(fd, { op: IO_OP_READ, segments: [[windows + 8, 512]] }), [512]);
     assert.is(accessTo(table.memory).load(windows + 8 + 511), pattern(512)[511]);
     addon.release(table.view);
-    closeSync(memfd);
+    addon.close(memfd);
   }));
 
 /** Opens a file with O_DIRECT for `body`, where the file system has that. */

@@ -65,7 +65,7 @@ export function startWorker<Data, Result>(
   body: (scene: Scene, data: Data, post: (message: Result) => void) => unknown,
   data: Data,
 ): Worker {
-  const source = `const { parentPort, workerData } = require('node:worker_threads');
+  const source = `const { parentPort, workerData } = process.getBuiltinModule('node:worker_threads');
 (async () => { ${SCENE} return (${body})(scene, workerData, (message) => parentPort.postMessage(message)); })()
   .catch((error) => process.nextTick(() => { throw error; }));`;
   return new Worker(source, { eval: true, workerData: data });

@@ -16,7 +16,7 @@ const withMemfd = async (bytes: number, body: (fd: number) => unknown) => {
   try {
     await body(fd);
   } finally {
-    closeSync(fd);
+    addon.close(fd);
   }
 };
 

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, ftruncateSync, readlinkSync, readSync, writeSync } from 'node:fs';
+import { fstatSync, ftruncateSync, readlinkSync, readSync, writeSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addon, thrown } from './fixture.js';
@@ -10,7 +10,7 @@ test('a memory file has the name and the size that were asked for, and reads as 
   const bytes = new Uint8Array(100).fill(1);
   readSync(fd, bytes, 0, 100, 12000);
   assert.ok(bytes.every((byte) => byte === 0));
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a sealed memory file can be written, and neither shrunk nor grown', () => {
@@ -19,14 +19,14 @@ test('a sealed memory file can be written, and neither shrunk nor grown', () => 
   assert.is(thrown(() => ftruncateSync(fd, 0)).code, 'EPERM');
   assert.is(thrown(() => ftruncateSync(fd, 8192)).code, 'EPERM');
   assert.is(fstatSync(fd).size, 4096);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a memory file that is not sealed can be resized', () => {
   const fd = addon.memfd('open', 4096, false);
   ftruncateSync(fd, 8192);
   assert.is(fstatSync(fd).size, 8192);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a name that is too long, or a bad argument, is refused', () => {
@@ -38,40 +38,6 @@ test('a name that is too long, or a bad argument, is refused', () => {
   assert.is(thrown(() => addon.memfd('x', 0.5, false)).name, 'RangeError');
   assert.is(thrown(() => addon.memfd(1 as never, 1, false)).name, 'TypeError');
   assert.is(thrown(() => addon.memfd('x', 1, 'yes' as never)).name, 'TypeError');
-});
-
-test('a duplicate is another name for the same file', () => {
-  const fd = addon.memfd('original', 16, false);
-  const copy = addon.duplicate(fd);
-  assert.is.not(copy, fd);
-  writeSync(fd, Uint8Array.of(9), 0, 1, 0);
-  closeSync(fd);
-  const byte = new Uint8Array(1);
-  readSync(copy, byte, 0, 1, 0);
-  assert.is(byte[0], 9);
-  closeSync(copy);
-});
-
-test('a duplicate onto a target gives that number the other file', () => {
-  const fd = addon.memfd('first', 10, false);
-  const target = addon.memfd('second', 20, false);
-  assert.is(addon.duplicate(fd, target), target);
-  assert.is(fstatSync(target).size, 10);
-  closeSync(fd);
-  closeSync(target);
-});
-
-test('a duplicate of what is not open is EBADF', () => {
-  const fd = addon.eventfd();
-  closeSync(fd);
-  assert.equal(
-    thrown(() => addon.duplicate(fd)),
-    { name: 'Error', code: 'EBADF', errno: -9, syscall: 'fcntl' },
-  );
-  assert.equal(
-    thrown(() => addon.duplicate(fd, fd + 1)),
-    { name: 'Error', code: 'EBADF', errno: -9, syscall: 'dup3' },
-  );
 });
 
 test.run();

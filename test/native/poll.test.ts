@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addon, messageOf, startWorker, thrown } from './fixture.js';
@@ -11,7 +10,7 @@ async function withEventfds(count: number, body: (fds: Int32Array) => unknown): 
   try {
     await body(fds);
   } finally {
-    for (const fd of fds) closeSync(fd);
+    for (const fd of fds) addon.close(fd);
   }
 }
 
@@ -98,7 +97,7 @@ test('poll goes on after a descriptor that it waits for has got another meaning'
 
 test('poll of a closed descriptor is EBADF', () => {
   const fd = addon.eventfd();
-  closeSync(fd);
+  addon.close(fd);
   assert.equal(
     thrown(() => addon.poll(Int32Array.of(fd), ready, -1)),
     { name: 'Error', code: 'EBADF', errno: -9, syscall: 'poll' },

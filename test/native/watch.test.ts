@@ -1,4 +1,4 @@
-import { closeSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -26,7 +26,7 @@ test('a watcher calls back when its descriptor becomes readable', async () => {
   addon.eventfdSignal(fd);
   addon.eventfdSignal(fd);
   assert.is(await woken, 2);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a watcher calls back again and again until its descriptor is drained', async () => {
@@ -40,7 +40,7 @@ test('a watcher calls back again and again until its descriptor is drained', asy
   await turns();
   assert.is(calls, 3);
   watcher.close();
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('two watchers of one descriptor are both called', async () => {
@@ -55,7 +55,7 @@ test('two watchers of one descriptor are both called', async () => {
   for (let waited = 0; waited < 1000 && calls.includes(0); waited++) await turn();
   assert.ok(calls[0]! > 0 && calls[1]! > 0);
   for (const watcher of watchers) watcher.close();
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a closed watcher is not called again, and closing twice is nothing', async () => {
@@ -70,7 +70,7 @@ test('a closed watcher is not called again, and closing twice is nothing', async
   await turns();
   assert.is(calls, 0);
   assert.is(addon.eventfdDrain(fd), 1);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a watcher that nobody refers to goes on', async () => {
@@ -85,7 +85,7 @@ test('a watcher that nobody refers to goes on', async () => {
   for (let waited = 0; waited < 1000 && calls === 0; waited++) await turn();
   assert.ok(calls > 0);
   addon.eventfdDrain(fd);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a watcher follows its number to another file once the old one was signalled', async () => {
@@ -105,7 +105,7 @@ test('a watcher follows its number to another file once the old one was signalle
   for (let waited = 0; waited < 1000 && drained.length < 2; waited++) await turn();
   assert.equal(drained, [0, 1]);
   watcher.close();
-  for (const fd of [slot, own, driver]) closeSync(fd);
+  for (const fd of [slot, own, driver]) addon.close(fd);
 });
 
 test('a watcher whose descriptor was closed ends at its next call, leaving nothing open', async () => {
@@ -114,11 +114,11 @@ test('a watcher whose descriptor was closed ends at its next call, leaving nothi
   const other = addon.duplicate(fd);
   let calls = 0;
   addon.watch(fd, () => calls++);
-  closeSync(fd);
+  addon.close(fd);
   addon.eventfdSignal(other);
   await turns();
   assert.is(calls, 0);
-  closeSync(other);
+  addon.close(other);
   assert.is(readdirSync('/proc/self/fd').length, before);
 });
 
@@ -128,7 +128,7 @@ test('a watcher closed inside its own callback frees everything', async () => {
     const fd = addon.eventfd();
     addon.eventfdSignal(fd);
     await nextWake(fd);
-    closeSync(fd);
+    addon.close(fd);
   }
   assert.is(readdirSync('/proc/self/fd').length, before);
 });
@@ -145,7 +145,7 @@ test('promises and process.nextTick run before the next callback', async () => {
   addon.eventfdSignal(fd);
   for (let waited = 0; waited < 1000 && order.length < 6; waited++) await turn();
   watcher.close();
-  closeSync(fd);
+  addon.close(fd);
   assert.equal(order, ['call', 'tick', 'promise', 'call', 'tick', 'promise']);
 });
 
@@ -184,7 +184,7 @@ test('a file that cannot be polled, and what is not open, are refused', async ()
     thrown(() => addon.watch(file, () => {})),
     { name: 'Error', code: 'EPERM', errno: -1, syscall: 'epoll_ctl' },
   );
-  closeSync(file);
+  addon.close(file);
   assert.equal(
     thrown(() => addon.watch(file, () => {})),
     { name: 'Error', code: 'EBADF', errno: -9, syscall: 'fcntl' },

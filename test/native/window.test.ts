@@ -1,4 +1,4 @@
-import { closeSync, readSync, writeSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { PAGE_SIZE } from '../../assembly/layout.js';
@@ -22,7 +22,7 @@ function stage({ bytes = 2 ** 20, pages = 4 } = {}) {
     source: { fd, offset: 0n },
     close() {
       addon.release(view);
-      closeSync(fd);
+      addon.close(fd);
     },
   };
 }
@@ -79,7 +79,7 @@ test('a window outlives the descriptor that it was mapped from', () => {
   const { view, wasm } = stage();
   const fd = addon.memfd('short-lived', PAGE_SIZE, false);
   addon.map(view, WINDOWS, PAGE_SIZE, { fd, offset: 0n }, 'rw');
-  closeSync(fd);
+  addon.close(fd);
   wasm.store(WINDOWS, 5);
   assert.is(wasm.load(WINDOWS), 5);
   addon.release(view);
@@ -249,7 +249,7 @@ test('an mmap that the kernel refuses leaves reserved space behind', () => {
     thrown(() => addon.map(view, WINDOWS, PAGE_SIZE, { fd: eventfd, offset: 0n }, 'rw')),
     errno('ENODEV', 'mmap'),
   );
-  closeSync(eventfd);
+  addon.close(eventfd);
   assert.throws(
     () => wasm.load(WINDOWS),
     (error: unknown) => error instanceof RuntimeError,
@@ -327,7 +327,7 @@ test('a memory of 4 GiB takes a window at its very end, and costs next to nothin
   );
   assert.ok(process.memoryUsage().rss - before < 2 ** 26);
   addon.release(view);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('a window of 2 GiB of a sparse file is mapped whole', () => {
@@ -341,7 +341,7 @@ test('a window of 2 GiB of a sparse file is mapped whole', () => {
   readSync(fd, read, 0, 1, 2 ** 31 - 1);
   assert.is(read[0], 1);
   addon.release(view);
-  closeSync(fd);
+  addon.close(fd);
 });
 
 test('address is where the memory begins', () => {

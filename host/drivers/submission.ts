@@ -1,0 +1,32 @@
+import {
+  SUBMISSION_BYTES,
+  SUBMISSION_LINEAR,
+  SUBMISSION_RANGE_FLAGS,
+  SUBMISSION_SECTOR,
+  SUBMISSION_TAG,
+  SUBMISSION_TYPE,
+} from '../../assembly/layout.js';
+
+/**
+ * Writes one entry of a submission table at `entry`, a linear address of the private part. `count` is bytes of data, or
+ * sectors of a DISCARD or WRITE_ZEROES; `sector` any integer below 2^53. Numbers only: the batch path allocates nothing.
+ */
+export function writeSubmission(
+  i32: Int32Array,
+  entry: number,
+  type: number,
+  tag: number,
+  sector: number,
+  linear: number,
+  count: number,
+  rangeFlags: number,
+): void {
+  const word = entry >>> 2;
+  i32[word + SUBMISSION_TYPE / 4] = type;
+  i32[word + SUBMISSION_TAG / 4] = tag;
+  i32[word + SUBMISSION_SECTOR / 4] = sector | 0;
+  i32[word + SUBMISSION_SECTOR / 4 + 1] = sector / 2 ** 32;
+  i32[word + SUBMISSION_LINEAR / 4] = linear;
+  i32[word + SUBMISSION_BYTES / 4] = count;
+  i32[word + SUBMISSION_RANGE_FLAGS / 4] = rangeFlags;
+}

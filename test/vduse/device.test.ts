@@ -1,0 +1,328 @@
+import { closeSync } from 'node:fs';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { VERDICT_HEAD } from '../../assembly/layout.js';
+import { Aperture } from '../../host/aperture/aperture.js';
+import { systemError } from '../../host/errors.js';
+import { loadAddon } from '../../host/native/addon.js';
+import { QueueBlock } from '../../host/queue/queue-block.js';
+import { u64 } from '../../host/uapi/codec.js';
+import * as vduse from '../../host/uapi/vduse.js';
+import {
+  VIRTIO_CONFIG_S_ACKNOWLEDGE,
+  VIRTIO_CONFIG_S_DRIVER,
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_VERSION_1,
+} from '../../host/uapi/virtio.js';
+import { VduseDevice } from '../../host/vduse/device.js';
+import { DriverMemory } from '../../host/vduse/driver-memory.js';
+import { until } from '../models/fixture.js';
+import { FakeVduseFile } from './fake-file.js';
+
+const FEATURES = (1n << BigInt(VIRTIO_F_VERSION_1)) | (1n << BigInt(VIRTIO_F_ACCESS_PLATFORM));
+const FEATURES_OK = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK;
+const DRIVER_OK = FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+/** IOVA of the rings: not aligned to a page, and behind 2^40. */
+const RINGS = 0x100_0000_0800n;
+const REGION_BYTES = 0x3000;
+/** Byte of the driver's file at which the region starts. */
+const REGION_OFFSET = 0x1800n;
+
+type Info = Parameters<typeof vduse.vduseVqInfo.encode>[0];
+
+/** A device whose transport is the test: one file of driver memory, one region of it. */
+class Stage {
+  readonly file = new FakeVduseFile();
+  readonly aperture = Aperture.create({ bytes: 2 ** 26, privateBytes: 2 ** 22 });
+  readonly events: string[] = [];
+  readonly ioctls: number[] = [];
+  readonly blocks: QueueBlock[];
+  readonly device: VduseDevice;
+  readonly running: Promise<void>;
+  /** What VDUSE_VQ_GET_INFO answers, by queue. */
+  info: Info[];
+  perm = vduse.VDUSE_ACCESS_RW;
+  mapped = true;
+  features = FEATURES;
+  readonly #memfd = loadAddon().memfd('driver', 65536, true);
+  readonly #fds: number[] = [this.#memfd];
+  #lastId = 0;
+
+  constructor(queues = 1) {
+    const iotlb = DriverMemory.allocateIotlb(this.aperture);
+    const sigbusFlag = this.aperture.allocate(4);
+    this.blocks = Array.from({ length: queues }, () => QueueBlock.allocate(this.aperture, 64, iotlb));
+    this.info = this.blocks.map((_, index) => ({
+      num: 16,
+      desc_addr: RINGS + BigInt(index) * 0x800n,
+      driver_addr: RINGS + BigInt(index) * 0x800n + 0x200n,
+      device_addr: RINGS + BigInt(index) * 0x800n + 0x400n,
+      split: { avail_index: 0 },
+      ready: 1,
+    }));
+    this.file.onIoctl = (request, argument) => this.#ioctl(request, argument!);
+    const layout = {
+      iotlb,
+      queues: this.blocks.map(({ vq }) => ({ vq, wakeFd: this.#eventfd(), kickFd: this.#eventfd() })),
+      queueSize: 64,
+      pauseLimitMs: 20,
+      sigbusFlag,
+      memoryLossIsFinal: false,
+      reportIoErrors: true,
+    };
+    this.device = new VduseDevice(this.file, this.aperture, layout, {
+      status: (status) => this.events.push(`status ${status}`),
+      error: (code) => this.events.push(code),
+    });
+    this.running = this.device.start().then(() => this.device.run());
+  }
+
+  /** Sends a message and waits for its answer. */
+  async message(
+    type: number,
+    body: Partial<Parameters<typeof vduse.vduseDevRequest.encode>[0]> = {},
+  ): Promise<ReturnType<typeof vduse.vduseDevResponse.decode>> {
+    const request_id = ++this.#lastId;
+    const answered = this.file.written.length;
+    this.file.send(vduse.vduseDevRequest.encode({ type, request_id, ...body }));
+    await until(() => this.file.written.length > answered, `an answer to message ${type}`);
+    // What is done after the reply is done by the time that anything else can be asked for.
+    await new Promise((resolve) => setImmediate(resolve));
+    const response = vduse.vduseDevResponse.decode(this.file.written[answered]!);
+    assert.is(response.request_id, request_id);
+    return response;
+  }
+
+  /** Writes a status: whether the device took it. */
+  async status(status: number): Promise<boolean> {
+    return (
+      (await this.message(vduse.VDUSE_SET_STATUS, { s: { status } })).result === vduse.VDUSE_REQ_RESULT_OK
+    );
+  }
+
+  /** From 0 to DRIVER_OK. */
+  async start(): Promise<boolean> {
+    for (const status of [0, VIRTIO_CONFIG_S_ACKNOWLEDGE, FEATURES_OK])
+      assert.ok(await this.status(status), `status ${status}`);
+    return this.status(DRIVER_OK);
+  }
+
+  /** Whether a queue may run. */
+  isOpen(index = 0): boolean {
+    const { gate } = this.blocks[index]!;
+    if (!gate.enter()) return false;
+    gate.leave();
+    return true;
+  }
+
+  async close(): Promise<void> {
+    await this.device.close();
+    await this.running;
+    this.aperture.close();
+    for (const fd of this.#fds) closeSync(fd);
+  }
+
+  #ioctl(request: number, argument: Uint8Array): number {
+    this.ioctls.push(request);
+    switch (request) {
+      case vduse.VDUSE_DEV_GET_FEATURES:
+        argument.set(u64.encode(this.features));
+        return 0;
+      case vduse.VDUSE_VQ_GET_INFO: {
+        const { index } = vduse.vduseVqInfo.decode(argument);
+        vduse.vduseVqInfo.set(argument, this.info[index]!);
+        return 0;
+      }
+      case vduse.VDUSE_IOTLB_GET_FD: {
+        const { start } = vduse.vduseIotlbEntry.decode(argument);
+        const last = RINGS + BigInt(REGION_BYTES) - 1n;
+        if (!this.mapped || start < RINGS || start > last) throw systemError('EINVAL', 'ioctl');
+        vduse.vduseIotlbEntry.set(argument, { offset: REGION_OFFSET, start: RINGS, last, perm: this.perm });
+        return loadAddon().duplicate(this.#memfd);
+      }
+      default:
+        return 0;
+    }
+  }
+
+  #eventfd(): number {
+    const fd = loadAddon().eventfd();
+    this.#fds.push(fd);
+    return fd;
+  }
+}
+
+/** A test on a stage of its own. */
+function scenario(name: string, body: (stage: Stage) => Promise<void>, queues = 1): void {
+  test(name, async () => {
+    const stage = new Stage(queues);
+    try {
+      await body(stage);
+    } finally {
+      await stage.close();
+    }
+  });
+}
+
+scenario('the queues are set up before any message is read', async (stage) => {
+  await stage.status(0);
+  assert.is(stage.ioctls[0], vduse.VDUSE_VQ_SETUP);
+});
+
+scenario('a message of an unknown type is answered: failed', async (stage) => {
+  assert.is((await stage.message(77)).result, vduse.VDUSE_REQ_RESULT_FAILED);
+  assert.ok(await stage.status(0));
+});
+
+scenario('queues open at DRIVER_OK, with kick eventfd, not before', async (stage) => {
+  assert.not(stage.isOpen());
+  for (const status of [0, VIRTIO_CONFIG_S_ACKNOWLEDGE, FEATURES_OK]) await stage.status(status);
+  assert.not(stage.isOpen());
+  assert.ok(await stage.status(DRIVER_OK));
+  assert.ok(stage.isOpen());
+  assert.ok(stage.ioctls.includes(vduse.VDUSE_VQ_SETUP_KICKFD));
+});
+
+scenario(
+  'reset is idempotent, closes the queues, and a new life sets the kick eventfd again',
+  async (stage) => {
+    assert.ok(await stage.start());
+    for (let round = 0; round < 3; round++) assert.ok(await stage.status(0));
+    assert.not(stage.isOpen());
+    // `vdpa dev del` sends ACKNOWLEDGE last.
+    assert.ok(await stage.status(VIRTIO_CONFIG_S_ACKNOWLEDGE));
+    assert.not(stage.isOpen());
+    const before = stage.ioctls.filter((request) => request === vduse.VDUSE_VQ_SETUP_KICKFD).length;
+    assert.ok(await stage.start());
+    const after = stage.ioctls.filter((request) => request === vduse.VDUSE_VQ_SETUP_KICKFD).length;
+    assert.equal([before, after], [1, 2]);
+    assert.ok(stage.isOpen());
+  },
+);
+
+scenario('GET_VQ_STATE answers the driver’s own start value, then where the queue is', async (stage) => {
+  stage.info[0] = { ...stage.info[0], split: { avail_index: 7 } };
+  const state = async () =>
+    (await stage.message(vduse.VDUSE_GET_VQ_STATE, { vq_state: { index: 0 } })).vq_state.split.avail_index;
+  assert.is(await state(), 7);
+  await stage.start();
+  assert.is(await state(), 7);
+  assert.ok(stage.isOpen());
+  const none = await stage.message(vduse.VDUSE_GET_VQ_STATE, { vq_state: { index: 5 } });
+  assert.is(none.result, vduse.VDUSE_REQ_RESULT_FAILED);
+});
+
+scenario('SUSPEND stops the queues until a reset', async (stage) => {
+  await stage.start();
+  assert.is((await stage.message(vduse.VDUSE_SUSPEND)).result, vduse.VDUSE_REQ_RESULT_OK);
+  assert.not(stage.isOpen());
+  await stage.status(0);
+  await stage.start();
+  assert.ok(stage.isOpen());
+});
+
+scenario('UPDATE_IOTLB drops what was mapped and finds the rings again', async (stage) => {
+  await stage.start();
+  const lookups = () => stage.ioctls.filter((request) => request === vduse.VDUSE_IOTLB_GET_FD).length;
+  assert.is(lookups(), 1);
+  const everything = { iova: { start: 0n, last: 2n ** 64n - 1n } };
+  for (let round = 0; round < 10; round++)
+    assert.is((await stage.message(vduse.VDUSE_UPDATE_IOTLB, everything)).result, vduse.VDUSE_REQ_RESULT_OK);
+  assert.is(lookups(), 11);
+  assert.ok(stage.isOpen());
+  // Elsewhere: nothing of ours goes.
+  await stage.message(vduse.VDUSE_UPDATE_IOTLB, { iova: { start: 0n, last: 0xffffn } });
+  assert.is(lookups(), 11);
+  stage.mapped = false;
+  assert.is((await stage.message(vduse.VDUSE_UPDATE_IOTLB, everything)).result, vduse.VDUSE_REQ_RESULT_OK);
+  assert.ok(stage.events.includes('ERR_RING_UNMAPPED'));
+  assert.not(stage.isOpen());
+  assert.is(stage.file.resets, 1);
+});
+
+scenario(
+  'a queue that is ready only after DRIVER_OK is adopted nevertheless',
+  async (stage) => {
+    stage.info[1] = { ...stage.info[1], ready: 0 };
+    assert.ok(await stage.start());
+    assert.equal([stage.isOpen(0), stage.isOpen(1)], [true, false]);
+    stage.info[1] = { ...stage.info[1], ready: 1 };
+    await until(() => stage.isOpen(1), 'the second queue');
+  },
+  2,
+);
+
+for (const [what, change] of [
+  ['of size 0', { num: 0 }],
+  ['of a size that is no power of two', { num: 24 }],
+  ['that is too large', { num: 128 }],
+  ['with a misaligned descriptor table', { desc_addr: RINGS + 4n }],
+  ['with a misaligned driver area', { driver_addr: RINGS + 0x201n }],
+  ['with a misaligned device area', { device_addr: RINGS + 0x402n }],
+  ['whose device area crosses the end of its region', { device_addr: RINGS + BigInt(REGION_BYTES) - 16n }],
+  ['that wraps 2^64', { desc_addr: 2n ** 64n - 16n }],
+] as const)
+  scenario(
+    `a queue ${what} is refused at DRIVER_OK, and a sound one is taken after a reset`,
+    async (stage) => {
+      const [sound] = stage.info;
+      stage.info = [{ ...sound, ...change }];
+      assert.not(await stage.start());
+      assert.ok(stage.events.includes('ERR_CONTROL_PLANE'));
+      assert.not(stage.isOpen());
+      stage.info = [sound!];
+      assert.ok(await stage.start());
+      assert.ok(stage.isOpen());
+    },
+  );
+
+for (const perm of [vduse.VDUSE_ACCESS_RO, vduse.VDUSE_ACCESS_WO, 0, 9])
+  scenario(`rings in a region of permission ${perm} are refused`, async (stage) => {
+    stage.perm = perm;
+    assert.not(await stage.start());
+    assert.not(stage.isOpen());
+  });
+
+scenario('a driver without the features that are needed does not get FEATURES_OK', async (stage) => {
+  stage.features = 1n << BigInt(VIRTIO_F_VERSION_1);
+  await stage.status(VIRTIO_CONFIG_S_ACKNOWLEDGE);
+  assert.not(await stage.status(FEATURES_OK));
+  assert.ok(stage.events.includes('ERR_FEATURES'));
+});
+
+scenario(
+  'a broken queue closes all of them until the next reset',
+  async (stage) => {
+    await stage.start();
+    stage.aperture.engine.deviceBreak(stage.blocks[1]!.vq, VERDICT_HEAD);
+    await stage.device.attend();
+    assert.ok(stage.events.includes('ERR_RING_HEAD'));
+    assert.is(stage.file.resets, 1);
+    assert.equal([stage.isOpen(0), stage.isOpen(1)], [false, false]);
+    await stage.device.attend();
+    assert.is(stage.file.resets, 1, 'told once');
+    await stage.status(0);
+    assert.ok(await stage.start());
+    assert.equal([stage.isOpen(0), stage.isOpen(1)], [true, true]);
+  },
+  2,
+);
+
+scenario('a thread that is stuck inside its ring leaves the device broken for good', async (stage) => {
+  await stage.start();
+  const [block] = stage.blocks;
+  assert.ok(block!.gate.enter());
+  // The pause gives up at once instead of after its limit.
+  const { gate } = block!;
+  const pause = gate.pause.bind(gate);
+  gate.pause = () => pause(1);
+  assert.ok(await stage.status(0), 'a reset happens in the kernel whatever the answer is');
+  await stage.status(VIRTIO_CONFIG_S_ACKNOWLEDGE);
+  await stage.status(FEATURES_OK);
+  assert.not(await stage.status(DRIVER_OK));
+  assert.ok(stage.events.includes('ERR_DEVICE_BROKEN'));
+});
+
+test.run();
