@@ -1,10 +1,22 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { demo } from '../../host/cli/demo.js';
+import { doctor } from '../../host/cli/doctor.js';
 import { ERROR_CODES } from '../../host/errors.js';
+import { sumQueueStats } from '../../host/queue/queue-stats.js';
 import { exportedDeclarations, exportedNames } from './declarations.js';
 import { type Example, Page, ROOT } from './markdown.js';
 
@@ -56,6 +68,38 @@ test('every member of every exported class and interface is documented, under it
     return members.filter((member) => !mentions(text, member)).map((member) => `${name}.${member}`);
   });
   assert.equal(missing, []);
+});
+
+test('every counter of a device is documented', () => {
+  const section = page('docs/api.md').section('Counters of a device')!;
+  assert.equal(
+    Object.keys(sumQueueStats([])).filter((counter) => !mentions(section, counter)),
+    [],
+  );
+});
+
+test('the diagnostics channels are exactly those of the code', () => {
+  const host = join(ROOT, 'dist/host');
+  const modules = readdirSync(host, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.js'),
+  );
+  const used = modules.flatMap((name) =>
+    [...readFileSync(join(host, name), 'utf8').matchAll(/channel\('(ringbell:[\w:]+)'\)/g)].map(
+      ([, channel]) => channel!,
+    ),
+  );
+  const section = page('docs/api.md').section('Diagnostics channels')!;
+  const documented = [...section.matchAll(/^\| `(ringbell:[\w:]+)`/gm)].map(([, channel]) => channel!);
+  assert.ok(used.length > 0, 'the channels were found');
+  assert.equal(documented.toSorted(), [...new Set(used)].toSorted());
+});
+
+test('every command and option of the command line is documented', () => {
+  const section = page('docs/api.md').section('Command line')!;
+  for (const { name, options } of [demo, doctor]) {
+    assert.ok(mentions(section, `ringbell ${name}`), name);
+    for (const option of Object.keys(options)) assert.match(section, new RegExp(`\`--${option}\\b`), option);
+  }
 });
 
 test('every relative link leads to a file, and to a heading if it names one', () => {
