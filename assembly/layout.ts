@@ -315,7 +315,7 @@ export const IO_SEGMENTS = 16;
 export const IO_STATUS = 20;
 /** u64, bytes: of a PUNCH or ZERO; of a READ or WRITE what its segments add up to. */
 export const IO_BYTES = 24;
-/** i64: bytes moved, or −errno. */
+/** i64: bytes moved, or −errno; of an IO_OP_NONE the bytes that the data path has moved itself. */
 export const IO_RESULT = 32;
 
 /** The result decides the status. */
