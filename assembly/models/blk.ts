@@ -76,6 +76,9 @@ import {
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from '../virtio';
 
+/** Bytes; the request that reaches it is the last of an I/O table, because a pause has to wait for all of a table. */
+const TABLE_BYTES: u64 = 0x400_0000;
+
 /** Serves one burst of a disk in memory: chains, with NOTIFY_DUE; FILE_DUE where it stopped at a request for the file. */
 export function blkServe(vq: usize, disk: usize): u32 {
   const count = devicePop(vq, load<u32>(vq, VQ_BURST));
@@ -88,6 +91,11 @@ export function blkServe(vq: usize, disk: usize): u32 {
   let served: u32 = 0;
   let fileDue: u32 = 0;
   for (; served < count; served++, chain += CHAIN_SIZE) {
+    // The control plane waits for one request, however long, not for a burst of them.
+    if (atomic.load<u32>(vq, VQ_GATE_CLOSED) || memoryLost(disk)) {
+      deviceReturn(vq, count - served);
+      break;
+    }
     const chainCounts = load<u32>(chain, CHAIN_COUNTS);
     const end = segment + (chainCounts >> 16) * SEGMENT_SIZE;
     // One entry of an I/O table, in private scratch memory, stands for the request here as it does for the addon.
@@ -132,17 +140,23 @@ export function blkPrepare(vq: usize, disk: usize, io: usize, max: u32): u32 {
   const base: usize = load<u32>(disk, DISK_LINEAR);
   let chain: usize = load<u32>(vq, VQ_CHAINS);
   let segment: usize = load<u32>(vq, VQ_SEGMENTS);
+  let bytes: u64 = 0;
   for (let i: u32 = 0; i < count; i++, chain += CHAIN_SIZE, io += IO_SIZE) {
     const chainCounts = load<u32>(chain, CHAIN_COUNTS);
     if (!decode(vq, disk, segment, chainCounts, io)) {
       breakQueue(vq, VERDICT_REQUEST, load<u32>(chain));
       return i;
     }
+    bytes += load<u64>(io, IO_BYTES);
     // The bytes of a mapped file move here; its other operations are the addon's.
     if (base && transfers(io)) {
       execute(io, base);
       store<u64>(io, account(vq, io), IO_RESULT);
       answer(io, VIRTIO_BLK_S_OK);
+    }
+    if (bytes >= TABLE_BYTES) {
+      deviceReturn(vq, count - i - 1);
+      return i + 1;
     }
     segment += (chainCounts >> 16) * SEGMENT_SIZE;
   }
@@ -162,12 +176,19 @@ export function blkComplete(vq: usize, disk: usize, io: usize, count: u32): u32 
 
 /** Publishes `count` requests, unless memory was lost: what was read from it, or written to it, is not what it was. */
 function publish(vq: usize, disk: usize, count: u32): u32 {
-  const lost: usize = load<u32>(disk, DISK_LOST);
-  if (lost && atomic.load<u32>(lost)) {
+  if (memoryLost(disk)) {
     breakQueue(vq, VERDICT_MEMORY_LOST, 0);
     return 0;
   }
   return devicePush(vq, count);
+}
+
+/** Whether a page of the aperture has lost its file. */
+// @ts-ignore: decorator
+@inline
+function memoryLost(disk: usize): bool {
+  const lost: usize = load<u32>(disk, DISK_LOST);
+  return lost != 0 && atomic.load<u32>(lost) != 0;
 }
 
 // @ts-ignore: decorator
