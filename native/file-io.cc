@@ -40,6 +40,11 @@ class FileIo {
         return Move(read_, entry, offset);
       case layout::IO_OP_WRITE:
         return Move(write_, entry, offset);
+      case layout::IO_OP_WRITE_THROUGH: {
+        const int64_t moved = Move(write_, entry, offset);
+        const int64_t error = moved < 0 ? moved : Sync();
+        return error ? error : moved;
+      }
       case layout::IO_OP_SYNC:
         return Sync();
       case layout::IO_OP_PUNCH:

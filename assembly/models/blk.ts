@@ -31,6 +31,7 @@ import {
   IO_OP_READ,
   IO_OP_SYNC,
   IO_OP_WRITE,
+  IO_OP_WRITE_THROUGH,
   IO_OP_ZERO,
   IO_RESULT,
   IO_SEGMENTS,
@@ -46,6 +47,7 @@ import {
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
   VQ_CHAINS,
+  VQ_FEATURES,
   VQ_GATE_CLOSED,
   VQ_IO_ERRORS,
   VQ_SEGMENTS,
@@ -55,6 +57,7 @@ import { add } from '../notify';
 import { breakQueue } from '../split/chain';
 import { devicePop, devicePush, deviceReturn } from '../split/device';
 import {
+  VIRTIO_BLK_F_FLUSH,
   VIRTIO_BLK_HEADER_SECTOR,
   VIRTIO_BLK_HEADER_SIZE,
   VIRTIO_BLK_HEADER_TYPE,
@@ -149,7 +152,7 @@ export function blkPrepare(vq: usize, disk: usize, io: usize, max: u32): u32 {
     }
     bytes += load<u64>(io, IO_BYTES);
     // The bytes of a mapped file move here; its other operations are the addon's.
-    if (base && transfers(io)) {
+    if (base && transfers(io) && load<u32>(io, IO_OP) != IO_OP_WRITE_THROUGH) {
       execute(io, base);
       store<u64>(io, account(vq, io), IO_RESULT);
       answer(io, VIRTIO_BLK_S_OK);
@@ -195,7 +198,7 @@ function memoryLost(disk: usize): bool {
 @inline
 function transfers(io: usize): bool {
   const op = load<u32>(io, IO_OP);
-  return op == IO_OP_READ || op == IO_OP_WRITE;
+  return op == IO_OP_READ || op == IO_OP_WRITE || op == IO_OP_WRITE_THROUGH;
 }
 
 /** Counts the bytes that an entry has moved: the used length that they give. */
@@ -206,7 +209,7 @@ function account(vq: usize, io: usize): u64 {
     add(vq + VQ_BYTES_READ, bytes);
     return bytes;
   }
-  if (op == IO_OP_WRITE) add(vq + VQ_BYTES_WRITTEN, bytes);
+  if (transfers(io)) add(vq + VQ_BYTES_WRITTEN, bytes);
   return 0;
 }
 
@@ -246,7 +249,7 @@ function decode(vq: usize, disk: usize, segment: usize, chainCounts: u32, io: us
   }
   if (type == VIRTIO_BLK_T_OUT) {
     if (load<u32>(disk, DISK_FLAGS) & DISK_F_RO) return answer(io, VIRTIO_BLK_S_IOERR);
-    return decodeTransfer(disk, io, IO_OP_WRITE, data, writable, sector);
+    return decodeTransfer(disk, io, writesThrough(vq, disk) ? IO_OP_WRITE_THROUGH : IO_OP_WRITE, data, writable, sector);
   }
   if (type == VIRTIO_BLK_T_FLUSH && load<u32>(disk, DISK_FLAGS) & DISK_F_FLUSH) {
     return operation(io, IO_OP_SYNC, 0);
@@ -263,6 +266,18 @@ function decode(vq: usize, disk: usize, segment: usize, chainCounts: u32, io: us
     return decodeRange(disk, io, type, data, writable);
   }
   return answer(io, VIRTIO_BLK_S_UNSUPP);
+}
+
+/**
+ * Whether a write must be on stable storage when it completes: the driver did not accept FLUSH, so it will never ask for it
+ * ("Device Operation" of the block device).
+ */
+// @ts-ignore: decorator
+@inline
+function writesThrough(vq: usize, disk: usize): bool {
+  const flags = load<u32>(disk, DISK_FLAGS);
+  const stored = load<u32>(disk, DISK_LINEAR) == 0 || flags & DISK_F_FILE;
+  return stored && flags & DISK_F_FLUSH && !(load<u64>(vq, VQ_FEATURES) & ((<u64>1) << VIRTIO_BLK_F_FLUSH));
 }
 
 /** A READ or WRITE of segments [from, to): whole sectors inside the disk, or IOERR. */

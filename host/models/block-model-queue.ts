@@ -13,6 +13,7 @@ import type { QueueBlock } from '../queue/queue-block.js';
 import type { LoopDatapath } from '../queue/queue-loop.js';
 import { count } from '../queue/queue-stats.js';
 import {
+  VIRTIO_BLK_F_FLUSH,
   VIRTIO_BLK_HEADER_SIZE,
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
@@ -210,16 +211,25 @@ export class BlockModelQueue implements LoopDatapath {
       case 'read':
         return model.read(offset, data!);
       case 'write':
-        return model.write!(offset, data!);
+        return this.#stored(model.write!(offset, data!));
       case 'flush':
         return model.flush?.();
       case 'discard':
         return model.discard!(offset, length);
       case 'writeZeroes':
-        return model.writeZeroes ? model.writeZeroes(offset, length, unmap) : this.#zero(offset, length);
+        return this.#stored(
+          model.writeZeroes ? model.writeZeroes(offset, length, unmap) : this.#zero(offset, length),
+        );
       default:
         return undefined;
     }
+  }
+
+  /** A write has ended when it is durable if the driver did not accept FLUSH: it will never ask for it. */
+  #stored(written: void | Promise<void>): void | Promise<void> {
+    const { flush } = this.#model;
+    if (!flush || this.#block.negotiated(VIRTIO_BLK_F_FLUSH)) return written;
+    return Promise.resolve(written).then(() => flush.call(this.#model));
   }
 
   async #zero(offset: number, length: number): Promise<void> {

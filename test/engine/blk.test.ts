@@ -275,6 +275,25 @@ test('once memory is lost no request is carried out', () => {
   assert.is(ring.u8[DISK_LINEAR], 0);
 });
 
+test('a driver that did not accept FLUSH has its writes to a file written through', () => {
+  for (const mapped of [false, true]) {
+    const ring = new Ring();
+    ring.set(ring.vq, { [layout.VQ_FEATURES]: 0 });
+    if (mapped) ring.set(ring.disk, { [layout.DISK_FLAGS]: layout.DISK_F_FILE | layout.DISK_F_FLUSH });
+    else ring.set(ring.disk, { [layout.DISK_LINEAR]: 0 });
+    ring.submission(0, { type: VIRTIO_BLK_T_OUT, linear: ring.buffers, bytes: 512 });
+    ring.engine.blkSubmit(ring.dq, ring.submissions, 1);
+    if (mapped) assert.is(ring.engine.blkServe(ring.vq, ring.disk), layout.FILE_DUE);
+    assert.is(ring.engine.blkPrepare(ring.vq, ring.disk, ring.io, 64), 1);
+    assert.is(ring.u32(ring.io + layout.IO_OP), layout.IO_OP_WRITE_THROUGH);
+    ring.data.setBigInt64(ring.io + layout.IO_RESULT, mapped ? 512n : 100n, true);
+    ring.engine.blkComplete(ring.vq, ring.disk, ring.io, 1);
+    ring.engine.blkReap(ring.dq, ring.completions, 1, 1, 0);
+    assert.is(ring.completed(1)[0]!.status, mapped ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+    assert.is(ring.counter(ring.vq, layout.VQ_BYTES_WRITTEN), mapped ? 512 : 0);
+  }
+});
+
 test('an I/O table ends with the request that makes it long: a pause waits for one, not for a burst of them', () => {
   const ring = new Ring({ size: 64 });
   const sectors = 65536;

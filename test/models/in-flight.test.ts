@@ -12,6 +12,7 @@ import {
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
   VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_OUT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
 } from '../../host/uapi/virtio.js';
@@ -116,6 +117,24 @@ test('resets do not pile requests up on a model that is slow to end them', async
     const request = driver.request(0, 1n, 512);
     for (const resolve of model.waiting) resolve();
     assert.is(await request, VIRTIO_BLK_S_OK);
+  });
+});
+
+test('a driver that did not accept FLUSH has what it writes flushed before its request ends', async () => {
+  class Recorder extends BlockModel {
+    capacity = 2 ** 20;
+    readonly calls: string[] = [];
+    read() {}
+    override write() {
+      this.calls.push('write');
+    }
+    override flush() {
+      this.calls.push('flush');
+    }
+  }
+  await drive(new Recorder(), async (driver, _device, model) => {
+    assert.is(await driver.request(VIRTIO_BLK_T_OUT, 0n, 512), VIRTIO_BLK_S_OK);
+    assert.equal(model.calls, ['write', 'flush']);
   });
 });
 
