@@ -1,5 +1,5 @@
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP } from '../../assembly/virtio.js';
-import { RingbellError } from '../errors.js';
+import { abortError, RingbellError } from '../errors.js';
 
 /** What an application can ask of a disk. */
 export type BlockOperationKind = 'read' | 'write' | 'flush' | 'discard' | 'writeZeroes' | 'getId';
@@ -109,12 +109,4 @@ export function statusError(operation: BlockOperation, status: number): Ringbell
         `${operation.description}: the device reported status ${status}, which there is not`,
       );
   }
-}
-
-/** In the shape of Node's own. */
-export function abortError(signal: AbortSignal): Error {
-  return Object.assign(new Error('The operation was aborted', { cause: signal.reason }), {
-    name: 'AbortError',
-    code: 'ABORT_ERR',
-  });
 }

@@ -58,7 +58,10 @@ export interface Addon {
    */
   guardSigbus(view: Uint8Array, flag: number): void;
 
-  /** A memory file of `bytes`, close-on-exec. `seal` forbids shrinking, growing and further seals. */
+  /**
+   * A memory file of `bytes`, close-on-exec. `seal` forbids shrinking, growing and further seals. The name, for
+   * /proc/self/maps only, is cut off where it is too long for the kernel.
+   */
   memfd(name: string, bytes: number, seal: boolean): number;
   /** ioctl with no argument, an integer, or a buffer that is read and written in place. Returns the call's result. */
   ioctl(fd: number, request: number, argument?: number | Uint8Array): number;
