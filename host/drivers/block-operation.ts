@@ -91,13 +91,20 @@ export class BlockOperation {
   }
 }
 
-/** What a completion's status means: undefined for success. */
-export function statusError(operation: BlockOperation, status: number): RingbellError | undefined {
+/** What a completion's status means: undefined for success. `missing`: bytes that the device should have written. */
+export function statusError(
+  operation: BlockOperation,
+  status: number,
+  missing: number,
+): RingbellError | undefined {
   switch (status) {
     case VIRTIO_BLK_S_OK:
       return undefined;
     case VIRTIO_BLK_S_IOERR:
-      return new RingbellError('ERR_IO', `${operation.description}: the device reported an I/O error`);
+      return new RingbellError(
+        'ERR_IO',
+        `${operation.description}: I/O error${missing ? `, bytes missing: ${missing}` : ' of the device'}`,
+      );
     case VIRTIO_BLK_S_UNSUPP:
       return new RingbellError(
         'ERR_UNSUPPORTED_REQUEST',
