@@ -206,7 +206,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
 
   /**
    * `bytes` of zeroed memory that the device sees: reads and writes of it, and of subarrays of it, copy nothing. It is
-   * never given back, and stays valid memory after `close`. Throws ERR_APERTURE_FULL (option `allocBytes`), ERR_CLOSED.
+   * never given back before `close`, and stays valid memory after it, for as long as it is reachable. Throws ERR_APERTURE_FULL (option `allocBytes`), ERR_CLOSED.
    */
   alloc(bytes: number): Uint8Array {
     this.#open();
