@@ -51,6 +51,10 @@ export class BlockBatch {
   #backlogCount = 0;
   #waiter: { resolve: () => void; reject: (error: Error) => void } | undefined;
 
+  /**
+   * For `BlockDisk.batch`.
+   * @internal
+   */
   constructor(lane: BlockQueue, disk: BatchDisk) {
     const { aperture } = lane.queue.memory;
     this.#lane = lane;

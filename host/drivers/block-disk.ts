@@ -94,7 +94,10 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   /** Nothing of the device matters any more. */
   #closed = false;
 
-  /** For `openBlock`: a driver that is set up and not yet started. */
+  /**
+   * For `openBlock`: a driver that is set up and not yet started.
+   * @internal
+   */
   constructor(driver: VirtioDriver, config: BlockConfig, options: BlockDiskOptions) {
     super();
     this.#driver = driver;
@@ -111,7 +114,10 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     });
   }
 
-  /** Sets DRIVER_OK. */
+  /**
+   * For `openBlock`: sets DRIVER_OK.
+   * @internal
+   */
   async start(): Promise<void> {
     await this.#driver.start({
       config: () => void this.#configChanged(),
