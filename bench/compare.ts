@@ -16,7 +16,7 @@ export interface Comparison {
   unit: string;
 }
 
-/** The figures of one pair of slices. */
+/** The figures of one pair of slices, one a side. */
 export interface Pair {
   ours: number;
   theirs: number;
@@ -35,10 +35,23 @@ export interface Result extends Comparison {
 }
 
 /**
- * Measures two sides in alternation. The two slices of a pair follow each other within milliseconds, so that what else the
+ * Measures two sides in alternation: `ours` and `theirs` run a slice each and return its figure. The two slices of a pair follow each other within milliseconds, so that what else the
  * machine does hits both; the ratio is the median over pairs. benny repeats the pair until it has enough samples.
  */
-export async function compare(comparison: Comparison, effort: Effort, pair: () => Pair): Promise<Result> {
+export async function compare(
+  comparison: Comparison,
+  effort: Effort,
+  ours: () => number,
+  theirs: () => number,
+): Promise<Result> {
+  let oursFirst = false;
+  const pair = (): Pair => {
+    // In turn, so that neither side always finds what the other has left in the caches.
+    oursFirst = !oursFirst;
+    if (oursFirst) return { ours: ours(), theirs: theirs() };
+    const figure = theirs();
+    return { ours: ours(), theirs: figure };
+  };
   for (const end = performance.now() + effort.warmUpSeconds * 1000; performance.now() < end; ) pair();
   const samples: Pair[] = [];
   // One pair is a sample: benny need not repeat it to outdo the resolution of its clock.

@@ -1,7 +1,7 @@
 /**
  * Measures the engine against its rivals: `npm run bench [-- --json] [--quick] [PATTERN…]`. A pattern is a part of a
  * benchmark's name. Each benchmark runs in a process of its own; samples are kept in bench/results. Exit status 1 if a
- * benchmark failed, 2 for a bad command line.
+ * benchmark failed or could not be built, 2 for a bad command line.
  */
 import { fork } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -69,7 +69,14 @@ async function main(): Promise<void> {
   }
   const { json, effort, selected } = commandLine;
   progress('building the references');
-  buildAll();
+  try {
+    buildAll();
+  } catch (error) {
+    progress('');
+    process.stderr.write(`bench: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+    return;
+  }
   const machine = describeMachine();
   const results: Result[] = [];
   for (const [i, benchmark] of selected.entries()) {
@@ -85,7 +92,7 @@ async function main(): Promise<void> {
   progress('');
   mkdirSync(resultsFolder, { recursive: true });
   const file = join(resultsFolder, `${machine.date.replaceAll(':', '-')}.json`);
-  writeFileSync(file, `${JSON.stringify({ machine, effort, results }, undefined, 1)}\n`);
+  writeFileSync(file, `${JSON.stringify({ machine, effort, results })}\n`);
   const summary = results.map(({ samples, ...result }) => result);
   process.stdout.write(
     json

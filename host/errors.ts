@@ -42,6 +42,7 @@ export const ERROR_CODES = {
   ERR_THREAD_LOST: 'a thread of the device ended unexpectedly',
 } as const;
 
+/** A code of a RingbellError. */
 export type ErrorCode = keyof typeof ERROR_CODES;
 
 /** What VERDICT_n of assembly/layout.ts is called here, by number. */
@@ -72,6 +73,7 @@ export const VERDICT_CODES: readonly (ErrorCode | undefined)[] = [
   'ERR_THREAD_LOST',
 ];
 
+/** What may lie behind a RingbellError. */
 export interface RingbellErrorOptions {
   /** The error behind this one. */
   cause?: unknown;
@@ -83,6 +85,7 @@ export interface RingbellErrorOptions {
 /** An error of this package. `code` is stable and documented; the message is for people and may change. */
 export class RingbellError extends Error {
   override readonly name = 'RingbellError';
+  /** Stable; a key of ERROR_CODES. */
   readonly code: ErrorCode;
   // Declared only: an error without them has no such properties.
   declare readonly errno?: number;
@@ -102,6 +105,7 @@ export interface SystemError extends Error {
   code: string;
   /** Negative. */
   errno: number;
+  /** 'ioctl', 'open'. */
   syscall: string;
 }
 

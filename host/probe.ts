@@ -13,9 +13,11 @@ export type CheckArea = 'embedded' | 'vhost-vdpa' | 'vduse';
 
 /** One thing that was looked at. */
 export interface Check {
+  /** What depends on it. */
   readonly area: CheckArea;
   /** Stable: what was looked at. */
   readonly name: string;
+  /** How it turned out. */
   readonly state: CheckState;
   /** What was found, for people. */
   readonly found: string;
@@ -31,6 +33,7 @@ export interface Probe {
   readonly vhostVdpa: boolean;
   /** Devices can be created on the kernel's vDPA bus now: /dev/vduse/control may be opened. */
   readonly vduse: boolean;
+  /** Everything that was looked at, by area. */
   readonly checks: readonly Check[];
 }
 

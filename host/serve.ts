@@ -32,7 +32,7 @@ export interface ServeOptions {
    * in JavaScript always runs on the event loop.
    */
   threads?: number;
-  /** 'notify' (default): sleep until the driver kicks; 'poll': watch the rings for as long as there is traffic. */
+  /** Of queue threads. 'notify' (default): sleep until the driver kicks; 'poll': watch the rings while there is traffic. */
   mode?: 'notify' | 'poll';
   /** Whether the in-process bus offers doorbell pages to drivers; 'none' if left out. */
   doorbell?: 'none' | 'page';
@@ -56,8 +56,9 @@ const OPTION_NAMES = new Set([
 ]);
 
 /**
- * Offers `model` to drivers under a name. Throws ERR_ARGUMENT for options or a model that cannot work, a SystemError such as
- * EEXIST for a name that is taken, ERR_CONTROL_PLANE where the transport refuses, AbortError.
+ * Offers `model` to drivers under a name. Rejects with ERR_ARGUMENT for options or a model that cannot work, ERR_DEVICE_BUSY
+ * for one that is being served, EEXIST (a SystemError) for a name that is taken, ERR_NOT_SUPPORTED without VDUSE,
+ * ERR_CONTROL_PLANE where the transport refuses, ERR_APERTURE_FULL, the reason of `signal`.
  */
 export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
   const { name, queues = 1, queueSize = 256, mode = 'notify', doorbell = 'none', signal } = options;

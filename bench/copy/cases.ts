@@ -43,10 +43,12 @@ function copyCase(bytes: number): Case {
       };
       const comparison = { work: name, engine: 'engine.wasm', rival: 'memcpy', unit: 'ns' };
       return [
-        await compare(comparison, effort, () => ({
-          ours: timed(() => engine.copyLoop(TO, FROM, bytes, times)),
-          theirs: timed(() => reference.copyLoop(view, TO, FROM, bytes, times)),
-        })),
+        await compare(
+          comparison,
+          effort,
+          () => timed(() => engine.copyLoop(TO, FROM, bytes, times)),
+          () => timed(() => reference.copyLoop(view, TO, FROM, bytes, times)),
+        ),
       ];
     },
   };

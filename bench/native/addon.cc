@@ -1,5 +1,4 @@
-// The references that engine.wasm is measured against, and the driver that feeds all of them, as a Node
-// addon.
+// What engine.wasm is measured against, and the driver that feeds every side, as a Node addon.
 
 #include <napi.h>
 
@@ -59,8 +58,8 @@ std::vector<Region> read_regions(const Napi::Object& config) {
   return regions;
 }
 
-/** A pair of a driver and a C++ device on one ring in shared memory; also drives the ring for devices that
- * are not C++. */
+/** A driver and a C++ device on one ring in shared memory; the driver also serves devices that are not C++.
+ */
 class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
  public:
   static Napi::Function Define(Napi::Env env) {
@@ -190,7 +189,7 @@ class ReferenceDisk : public Napi::ObjectWrap<ReferenceDisk> {
       driver_->submit(submissions, batch);
       device_->serve(batch, [this](const Chain& chain) {
         const auto written = disk_->handle(chain);
-        if (!written) device_->stop(VERDICT_REQUEST, chain.head);
+        if (!written) device_->stop(VERDICT_REQUEST);
         return written.value_or(0);
       });
       completed += driver_->reap(completions, batch);

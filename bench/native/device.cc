@@ -29,12 +29,12 @@ Segment* Device::append(Segment* segment, uint64_t iova, uint64_t bytes, uint32_
   return fault_ ? segment + 1 : segment;
 }
 
-const Descriptor* Device::copied_table(uint64_t iova, uint32_t bytes, uint16_t head, Segment* free) {
+const Descriptor* Device::copied_table(uint64_t iova, uint32_t bytes, Segment* free) {
   // The pieces of the table stand behind the chain's segments only until they have been copied.
   const uint32_t earlier = std::exchange(fault_, VERDICT_NONE);
   Segment* const end = append(free, iova, bytes, IOTLB_ACCESS_READ);
   if (!end || fault_) {
-    refuse(end ? fault_ : VERDICT_ADDRESS_OVERFLOW, head);
+    refuse(end ? fault_ : VERDICT_ADDRESS_OVERFLOW);
     return nullptr;
   }
   fault_ = earlier;
@@ -47,9 +47,8 @@ const Descriptor* Device::copied_table(uint64_t iova, uint32_t bytes, uint16_t h
   return indirect_copy_.data();
 }
 
-bool Device::refuse(uint32_t verdict, uint16_t head) {
+bool Device::refuse(uint32_t verdict) {
   verdict_ = verdict;
-  verdict_head_ = head;
   return false;
 }
 

@@ -62,9 +62,6 @@ class Device {
 
   /** First VERDICT_* that was given; the queue takes no more chains after it. */
   uint32_t verdict() const { return verdict_; }
-  uint32_t verdict_head() const { return verdict_head_; }
-  uint64_t requests() const { return requests_; }
-  uint64_t interrupts() const { return interrupts_; }
 
   /**
    * Takes up to `burst` chains, gives each to `handler`, which answers with the used length, and publishes
@@ -83,10 +80,10 @@ class Device {
   }
 
   /** Refuses the queue for a reason that the handler knows. */
-  void stop(uint32_t verdict, uint16_t head) { refuse(verdict, head); }
+  void stop(uint32_t verdict) { refuse(verdict); }
 
-  /** Takes the next chain; false when there is none, or when it was refused. Its segments last until the next
-   * pop. */
+  /** Takes the next chain; false when there is none or it was refused. Its segments last until the next pop.
+   */
   [[gnu::always_inline]] bool pop(Chain& chain) {
     if (verdict_) return false;
     if (last_avail_ == shadow_avail_) {
@@ -94,7 +91,7 @@ class Device {
       shadow_avail_ = std::atomic_ref(queue_.avail_idx()).load(std::memory_order_acquire);
       if (last_avail_ == shadow_avail_) return false;
       if (static_cast<uint16_t>(shadow_avail_ - last_avail_) > queue_.size)
-        return refuse(VERDICT_AVAIL_INDEX, shadow_avail_);
+        return refuse(VERDICT_AVAIL_INDEX);
     }
     chain.head = queue_.avail_ring()[last_avail_ & (queue_.size - 1)];
     if (!walk(chain)) return false;
@@ -125,7 +122,7 @@ class Device {
     const Descriptor* table = queue_.table;
     uint32_t entries = queue_.size;
     uint32_t index = chain.head;
-    if (index >= entries) return refuse(VERDICT_HEAD, chain.head);
+    if (index >= entries) return refuse(VERDICT_HEAD);
     const Region* region = current_;
     Segment* segment = segments_.data();
     Segment* readable_end = segment;
@@ -136,8 +133,8 @@ class Device {
       // The driver may rewrite its table at any time: what is judged is this copy.
       const Descriptor descriptor = table[index];
       if (descriptor.flags & VIRTQ_DESC_F_INDIRECT) [[unlikely]] {
-        if (in_indirect) return refuse(VERDICT_INDIRECT_NESTED, chain.head);
-        table = indirect_table(descriptor.addr, descriptor.len, descriptor.flags, chain.head, segment);
+        if (in_indirect) return refuse(VERDICT_INDIRECT_NESTED);
+        table = indirect_table(descriptor.addr, descriptor.len, descriptor.flags, segment);
         if (!table) return false;
         entries = descriptor.len / VIRTQ_DESC_SIZE;
         index = 0;
@@ -145,8 +142,8 @@ class Device {
         region = current_;
         continue;
       }
-      if (left-- == 0) return refuse(VERDICT_CHAIN_TOO_LONG, chain.head);
-      if (descriptor.len == 0) return refuse(VERDICT_ZERO_LENGTH, chain.head);
+      if (left-- == 0) return refuse(VERDICT_CHAIN_TOO_LONG);
+      if (descriptor.len == 0) return refuse(VERDICT_ZERO_LENGTH);
       const bool write = descriptor.flags & VIRTQ_DESC_F_WRITE;
       const bool ordered = write || segment == readable_end;
       const uint64_t offset = descriptor.addr - region->iova;
@@ -156,19 +153,18 @@ class Device {
       } else {
         segment =
             append(segment, descriptor.addr, descriptor.len, write ? IOTLB_ACCESS_WRITE : IOTLB_ACCESS_READ);
-        if (!segment) return refuse(VERDICT_ADDRESS_OVERFLOW, chain.head);
+        if (!segment) return refuse(VERDICT_ADDRESS_OVERFLOW);
         region = current_;
       }
-      if (__builtin_add_overflow(total, descriptor.len, &total))
-        return refuse(VERDICT_TOTAL_LENGTH, chain.head);
-      if (!ordered) return refuse(VERDICT_ORDER, chain.head);
+      if (__builtin_add_overflow(total, descriptor.len, &total)) return refuse(VERDICT_TOTAL_LENGTH);
+      if (!ordered) return refuse(VERDICT_ORDER);
       if (!write) readable_end = segment;
       if (!(descriptor.flags & VIRTQ_DESC_F_NEXT)) break;
-      if (descriptor.next >= entries) return refuse(VERDICT_NEXT, chain.head);
+      if (descriptor.next >= entries) return refuse(VERDICT_NEXT);
       index = descriptor.next;
     }
-    if (fault_) return refuse(fault_, chain.head);
-    if (segment > segments_end_) return refuse(VERDICT_TOO_MANY_SEGMENTS, chain.head);
+    if (fault_) return refuse(fault_);
+    if (segment > segments_end_) return refuse(VERDICT_TOO_MANY_SEGMENTS);
     chain.readable = readable_end - segments_.data();
     chain.segments = {segments_.data(), segment};
     return true;
@@ -182,9 +178,8 @@ class Device {
   Segment* append(Segment* segment, uint64_t iova, uint64_t bytes, uint32_t access);
 
   /** The table that an indirect descriptor refers to; nullptr after a verdict. Segments from `free` on are
-   * unused. */
-  const Descriptor* indirect_table(uint64_t iova, uint32_t bytes, uint32_t flags, uint16_t head,
-                                   Segment* free) {
+   * free. */
+  const Descriptor* indirect_table(uint64_t iova, uint32_t bytes, uint32_t flags, Segment* free) {
     uint32_t verdict = VERDICT_NONE;
     if (!queue_.indirect)
       verdict = VERDICT_INDIRECT_NOT_NEGOTIATED;
@@ -195,17 +190,17 @@ class Device {
     else if (bytes / VIRTQ_DESC_SIZE > queue_.size)
       verdict = VERDICT_CHAIN_TOO_LONG;
     if (verdict) {
-      refuse(verdict, head);
+      refuse(verdict);
       return nullptr;
     }
     const uint64_t offset = iova - current_->iova;
     if (offset < current_->bytes && bytes <= current_->bytes - offset)
       return reinterpret_cast<const Descriptor*>(memory_ + current_->linear + offset);
-    return copied_table(iova, bytes, head, free);
+    return copied_table(iova, bytes, free);
   }
 
   /** The same for a table outside the current region, or in more than one: then a copy. */
-  const Descriptor* copied_table(uint64_t iova, uint32_t bytes, uint16_t head, Segment* free);
+  const Descriptor* copied_table(uint64_t iova, uint32_t bytes, Segment* free);
 
   /** The region that contains `iova`, or nullptr. */
   const Region* find(uint64_t iova) const {
@@ -223,13 +218,14 @@ class Device {
     return since_event < static_cast<uint16_t>(used_ - signalled_used_);
   }
 
-  [[gnu::cold]] bool refuse(uint32_t verdict, uint16_t head);
+  /** Notes the verdict; false. */
+  [[gnu::cold]] bool refuse(uint32_t verdict);
 
   std::byte* const memory_;
   const Virtqueue queue_;
   const std::vector<Region> regions_;
-  /** Room for the segments of one chain, and for one more a descriptor: only walk(), at its end, and append()
-   * look at segments_end_. */
+  /** Room for the segments of a chain, and for as many more as it has descriptors: walk() looks at its end
+   * only. */
   std::vector<Segment> segments_;
   Segment* const segments_end_;
   /** Copy of an indirect table that crosses regions. */
@@ -243,7 +239,7 @@ class Device {
   /** First VERDICT_* about an address of the chain being walked. */
   uint32_t fault_ = VERDICT_NONE;
   uint32_t verdict_ = VERDICT_NONE;
-  uint32_t verdict_head_ = 0;
+  /** Counted because the engine counts: nobody reads them here. */
   uint64_t requests_ = 0;
   uint64_t interrupts_ = 0;
 };

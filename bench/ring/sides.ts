@@ -45,12 +45,6 @@ export interface Side {
   takeDigest(): number;
 }
 
-/** Nanoseconds of device time per chain, and what tells whether two sides saw the same chains. */
-export interface Slice {
-  nanoseconds: number;
-  digest: number;
-}
-
 /** One ring, one driver, and the three devices that can serve it in turn. */
 export class Sides {
   readonly engine: Side;
@@ -61,6 +55,8 @@ export class Sides {
   readonly #burst: number;
   /** Chains of one fill: whole bursts, so that no burst is smaller than the work says. */
   readonly #chains: number;
+  /** What the first slice added up to. */
+  #digest: number | undefined;
 
   constructor(work: RingWork) {
     const ring = new Ring(QUEUE_SIZE, work.indirect ? VQ_F_INDIRECT_DESC : 0, SEGMENTS);
@@ -103,8 +99,8 @@ export class Sides {
     this.typescript = new TypeScriptRing(ring.memory.buffer, ring);
   }
 
-  /** Measures one side for a slice. Throws if it does not serve every chain. */
-  slice(side: Side): Slice {
+  /** Nanoseconds of device time per chain. Throws if the side does not serve every chain, or not what others served. */
+  slice(side: Side): number {
     side.start(this.#ring.data.getUint16(this.#ring.avail + VIRTQ_AVAIL_IDX, true));
     side.takeDigest();
     this.#rounds(side, WARM_UP_ROUNDS);
@@ -120,10 +116,11 @@ export class Sides {
       empty.push(this.#driver.takeElapsed());
     }
     const overhead = empty.sort((a, b) => a - b)[EMPTY_ROUNDS >> 1]!;
-    return {
-      nanoseconds: (elapsed / rounds - overhead) / this.#chains,
-      digest: side.takeDigest(),
-    };
+    // Slices are alike: the same chains, as often.
+    const digest = side.takeDigest();
+    this.#digest ??= digest;
+    if (digest !== this.#digest) throw new Error('the sides do not see the same chains');
+    return (elapsed / rounds - overhead) / this.#chains;
   }
 
   #rounds(side: Side, rounds: number): void {

@@ -9,14 +9,17 @@ import { VhostVdpaFace } from './vhost-vdpa-face.js';
 
 /** One device of a bus, as `Bus.list` shows it. */
 export interface BusDevice {
+  /** As it was created under. */
   readonly name: string;
   /** Virtio device id. */
   readonly deviceId: number;
+  /** Virtio vendor id. */
   readonly vendorId: number;
+  /** Virtqueues. */
   readonly queues: number;
   /** Virtio status bits. */
   readonly status: number;
-  /** Configuration generation. */
+  /** Configuration generation: changes at each reset. */
   readonly generation: number;
   /** On the bus: drivers can open it. */
   readonly attached: boolean;
@@ -139,6 +142,7 @@ export class Bus {
     this.#devices.clear();
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -9,6 +9,7 @@ export type FaultPoint = 'open' | 'ioctl' | 'write' | 'mmap' | 'message' | 'repl
 
 /** A fault to inject. Exactly one of `errno`, `delay` and `drop` says what happens. */
 export interface FaultOptions {
+  /** What it strikes. */
   point: FaultPoint;
   /** Name of the device; any device if left out. */
   device?: string;

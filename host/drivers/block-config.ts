@@ -30,9 +30,11 @@ export interface BlockConfig {
   readonly sizeMax: number | undefined;
   /** Data segments of one request; undefined without a limit. */
   readonly segMax: number | undefined;
+  /** Undefined where the device says nothing about it, as most do. */
   readonly geometry:
     | { readonly cylinders: number; readonly heads: number; readonly sectors: number }
     | undefined;
+  /** How the device would like its requests laid out; undefined where it says nothing. */
   readonly topology:
     | {
         /** Bytes. */
@@ -44,7 +46,9 @@ export interface BlockConfig {
         readonly optIoSize: number;
       }
     | undefined;
+  /** Undefined on a device without DISCARD. */
   readonly discard: (BlockRangeLimits & { /** Bytes. */ readonly alignment: number }) | undefined;
+  /** Undefined on a device without WRITE_ZEROES. */
   readonly writeZeroes: (BlockRangeLimits & { readonly mayUnmap: boolean }) | undefined;
 }
 

@@ -44,6 +44,7 @@ export interface RequestOptions {
 
 /** What a disk has done so far: the sum of its queues, and each. */
 export interface BlockDiskStats extends Omit<DriverQueueStats, 'doorbell'> {
+  /** Each queue in use, by index. */
   queues: (DriverQueueStats & {
     /** Requests on the ring. */
     inFlight: number;
@@ -58,6 +59,7 @@ export interface BlockDiskEvents {
   error: [error: RingbellError];
   /** The config space changed: capacity, most likely. */
   config: [config: BlockConfig];
+  /** The disk has been closed, by `close` or by a signal. */
   close: [];
 }
 
@@ -75,7 +77,9 @@ export interface BlockDiskOptions {
  * then. Requests on their way keep the process alive, an idle disk does not.
  */
 export class BlockDisk extends EventEmitter<BlockDiskEvents> {
+  /** As given to `openBlock`. */
   readonly name: string;
+  /** Whether the device refuses everything that changes it (VIRTIO_BLK_F_RO). */
   readonly readOnly: boolean;
   /** Names of the negotiated features. */
   readonly features: readonly string[];
@@ -123,6 +127,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     return this.#config.capacity;
   }
 
+  /** The config space, as it was last read: when the disk was opened, or at the last 'config' event. */
   get config(): BlockConfig {
     return this.#config;
   }
@@ -262,6 +267,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     return this.#closing;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

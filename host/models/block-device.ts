@@ -22,7 +22,10 @@ export interface BlockDeviceOptions {
   memory?: number;
   /** Bytes of the file to make if there is none; sparse. */
   create?: number;
-  /** Map the file into the aperture and serve it in WASM, instead of by vectored I/O. */
+  /**
+   * Map the file into the aperture and serve it in WASM, instead of by vectored I/O. An I/O error or a full file system
+   * then breaks the device (ERR_MEMORY_LOST), where vectored I/O fails the request.
+   */
   mapped?: boolean;
   /** Refuse everything that changes the disk. */
   readOnly?: boolean;
@@ -32,7 +35,7 @@ export interface BlockDeviceOptions {
   blockSize?: number;
   /** What GET_ID answers; at most 20 bytes of UTF-8. */
   id?: string;
-  /** Offer DISCARD, which punches holes; true unless the disk is read-only. */
+  /** Offer DISCARD, which punches holes in a file and zeroes memory; true unless the disk is read-only. */
   discard?: boolean;
 }
 
@@ -53,6 +56,7 @@ const OPTION_NAMES = new Set([
  * I/O for each burst), or in a file that is mapped into the aperture.
  */
 export class BlockDevice implements DeviceModel {
+  /** VIRTIO_ID_BLOCK. */
   readonly deviceId = VIRTIO_ID_BLOCK;
   readonly #options: BlockDeviceOptions;
   readonly #blockSize: number;
@@ -92,6 +96,7 @@ export class BlockDevice implements DeviceModel {
     return this.#readOnly;
   }
 
+  /** Used by `serve`. */
   attach(context: ModelContext): AttachedModel {
     if (this.#storage) throw new RingbellError('ERR_DEVICE_BUSY', 'this BlockDevice is being served already');
     const storage = this.#open();

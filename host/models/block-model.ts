@@ -20,8 +20,9 @@ import type { AttachedModel, DeviceModel, ModelContext } from './device-model.js
  * with an I/O error, and the device emits ERR_MODEL.
  */
 export abstract class BlockModel implements DeviceModel {
+  /** VIRTIO_ID_BLOCK. */
   readonly deviceId = VIRTIO_ID_BLOCK;
-  /** Bytes; a multiple of the block size. */
+  /** Bytes; a multiple of the block size. While it is served, it may change in `resize` only. */
   abstract readonly capacity: number;
   /** Bytes: 512, 1024, 2048 or 4096; 512 if left out. */
   declare readonly blockSize?: number;
@@ -31,9 +32,9 @@ export abstract class BlockModel implements DeviceModel {
   declare readonly id?: string;
   #attached = false;
 
-  /** Fills `into` with the bytes at `offset`. */
+  /** Fills `into`, which is zeroed, with the bytes at `offset`. */
   abstract read(offset: number, into: Uint8Array): void | Promise<void>;
-  /** Stores `from` at `offset`. */
+  /** Stores `from`, which it may keep, at `offset`. */
   write?(offset: number, from: Uint8Array): void | Promise<void>;
   /** Makes everything written so far durable. */
   flush?(): void | Promise<void>;
@@ -41,7 +42,7 @@ export abstract class BlockModel implements DeviceModel {
   discard?(offset: number, length: number): void | Promise<void>;
   /** Zeroes the bytes; `unmap` allows to give their storage back. Without it, zeroes are written. */
   writeZeroes?(offset: number, length: number, unmap: boolean): void | Promise<void>;
-  /** Changes `capacity`. */
+  /** Sets `capacity` to `bytes`, before it returns. */
   resize?(bytes: number): void;
 
   /** Used by `serve`. */

@@ -64,17 +64,19 @@ export interface ServedDeviceOptions {
 
 /** What `stats` gives: the sum of the queues, and each of them. */
 export interface DeviceStats extends QueueStats {
+  /** By index. */
   queues: QueueStats[];
 }
 
 /** Events of a served device. */
 export interface ServedDeviceEvents {
-  /** Something went wrong. Unless `code` is ERR_IO, ERR_MODEL or ERR_CONTROL_PLANE the device now needs a reset. */
+  /** Something went wrong; docs/errors.md says for each code whether the device goes on or needs a reset. */
   error: [error: RingbellError];
   /** The device status that the driver sees has changed: VIRTIO_CONFIG_S_* bits. */
   status: [status: number];
   /** The driver has reset the device. */
   reset: [];
+  /** The device has been closed, by `close`, by a signal, or because its message thread ended. */
   close: [];
 }
 
@@ -83,7 +85,9 @@ export interface ServedDeviceEvents {
  * says so, nothing is thrown, and the rest of the process goes on. It keeps the process alive unless `unref` is called.
  */
 export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
+  /** As given to `serve`. */
   readonly name: string;
+  /** As given to `serve`. */
   readonly model: DeviceModel;
   readonly #aperture: Aperture;
   readonly #blocks: QueueBlock[] = [];
@@ -150,8 +154,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   }
 
   /**
-   * Changes the size of the disk to `bytes`; the driver gets a config-change interrupt. Throws ERR_NOT_SUPPORTED if the
-   * model cannot, ERR_ARGUMENT, ERR_READ_ONLY, ERR_APERTURE_FULL, ERR_CLOSED.
+   * Changes the size of the disk to `bytes`; the driver gets a config-change interrupt. Rejects with
+   * ERR_NOT_SUPPORTED if the model cannot, ERR_ARGUMENT, ERR_READ_ONLY, ERR_APERTURE_FULL, ERR_CLOSED, a SystemError.
    */
   async resize(bytes: number): Promise<void> {
     if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} is closed`);
@@ -183,6 +187,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     return this.#closing;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -85,31 +85,32 @@ function nodeGyp(): string {
 }
 
 /**
- * Builds the addon if it is older than its sources. Resolves to its path in prebuilds/. Throws an Error that carries
- * node-gyp's output when the build fails.
+ * Runs node-gyp in `folder` if `output` is older than a file there, or than `header`, which is written first: generated
+ * text that the sources include. Throws an Error that carries node-gyp's output when the build fails.
  */
-export function buildAddon(): string {
-  const target = prebuiltAddon();
-  writeIfChanged(join(SOURCES, 'build/layout.h'), layoutHeader());
-  const sources = [
-    ...readdirSync(SOURCES).map((name) => join(SOURCES, name)),
-    join(SOURCES, 'build/layout.h'),
-  ];
+export function buildWithNodeGyp(folder: string, output: string, header: string, text: string): void {
+  writeIfChanged(header, text);
+  const sources = [...readdirSync(folder).map((name) => join(folder, name)), header];
   const newest = Math.max(
     ...sources.filter((path) => statSync(path).isFile()).map((path) => statSync(path).mtimeMs),
   );
-  if (modified(BUILT_ADDON) < newest) {
-    const nodedir = nodeDirectory();
-    const args = [nodeGyp(), 'configure', 'build', '--release', '--jobs', 'max'];
-    if (nodedir !== undefined) args.push(`--nodedir=${nodedir}`);
-    const { status, error, stdout, stderr } = spawnSync(process.execPath, args, {
-      cwd: SOURCES,
-      encoding: 'utf8',
-    });
-    if (status !== 0) throw new Error(`node-gyp failed\n${stdout}${stderr}${error ? error.message : ''}`);
-    // make may have found nothing to do: as new as its sources all the same.
-    utimesSync(BUILT_ADDON, new Date(), new Date());
-  }
+  if (modified(output) >= newest) return;
+  const nodedir = nodeDirectory();
+  const args = [nodeGyp(), 'configure', 'build', '--release', '--jobs', 'max'];
+  if (nodedir !== undefined) args.push(`--nodedir=${nodedir}`);
+  const { status, error, stdout, stderr } = spawnSync(process.execPath, args, {
+    cwd: folder,
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`node-gyp failed\n${stdout}${stderr}${error ? error.message : ''}`);
+  // make may have found nothing to do: as new as its sources all the same.
+  utimesSync(output, new Date(), new Date());
+}
+
+/** Builds the addon if it is older than its sources. Returns its path in prebuilds/. Throws as `buildWithNodeGyp` does. */
+export function buildAddon(): string {
+  const target = prebuiltAddon();
+  buildWithNodeGyp(SOURCES, BUILT_ADDON, join(SOURCES, 'build/layout.h'), layoutHeader());
   if (modified(target) < modified(BUILT_ADDON)) {
     mkdirSync(dirname(target), { recursive: true });
     // Renamed into place: a process that has the old one mapped goes on with the old one.

@@ -19,6 +19,6 @@ export interface VduseDeviceLayout extends QueueLimits {
 export interface VduseDeviceListener {
   /** The device status is now `status`; 0 is a reset. */
   status(status: number): void;
-  /** Something went wrong; unless the code is ERR_IO or ERR_CONTROL_PLANE, the device now needs a reset. */
+  /** Something went wrong; docs/errors.md says for each code whether the device goes on or needs a reset. */
   error(code: ErrorCode, message: string): void;
 }

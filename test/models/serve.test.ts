@@ -143,6 +143,19 @@ test('a driver that has the device open when it is closed is told', async () => 
   await bus.close();
 });
 
+test('a bus that is closed under its devices leaves them to be closed, with nothing lost', async () => {
+  const bus = new Bus();
+  const device = await within(serve(disk(), { name: 'disk0', bus, queues: 2 }), 'serve');
+  const codes: string[] = [];
+  device.on('error', (error) => codes.push(error.code));
+  const driven = await within(openBlock('disk0', { bus }), 'openBlock');
+  await within(driven.read(0, 512), 'read');
+  await within(bus.close(), 'closing the bus');
+  await within(driven.close(), 'closing the disk');
+  await within(device.close(), 'closing the device');
+  assert.not(codes.includes('ERR_THREAD_LOST'), codes.join());
+});
+
 for (const options of [
   { doorbell: 'page' },
   { doorbell: 'page', threads: 0 },
