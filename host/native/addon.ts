@@ -92,8 +92,8 @@ export interface Addon {
   /** Calls back on this environment's event loop whenever `fd` is readable (level-triggered). Makes it non-blocking. */
   watch(fd: number, callback: () => void): Watcher;
   /**
-   * Carries out `count` entries of the I/O table at `table` (IO_* of assembly/layout.ts) on `fd`, storing each result.
-   * Never throws for an I/O error. Returns the number of entries that failed.
+   * Carries out `count` entries of the I/O table at `table` (IO_* of assembly/layout.ts) on `fd`, storing each result,
+   * except of IO_OP_NONE. Never throws for an I/O error. Returns the number of entries that failed.
    */
   fileIo(view: Uint8Array, fd: number, table: number, count: number): number;
 }

@@ -84,11 +84,33 @@ test('a read-only disk refuses what would change it, and offers nothing that doe
   }
 });
 
-test('GET_ID answers the id', async () => {
-  await scene(new BlockDevice({ memory: MIB, id: 'serial-0815' }), {}, async ({ disk }) => {
-    assert.is(await within(disk.getId(), 'getId'), 'serial-0815');
+for (const where of ['memory', 'a file', 'a mapped file'])
+  test(`GET_ID of a disk in ${where} answers the id`, async () => {
+    const image = imageFile(MIB);
+    try {
+      const backing = where === 'memory' ? { memory: MIB } : { file: image.path, mapped: where !== 'a file' };
+      await scene(new BlockDevice({ ...backing, id: 'serial-0815' }), {}, async ({ disk }) => {
+        assert.is(await within(disk.getId(), 'getId'), 'serial-0815');
+      });
+    } finally {
+      image.remove();
+    }
   });
-});
+
+for (const [name, make] of BACKINGS)
+  test(`${name} serves reads in one burst with a flush`, async () => {
+    const image = imageFile(MIB);
+    try {
+      await scene(make(image.path), {}, async ({ disk }) => {
+        const reads = [disk.flush(), disk.read(0, 4096), disk.flush(), disk.read(4096, 4096)];
+        const [, first, , second] = await within(Promise.all(reads), 'the burst');
+        assert.equal(Buffer.from(first!), image.contents.subarray(0, 4096));
+        assert.equal(Buffer.from(second!), image.contents.subarray(4096, 8192));
+      });
+    } finally {
+      image.remove();
+    }
+  });
 
 for (const [name, make] of BACKINGS.slice(0, 2))
   test(`${name} grows and shrinks under its driver, which sees the new capacity`, async () => {
