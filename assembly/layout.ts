@@ -262,7 +262,7 @@ export const SUBMISSION_RANGE_FLAGS = 24;
 /** One entry of a completion table. */
 export const COMPLETION_SIZE = 16;
 export const COMPLETION_TAG = 0;
-/** u32, VIRTIO_BLK_S_*. */
+/** u32, VIRTIO_BLK_S_*: IOERR too for a read that the device calls OK without having written all of it. */
 export const COMPLETION_STATUS = 4;
 /** u32, used length in bytes. */
 export const COMPLETION_BYTES = 8;

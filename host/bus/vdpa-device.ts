@@ -77,6 +77,7 @@ export class VdpaDevice {
   generation = 0;
   /** Whether the device's face is open. */
   connected = false;
+  #destroyed = false;
   #status = 0;
   #suspended = false;
   #configCallback: (() => void) | undefined;
@@ -307,11 +308,25 @@ export class VdpaDevice {
     this.#configCallback?.();
   }
 
-  /** Frees what the device holds. Nobody may use it afterwards. */
+  /**
+   * Frees what the device holds. Its notification slots stay until its device side closes: threads of that may be using
+   * the numbers, which would name somebody else's files if they were given back before.
+   */
   destroy(): void {
     this.messages.break();
     this.detach();
     for (const iotlb of this.iotlbs) iotlb.clear();
+    this.#destroyed = true;
+    if (!this.connected) this.#closeQueues();
+  }
+
+  /** The device side has closed. */
+  disconnect(): void {
+    this.connected = false;
+    if (this.#destroyed) this.#closeQueues();
+  }
+
+  #closeQueues(): void {
     for (const vq of this.vqs) vq.close();
   }
 

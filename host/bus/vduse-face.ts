@@ -95,7 +95,7 @@ export class VduseFace implements VduseFile {
     if (this.#closed) return;
     this.#closed = true;
     this.#device.messages.requeue();
-    this.#device.connected = false;
+    this.#device.disconnect();
   }
 
   #iotlbGetFd(argument: Uint8Array | undefined): number {

@@ -25,12 +25,16 @@ export class DiskStorage {
   /** Bytes. */
   #bytes: number;
   readonly #resizable: boolean;
+  /** Whoever opened the descriptor closes it. */
+  readonly #close: (fd: number) => void;
   #mapping: { aperture: Aperture; reserved: Window; mapped: number; protection: Protection } | undefined;
 
   /** Memory of this process, zeroed, `bytes` long. */
   static inMemory(bytes: number): DiskStorage {
     // Not sealed: it has to grow, and nobody else ever gets the descriptor.
-    return new DiskStorage(loadAddon().memfd('ringbell-disk', bytes, false), bytes, true);
+    return new DiskStorage(loadAddon().memfd('ringbell-disk', bytes, false), bytes, true, (fd) =>
+      loadAddon().close(fd),
+    );
   }
 
   /** A file or a block device. Throws ERR_ARGUMENT, with the reason, if it cannot be used. */
@@ -62,10 +66,11 @@ export class DiskStorage {
     }
   }
 
-  private constructor(fd: number, bytes: number, resizable: boolean) {
+  private constructor(fd: number, bytes: number, resizable: boolean, close = closeSync) {
     this.fd = fd;
     this.#bytes = bytes;
     this.#resizable = resizable;
+    this.#close = close;
   }
 
   get bytes(): number {
@@ -98,7 +103,7 @@ export class DiskStorage {
   close(): void {
     if (this.#mapping) this.#mapping.aperture.unmap(this.#mapping.reserved);
     this.#mapping = undefined;
-    closeSync(this.fd);
+    this.#close(this.fd);
   }
 
   #extend(): void {

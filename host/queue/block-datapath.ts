@@ -9,6 +9,8 @@ const SPINS_MINIMUM = 64;
 const SPINS_MAXIMUM = 8192;
 /** Looks that are added when looking has found something. */
 const SPINS_STEP = 256;
+/** Calls in which watching did not pay, before it is tried at full length again. */
+const PROBE_INTERVAL = 64;
 /** Bursts before the datapath comes back whatever the ring holds, so that its thread sees a request to leave. */
 const POLL_BURSTS = 256;
 
@@ -36,6 +38,9 @@ export class BlockDatapath implements Datapath {
   readonly #burst: number;
   readonly #maximum: number;
   #spins: number;
+  #drained = false;
+  /** Calls in which watching did not pay. */
+  #misses = 0;
   readonly #attention: () => void;
 
   /**
@@ -54,14 +59,27 @@ export class BlockDatapath implements Datapath {
 
   burst(): number {
     const result = this.#serve();
-    // Watching an empty ring pays where the driver runs beside us, and robs it of its CPU where it does not: more after
-    // each success, half as much after each failure.
-    if (this.#maximum > 0)
-      this.#spins =
-        (result & COUNT_MASK) > 0
-          ? Math.min(this.#spins + SPINS_STEP, this.#maximum)
-          : Math.max(this.#spins >> 1, SPINS_MINIMUM);
+    const chains = result & COUNT_MASK;
+    // A call that polls comes back without an interrupt to send only when looking has found nothing, or when it has served
+    // all that it may in one call; the look that follows arming tells.
+    this.#drained = this.#spins > 0 && this.#backing.inMemory && chains > 0 && !(result & NOTIFY_DUE);
+    if (this.#maximum > 0) this.#adapt(chains > (this.#backing.inMemory ? this.#burst : 0));
     return result;
+  }
+
+  get drained(): boolean {
+    return this.#drained;
+  }
+
+  /**
+   * Watching an empty ring pays where the driver runs beside us, and robs it of its CPU where it does not: for longer when
+   * that has found something (in memory: more than the burst that was there at first), half as long when it has not, and every now and then for
+   * as long as possible, because what was so need not stay so.
+   */
+  #adapt(paid: boolean): void {
+    if (paid) this.#spins = Math.min(this.#spins + SPINS_STEP, this.#maximum);
+    else if (++this.#misses % PROBE_INTERVAL === 0) this.#spins = this.#maximum;
+    else this.#spins = Math.max(this.#spins >> 1, SPINS_MINIMUM);
   }
 
   #serve(): number {

@@ -166,6 +166,11 @@ export class QueueBlock {
     return this.#get(VQ_FAULT_ACCESS);
   }
 
+  /** Whether VIRTIO_RING_F_EVENT_IDX was negotiated. */
+  get eventIdx(): boolean {
+    return (this.#get(VQ_FLAGS) & VQ_F_EVENT_IDX) !== 0;
+  }
+
   /** Changes with each start: a request from before is stale. */
   get epoch(): number {
     return this.#get(VQ_EPOCH);

@@ -67,7 +67,7 @@ export class QueueLoop {
     clearImmediate(this.#scheduled);
     clearInterval(this.#doorbell);
     this.#wake.close();
-    this.#forgetKicks();
+    this.#kick?.watcher.close();
   }
 
   #turn(): void {
@@ -80,28 +80,18 @@ export class QueueLoop {
     this.schedule();
   }
 
-  /**
-   * Watches a duplicate of the kick eventfd, and a fresh one after each kick: the transport may put another eventfd behind
-   * the same number at any time, which an epoll set (unlike poll) does not notice. It signals the old one when it does so.
-   */
+  /** Watches the number that the control plane has set; the transport may put another eventfd behind it at any time. */
   #watchKicks(): void {
-    this.#forgetKicks();
     const { kickFd } = this.#block;
+    if (kickFd === this.#kick?.fd) return;
+    this.#kick?.watcher.close();
+    this.#kick = undefined;
     if (kickFd < 0) return;
-    const addon = loadAddon();
-    const fd = addon.duplicate(kickFd);
-    const watcher = addon.watch(fd, () => {
-      if (addon.eventfdDrain(fd) > 0) count(this.#block.aperture, this.#block.vq, VQ_KICKS, 1);
-      this.#watchKicks();
+    const watcher = loadAddon().watch(kickFd, () => {
+      if (loadAddon().eventfdDrain(kickFd) > 0) count(this.#block.aperture, this.#block.vq, VQ_KICKS, 1);
       this.schedule();
     });
     watcher.unref();
-    this.#kick = { fd, watcher };
-  }
-
-  #forgetKicks(): void {
-    this.#kick?.watcher.close();
-    if (this.#kick) loadAddon().close(this.#kick.fd);
-    this.#kick = undefined;
+    this.#kick = { fd: kickFd, watcher };
   }
 }

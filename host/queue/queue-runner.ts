@@ -19,10 +19,12 @@ export interface Datapath {
    * interrupted. Must not run code that is not ours, nor wait for anything but its own I/O.
    */
   burst(): number;
+  /** The last burst ended because nothing more was there. */
+  readonly drained?: boolean;
 }
 
 /**
- * How a passage through the gate ended: 'served' some chains; 'idle', there were none; 'closed', the control plane has the
+ * How a passage through the gate ended: 'served' some chains, and there may be more; 'idle', there are none; 'closed', the control plane has the
  * queue; 'stalled', the queue waits for a mapping or is broken, and the control plane has been told.
  */
 export type Passage = 'served' | 'idle' | 'closed' | 'stalled';
@@ -59,7 +61,7 @@ export class QueueRunner {
     return this.#pass(() => {
       const result = this.#datapath.burst();
       if (result & NOTIFY_DUE || this.#interrupter.owed) this.#interrupter.interrupt();
-      return (result & COUNT_MASK) > 0;
+      return (result & COUNT_MASK) > 0 && !this.#datapath.drained;
     });
   }
 
@@ -71,8 +73,9 @@ export class QueueRunner {
     });
   }
 
-  /** Asks for no kicks while the queue is being polled anyway. */
+  /** Asks for no kicks while the queue is being polled anyway. With EVENT_IDX a stale avail_event does so by itself. */
   disarm(): Passage {
+    if (this.#block.eventIdx) return 'idle';
     return this.#pass(() => {
       count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
       this.#aperture.engine.deviceDisarm(this.#block.vq);

@@ -88,6 +88,8 @@ export class VduseDevice {
         request = await this.#file.read();
       } catch (error) {
         if (this.#closed) return;
+        // Without its transport a device has no descriptors that it may still use.
+        await this.#exclusive(async () => this.#stopAll());
         throw new RingbellError('ERR_CONTROL_PLANE', 'reading a message of the device failed', {
           cause: error,
         });

@@ -179,7 +179,10 @@ const MISTAKES: [BlockDeviceOptions, string][] = [
   [{ file: 'x', create: 512, readOnly: true }, 'a read-only disk cannot be created'],
   [{ file: 'x', discard: true, readOnly: true }, 'a read-only disk cannot discard'],
   [{ memory: 512, id: 'x'.repeat(21) }, 'id must be at most 20 bytes long, not 21'],
-  [{ memory: 512, readonly: true } as BlockDeviceOptions, "BlockDevice has no option 'readonly'"],
+  [
+    { memory: 512, readonly: true } as BlockDeviceOptions,
+    "BlockDevice has no option 'readonly': there are file, memory, create, mapped, readOnly, direct, blockSize, id, discard",
+  ],
 ];
 
 for (const [options, message] of MISTAKES)
@@ -190,6 +193,16 @@ for (const [options, message] of MISTAKES)
         error instanceof RingbellError && error.code === 'ERR_ARGUMENT' && error.message === message,
     );
   });
+
+test('options that are no object are refused as such', () => {
+  for (const options of [undefined, null])
+    assert.throws(
+      () => new BlockDevice(options as never),
+      (error: unknown) =>
+        error instanceof TypeError &&
+        error.message === `the options of BlockDevice must be an object, not ${options}`,
+    );
+});
 
 test('a file that is missing, odd in size or a directory is refused when served', async () => {
   const image = imageFile(1000);
