@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { RingbellError } from '../errors.js';
+import { checkOptions } from '../options.js';
 import { BlockDatapath } from '../queue/block-datapath.js';
 import { VIRTIO_ID_BLOCK } from '../uapi/virtio.js';
 import {
@@ -39,7 +40,7 @@ export interface BlockDeviceOptions {
   discard?: boolean;
 }
 
-const OPTION_NAMES = new Set([
+const OPTION_NAMES = [
   'file',
   'memory',
   'create',
@@ -49,7 +50,7 @@ const OPTION_NAMES = new Set([
   'blockSize',
   'id',
   'discard',
-]);
+];
 
 /**
  * A disk whose data path needs no JavaScript: in memory (served in WASM from end to end), in a file (one table of vectored
@@ -65,9 +66,8 @@ export class BlockDevice implements DeviceModel {
 
   /** Throws ERR_ARGUMENT for options that cannot be meant; files are opened when the device is served. */
   constructor(options: BlockDeviceOptions) {
-    const unknown = Object.keys(options).find((name) => !OPTION_NAMES.has(name));
+    checkOptions('BlockDevice', options, OPTION_NAMES);
     const refuse = (message: string) => new RingbellError('ERR_ARGUMENT', message);
-    if (unknown !== undefined) throw refuse(`BlockDevice has no option '${unknown}'`);
     if ((options.file === undefined) === (options.memory === undefined))
       throw refuse('BlockDevice needs either file or memory');
     if (options.file !== undefined && (typeof options.file !== 'string' || options.file === ''))
