@@ -1,7 +1,8 @@
 // Notification suppression, both ways ("Used Buffer Notification Suppression", "Available Buffer Notification
-// Suppression"). Both sides publish their index with an atomic store, which on every target is a full barrier: the
-// suppression word is read after it, and the peer stores that word before it looks at the index again. So either we see
-// the peer's wish, or the peer sees our entry.
+// Suppression"). Both sides publish their index with an atomic store and then read the peer's suppression word with an
+// atomic load; the peer stores that word atomically before it loads the index again. WebAssembly's atomics are sequentially
+// consistent (xchg and mov on x86-64, stlr and ldar on arm64): all four have one order that both sides agree on. So either
+// we see the peer's wish, or the peer sees our entry. A plain load in place of any of them would break that.
 
 /** Whether moving an index from `before` to `after` passes `event`: vring_need_event, modulo 2^16. */
 // @ts-ignore: decorator

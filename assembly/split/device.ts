@@ -111,7 +111,7 @@ export function devicePush(vq: usize, count: u32): u32 {
 @inline
 export function devicePublish(vq: usize, count: u32): u32 {
   const used = load<u32>(vq, VQ_USED);
-  // Entries before the index, the index before the suppression word: one full barrier serves both. It pairs with the
+  // Entries before the index, the index before the suppression word: one atomic store serves both. It pairs with the
   // driver's store of used_event (or flags), which comes before its own look at used.idx.
   atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>used, VIRTQ_USED_IDX);
   add(vq + VQ_REQUESTS, count);
@@ -133,7 +133,7 @@ export function devicePublish(vq: usize, count: u32): u32 {
 export function deviceArm(vq: usize): u32 {
   const last = load<u32>(vq, VQ_LAST_AVAIL);
   const device: usize = load<u32>(vq, VQ_DEVICE);
-  // An atomic store is a full barrier: the wish is visible before avail.idx is read. Pairs with the driver's publication,
+  // An atomic store, then an atomic load: the wish is visible before avail.idx is read. Pairs with the driver's publication,
   // an atomic store of avail.idx before it reads this word: one of the two sees the other, no wake-up is lost.
   if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
     atomic.store<u16>(device + VIRTQ_USED_RING + load<u32>(vq, VQ_SIZE) * CHAIN_SIZE, <u16>last);
