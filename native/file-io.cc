@@ -47,12 +47,12 @@ class FileIo {
       }
       case layout::IO_OP_SYNC:
         return Sync();
-      case layout::IO_OP_PUNCH:
-        return Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
-      case layout::IO_OP_ZERO: {
-        const int64_t result = Allocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, bytes);
-        return result == -EOPNOTSUPP ? WriteZeroes(offset, bytes) : result;
+      case layout::IO_OP_PUNCH: {
+        const int64_t result = Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+        return result == -EOPNOTSUPP ? Zero(offset, bytes) : result;
       }
+      case layout::IO_OP_ZERO:
+        return Zero(offset, bytes);
       default:
         return -EINVAL;
     }
@@ -85,6 +85,11 @@ class FileIo {
     while (fallocate(fd_, mode, offset, bytes))
       if (errno != EINTR) return -errno;
     return bytes;
+  }
+
+  int64_t Zero(int64_t offset, int64_t bytes) {
+    const int64_t result = Allocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+    return result == -EOPNOTSUPP ? WriteZeroes(offset, bytes) : result;
   }
 
   int64_t WriteZeroes(int64_t offset, int64_t bytes) {

@@ -246,6 +246,16 @@ test('a range is zeroed by writing where the file system has no ZERO_RANGE', () 
   addon.close(fd);
 });
 
+test('a hole is written with zeroes where the file system makes none', () => {
+  // procfs has no fallocate at all. Nor does this file take a write at an offset, whose error shows that one was tried.
+  const fd = openSync('/proc/self/comm', 'r+');
+  try {
+    assert.equal(new Table().run(fd, { op: IO_OP_PUNCH, bytes: 8 }), [-ESPIPE]);
+  } finally {
+    closeSync(fd);
+  }
+});
+
 test('segments or tables outside of the view are refused', () =>
   withFile((fd) => {
     const table = new Table(2 ** 20);
