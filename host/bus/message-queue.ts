@@ -1,4 +1,5 @@
 import { systemError } from '../errors.js';
+import { messageName } from '../uapi/names.js';
 import type { Decoded, Initializer } from '../uapi/struct.js';
 import { VDUSE_REQ_RESULT_OK, vduseDevRequest, vduseDevResponse } from '../uapi/vduse.js';
 import type { FaultInjection } from './fault-injection.js';
@@ -138,6 +139,6 @@ export class MessageQueue {
   }
 
   #failure(type: number, what: string): Error {
-    return systemError('EIO', 'ioctl', `${this.#name} ${what} to message ${type}`);
+    return systemError('EIO', 'ioctl', `${this.#name} ${what} (${messageName(type)})`);
   }
 }

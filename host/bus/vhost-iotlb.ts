@@ -42,7 +42,13 @@ export class VhostIotlb {
       case VHOST_IOTLB_UPDATE:
         return this.#update(asid, table, message);
       case VHOST_IOTLB_INVALIDATE:
-        return this.#invalidate(asid, table, message.iova, message.iova + message.size - 1n);
+        // In the kernel's 64 bits.
+        return this.#invalidate(
+          asid,
+          table,
+          message.iova,
+          BigInt.asUintN(64, message.iova + message.size - 1n),
+        );
       case VHOST_IOTLB_BATCH_BEGIN:
         this.#batch = asid;
         return;

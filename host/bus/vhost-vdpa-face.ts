@@ -3,6 +3,7 @@ import { addressSpace } from '../aperture/address-space.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { isSystemError, systemError } from '../errors.js';
 import { s32, u8, u16, u32, u64 } from '../uapi/codec.js';
+import { backendFeatureNames } from '../uapi/names.js';
 import * as vhost from '../uapi/vhost.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK } from '../uapi/virtio.js';
 import type { MmapRequest, VhostVdpaFile } from '../vhost-vdpa/file.js';
@@ -220,7 +221,8 @@ export class VhostVdpaFace implements VhostVdpaFile {
       throw systemError('EINVAL', 'ioctl', 'VHOST_BACKEND_F_DESC_ASID needs VHOST_BACKEND_F_IOTLB_ASID');
     // Of RESUME, ENABLE_AFTER_DRIVER_OK, DESC_ASID and IOTLB_PERSIST, VDUSE as a parent offers none.
     const unknown = features & ~this.#offeredBackendFeatures();
-    if (unknown) throw systemError('EOPNOTSUPP', 'ioctl', `backend features 0x${unknown.toString(16)}`);
+    if (unknown)
+      throw systemError('EOPNOTSUPP', 'ioctl', `not offered: ${backendFeatureNames(unknown).join(', ')}`);
     this.#backendFeatures = features;
   }
 

@@ -35,8 +35,6 @@ const MESSAGES = new Map(
 
 const STATUS_PREFIX = 'VIRTIO_CONFIG_S_';
 const STATUS = table(virtio, STATUS_PREFIX, STATUS_PREFIX.length);
-const DEVICE_PREFIX = 'VIRTIO_ID_';
-const DEVICES = table(virtio, DEVICE_PREFIX, DEVICE_PREFIX.length);
 const BACKEND_FEATURES = table(vhost, 'VHOST_BACKEND_F_');
 const COMMON_FEATURES = new Map([...table(virtio, 'VIRTIO_RING_F_'), ...table(virtio, 'VIRTIO_F_')]);
 const DEVICE_FEATURES = new Map([
@@ -80,9 +78,4 @@ export function backendFeatureNames(features: bigint): string[] {
 /** The specification's names of the bits of a device status: 'DRIVER_OK', or 'bit 5' for an unknown one. */
 export function statusNames(status: number): string[] {
   return bitNames(BigInt(status), (bit) => STATUS.get(2 ** bit));
-}
-
-/** The specification's name of a device type: 'BLOCK', or 'device 77' for an unknown one. */
-export function deviceName(deviceId: number): string {
-  return DEVICES.get(deviceId) ?? `device ${deviceId}`;
 }

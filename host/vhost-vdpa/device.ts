@@ -13,6 +13,7 @@ import { RingbellError } from '../errors.js';
 import { s32, u8, u16, u32, u64 } from '../uapi/codec.js';
 import { featureNames } from '../uapi/names.js';
 import * as vhost from '../uapi/vhost.js';
+import { SPLIT_VRING_BASE_RESET } from '../uapi/vring-base.js';
 import { ConfigWatch } from './config-watch.js';
 import type { VhostVdpaFile } from './file.js';
 import { call, get, probe, refused } from './ioctl.js';
@@ -44,7 +45,7 @@ export interface Vring {
   desc: bigint;
   avail: bigint;
   used: bigint;
-  /** Available index to start from; 0 for a fresh queue. */
+  /** Available index to start from; SPLIT_VRING_BASE_RESET if left out. */
   base?: number;
   kickFd: number;
   callFd: number;
@@ -256,7 +257,7 @@ export class VhostVdpa {
     const state = (num: number) => vhost.vhostVringState.encode({ index, num });
     const eventfd = (fd: number) => vhost.vhostVringFile.encode({ index, fd });
     await call(this.file, vhost.VHOST_SET_VRING_NUM, state(vring.num));
-    await call(this.file, vhost.VHOST_SET_VRING_BASE, state(vring.base ?? 0));
+    await call(this.file, vhost.VHOST_SET_VRING_BASE, state(vring.base ?? SPLIT_VRING_BASE_RESET));
     await call(
       this.file,
       vhost.VHOST_SET_VRING_ADDR,

@@ -308,6 +308,15 @@ each(
   },
 );
 
+each(
+  'an invalidation that passes 2^64 wraps, as in the kernel, and removes nothing',
+  async ({ device, driver }) => {
+    await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 4n * PAGE, size: PAGE, uaddr }));
+    await driver.write(iotlbMessage(VHOST_IOTLB_INVALIDATE, { iova: 2n * PAGE, size: LAST_IOVA }));
+    assert.is((await region(device))?.start, 4n * PAGE);
+  },
+);
+
 test('set_map: a batch is one message, at its end', () =>
   playScene(async ({ device, driver, responder }) => {
     await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));

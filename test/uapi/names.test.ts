@@ -2,7 +2,6 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   backendFeatureNames,
-  deviceName,
   featureNames,
   ioctlName,
   messageName,
@@ -61,11 +60,6 @@ test('status bits have the names of the specification', () => {
   assert.equal(statusNames(0), []);
   assert.equal(statusNames(0x0f), ['ACKNOWLEDGE', 'DRIVER', 'DRIVER_OK', 'FEATURES_OK']);
   assert.equal(statusNames(0xe0), ['bit 5', 'NEEDS_RESET', 'FAILED']);
-});
-
-test('a type of device has its name', () => {
-  assert.is(deviceName(VIRTIO_ID_BLOCK), 'BLOCK');
-  assert.is(deviceName(77), 'device 77');
 });
 
 test.run();
