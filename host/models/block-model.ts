@@ -8,6 +8,7 @@ import {
   checkCapacity,
   encodeBlockConfig,
   encodeId,
+  JAVASCRIPT_REQUEST_LIMIT,
   JAVASCRIPT_SIZE_MAX,
 } from './block-config.js';
 import { BlockModelQueue } from './block-model-queue.js';
@@ -84,6 +85,7 @@ export abstract class BlockModel implements DeviceModel {
       discard: !readOnly && this.discard !== undefined,
       writeZeroes: !readOnly,
       sizeMax: JAVASCRIPT_SIZE_MAX,
+      requestLimit: JAVASCRIPT_REQUEST_LIMIT,
     };
   }
 

@@ -20,16 +20,16 @@ export interface DiskBacking {
   disk: number;
   /** Its bytes are in the aperture, as memory or as a mapped file. */
   inMemory: boolean;
-  /** File of the disk, −1 for memory alone. */
+  /** File of the disk, a memory file if need be. */
   fd: number;
-  /** Linear address of this queue's I/O table, 0 without a file. */
+  /** Linear address of this queue's I/O table. */
   ioTable: number;
 }
 
 /**
  * The data path of a disk. In memory: one call to WASM, which serves burst after burst until the driver must be told. In a
  * file: WASM makes one table of vectored I/O of a burst, the addon carries it out, WASM completes it. In a mapped file:
- * the first, and the second for what moves no bytes.
+ * the first for what is read, the second for the rest.
  */
 export class BlockDatapath implements Datapath {
   readonly #aperture: Aperture;
