@@ -182,7 +182,8 @@ export class BlockDevice implements DeviceModel {
       memoryLossIsFinal: mapped,
       config: () => encodeBlockConfig(geometry(), queues.length, queueSize),
       backing: (index) => backings[index]!,
-      loopDatapath: (index, hooks) => new BlockDatapath(queues[index]!, backings[index]!, 0, hooks.attention),
+      loopDatapath: (index, hooks) =>
+        new BlockDatapath(queues[index]!, backings[index]!, 0, 1, hooks.attention),
       resize: (bytes) => {
         checkCapacity(bytes, this.#blockSize, 'the new size');
         if (this.#readOnly) throw new RingbellError('ERR_READ_ONLY', 'a read-only disk cannot be resized');

@@ -4,9 +4,9 @@ import type { QueueBlock } from './queue-block.js';
 import type { Datapath, QueueRunner } from './queue-runner.js';
 import { count } from './queue-stats.js';
 
-/** Bursts of one turn; then the rest of the program has its turn. */
+/** Bursts of one turn, and milliseconds after which no other is begun; then the rest of the program has its turn. */
 const TURN_BURSTS = 16;
-
+const TURN_LIMIT_MS = 10;
 /** Milliseconds between looks at a ring whose doorbell nobody watches. */
 const DOORBELL_INTERVAL_MS = 1;
 
@@ -71,7 +71,8 @@ export class QueueLoop {
   }
 
   #turn(): void {
-    for (let bursts = 0; bursts < TURN_BURSTS; bursts++) {
+    const end = performance.now() + TURN_LIMIT_MS;
+    for (let bursts = 0; bursts < TURN_BURSTS && performance.now() < end; bursts++) {
       const passage = this.#runner.run();
       this.#datapath.settle?.();
       if (this.#closed || passage === 'closed' || passage === 'stalled') return;

@@ -39,6 +39,8 @@ export interface QueueThreadData {
   doorbell: boolean;
 }
 
+/** Bursts before the datapath comes back whatever the ring holds, so that this thread sees a request to leave. */
+const THREAD_BURSTS = 256;
 /** Milliseconds; a doorbell page that nobody watches is seen after that at the latest, an owed interrupt tried again. */
 const SHORT_SLEEP_MS = 1;
 /** Milliseconds; an environment that ends terminates its workers, but can not interrupt a system call of theirs. */
@@ -60,7 +62,13 @@ interface Lane {
 const lanes = data.queues.map(({ index, vq, backing }): Lane => {
   const block = new QueueBlock(aperture, vq);
   const interrupter = new Interrupter(block, index, data.deviceFd);
-  const datapath = new BlockDatapath(block, backing, data.poll ? data.queues.length : 0, attention);
+  const datapath = new BlockDatapath(
+    block,
+    backing,
+    data.poll ? data.queues.length : 0,
+    THREAD_BURSTS,
+    attention,
+  );
   const runner = new QueueRunner(block, datapath, interrupter, data.sigbusFlag, attention);
   return { block, interrupter, runner, passage: 'idle' };
 });
