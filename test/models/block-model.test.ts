@@ -63,6 +63,32 @@ for (const [name, wait] of [
     });
   });
 
+test('a capacity that turns invalid, or throws, is not looked at until a resize, which rejects', async () => {
+  let capacity = () => MIB;
+  class Moody extends BlockModel {
+    get capacity() {
+      return capacity();
+    }
+    read() {}
+    override resize() {}
+  }
+  await scene(new Moody(), {}, async ({ device, disk }) => {
+    capacity = () => Number.NaN;
+    assert.equal(await within(disk.read(0, 512), 'read'), new Uint8Array(512));
+    await rejects(within(device.resize(2 * MIB), 'resize'), 'ERR_ARGUMENT', /capacity must be/);
+    capacity = () => {
+      throw new TypeError('on purpose');
+    };
+    assert.equal(await within(disk.read(MIB - 512, 512), 'read'), new Uint8Array(512));
+    const failure = await within(device.resize(2 * MIB), 'resize').catch((error) => error);
+    assert.is(failure.message, 'on purpose');
+    assert.is(disk.capacity, MIB);
+    capacity = () => 2 * MIB;
+    await within(device.resize(2 * MIB), 'resize');
+    assert.equal(await within(disk.read(2 * MIB - 512, 512), 'read'), new Uint8Array(512));
+  });
+});
+
 test('requests of an asynchronous model are in flight together and may end in any order', async () => {
   const waiting: (() => void)[] = [];
   const model = new ArrayDisk(() => new Promise((resolve) => waiting.push(resolve)));
