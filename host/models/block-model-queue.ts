@@ -27,6 +27,8 @@ import type { LoopHooks } from './device-model.js';
 const BURST = 32;
 /** Bytes of the bounce buffer through which a queue's bytes pass, in WASM's memory but out of the driver's reach. */
 const BOUNCE_BYTES = 65536;
+/** Bytes of REQUEST blocks that all queues of a device share: half of the aperture's private part. */
+const REQUEST_BLOCKS_BYTES = 2 ** 25;
 /** Bytes of requests in the model's hands; no more are taken until some are given back. */
 const IN_FLIGHT_LIMIT = 2 ** 25;
 
@@ -48,6 +50,8 @@ export class BlockModelQueue implements LoopDatapath {
   readonly #requestBytes: number;
   /** Linear addresses of REQUEST blocks that no request holds. */
   readonly #freeBlocks: number[] = [];
+  /** How many more of them may be allocated. */
+  #blocksLeft: number;
   /** Requests taken, for the model. */
   #taken: BlockRequest[] = [];
   /** Requests to be given back, oldest first. */
@@ -61,6 +65,7 @@ export class BlockModelQueue implements LoopDatapath {
     geometry: () => BlockGeometry,
     id: Uint8Array,
     block: QueueBlock,
+    queues: number,
     queueSize: number,
     hooks: LoopHooks,
   ) {
@@ -73,6 +78,7 @@ export class BlockModelQueue implements LoopDatapath {
     this.#hooks = hooks;
     this.#bounce = this.#aperture.allocate(BOUNCE_BYTES);
     this.#requestBytes = REQUEST_DESCRIPTORS + (queueSize + 1) * VIRTQ_DESC_SIZE;
+    this.#blocksLeft = Math.floor(REQUEST_BLOCKS_BYTES / queues / this.#requestBytes);
   }
 
   burst(): number {
@@ -97,7 +103,7 @@ export class BlockModelQueue implements LoopDatapath {
   }
 
   get saturated(): boolean {
-    return this.#inFlight >= IN_FLIGHT_LIMIT;
+    return this.#inFlight >= IN_FLIGHT_LIMIT || (this.#freeBlocks.length === 0 && this.#blocksLeft === 0);
   }
 
   settle(): void {
@@ -109,7 +115,7 @@ export class BlockModelQueue implements LoopDatapath {
   /** Takes a chain, and what the model needs of it: false if there is none. */
   #take(): boolean {
     const { vq } = this.#block;
-    const linear = this.#freeBlocks.pop() ?? this.#aperture.allocate(this.#requestBytes);
+    const linear = this.#freeBlocks.pop() ?? this.#allocateBlock();
     this.#crossings++;
     if (this.#engine.requestTake(vq, linear) === 0) {
       this.#freeBlocks.push(linear);
@@ -128,6 +134,11 @@ export class BlockModelQueue implements LoopDatapath {
     if (request.operation === 'none') this.#done.push(request);
     else this.#taken.push(request);
     return true;
+  }
+
+  #allocateBlock(): number {
+    this.#blocksLeft--;
+    return this.#aperture.allocate(this.#requestBytes);
   }
 
   /** From the driver to the model. All of the chain was mapped when it was taken, inside the same gate. */

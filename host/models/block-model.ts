@@ -59,7 +59,15 @@ export abstract class BlockModel implements DeviceModel {
       memoryLossIsFinal: false,
       config: () => encodeBlockConfig(geometry, context.queues.length, context.queueSize),
       loopDatapath: (index, hooks) =>
-        new BlockModelQueue(this, () => geometry, id, context.queues[index]!, context.queueSize, hooks),
+        new BlockModelQueue(
+          this,
+          () => geometry,
+          id,
+          context.queues[index]!,
+          context.queues.length,
+          context.queueSize,
+          hooks,
+        ),
       ...(this.resize && {
         resize: (bytes: number) => {
           checkCapacity(bytes, geometry.blockSize, 'the new size');

@@ -63,6 +63,21 @@ for (const [name, wait] of [
     });
   });
 
+test('requests for which a device has no room wait on the ring', async () => {
+  const waiting: (() => void)[] = [];
+  const model = new ArrayDisk(() => new Promise((resolve) => waiting.push(resolve)));
+  const size = { queues: 4, queueSize: 1024 };
+  await scene(model, { ...size, open: size }, async ({ disk }) => {
+    let ended = 0;
+    const reads = Array.from({ length: 4096 }, () => disk.read(0, 512).then(() => ended++));
+    await until(() => waiting.length > 2000, 'as many as there is room for');
+    await until(() => {
+      for (const resolve of waiting.splice(0)) resolve();
+      return ended === reads.length;
+    }, 'all of them');
+  });
+});
+
 test('a capacity that turns invalid, or throws, is not looked at until a resize, which rejects', async () => {
   let capacity = () => MIB;
   class Moody extends BlockModel {
