@@ -70,7 +70,8 @@ test('requests for which a device has no room wait on the ring', async () => {
   await scene(model, { ...size, open: size }, async ({ disk }) => {
     let ended = 0;
     const reads = Array.from({ length: 4096 }, () => disk.read(0, 512).then(() => ended++));
-    await until(() => waiting.length > 2000, 'as many as there is room for');
+    let looks = 0;
+    await until(() => waiting.length > 2000 && ++looks > 100, 'as many as there is room for');
     await until(() => {
       for (const resolve of waiting.splice(0)) resolve();
       return ended === reads.length;
