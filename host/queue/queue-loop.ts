@@ -1,4 +1,4 @@
-import { VQ_KICKS } from '../../assembly/layout.js';
+import { VQ_CROSSINGS, VQ_KICKS } from '../../assembly/layout.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
 import type { QueueBlock } from './queue-block.js';
 import type { Datapath, QueueRunner } from './queue-runner.js';
@@ -89,7 +89,9 @@ export class QueueLoop {
     this.#kick = undefined;
     if (kickFd < 0) return;
     const watcher = loadAddon().watch(kickFd, () => {
-      if (loadAddon().eventfdDrain(kickFd) > 0) count(this.#block.aperture, this.#block.vq, VQ_KICKS, 1);
+      const { aperture, vq } = this.#block;
+      count(aperture, vq, VQ_CROSSINGS, 1);
+      if (loadAddon().eventfdDrain(kickFd) > 0) count(aperture, vq, VQ_KICKS, 1);
       this.schedule();
     });
     watcher.unref();

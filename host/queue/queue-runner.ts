@@ -4,6 +4,7 @@ import {
   VERDICT_MEMORY_LOST,
   VERDICT_TRAP,
   VQ_CROSSINGS,
+  VQ_TRAPS,
 } from '../../assembly/layout.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { RuntimeError } from '../aperture/web-assembly.js';
@@ -59,7 +60,10 @@ export class QueueRunner {
   run(): Passage {
     return this.#pass(() => {
       const result = this.#datapath.burst();
-      if (result & NOTIFY_DUE || this.#interrupter.owed) this.#interrupter.interrupt();
+      if (result & NOTIFY_DUE || this.#interrupter.owed) {
+        count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+        this.#interrupter.interrupt();
+      }
       return (result & COUNT_MASK) > 0 && !this.#datapath.drained;
     });
   }
@@ -96,6 +100,7 @@ export class QueueRunner {
       // A driver can take memory away at any moment (mprotect is not ours to forbid): a trap is its fault, not a bug.
       if (!(error instanceof RuntimeError)) throw error;
       this.#aperture.engine.deviceBreak(vq, VERDICT_TRAP);
+      count(this.#aperture, vq, VQ_TRAPS, 1);
     } finally {
       gate.leave();
     }

@@ -101,6 +101,7 @@ test('a capacity that turns invalid, or throws, is not looked at until a resize,
     assert.is(disk.capacity, MIB);
     capacity = () => 2 * MIB;
     await within(device.resize(2 * MIB), 'resize');
+    await until(() => disk.capacity === 2 * MIB, 'the new capacity');
     assert.equal(await within(disk.read(2 * MIB - 512, 512), 'read'), new Uint8Array(512));
   });
 });
