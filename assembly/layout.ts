@@ -60,6 +60,8 @@ export const VQ_BURST = 36;
 export const VQ_SNAPSHOT = 40;
 /** u32, linear of a byte a head: 1 while an asynchronous request holds it. */
 export const VQ_HEADS = 44;
+/** u64: the features negotiated, for device models to look their own up in. */
+export const VQ_FEATURES = 48;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
 export const VQ_REGION_IOVA = 128;
 export const VQ_REGION_BYTES = 136;
@@ -265,7 +267,7 @@ export const SUBMISSION_RANGE_FLAGS = 24;
 /** One entry of a completion table. */
 export const COMPLETION_SIZE = 16;
 export const COMPLETION_TAG = 0;
-/** u32, VIRTIO_BLK_S_*. */
+/** u32, VIRTIO_BLK_S_*: IOERR too for a read that the device calls OK without having written all of it. */
 export const COMPLETION_STATUS = 4;
 /** u32, used length in bytes. */
 export const COMPLETION_BYTES = 8;
@@ -318,9 +320,9 @@ export const IO_OFFSET = 8;
 export const IO_SEGMENTS = 16;
 /** u32, the data path's own: IO_STATUS_OPEN, or the request status that was decided without any I/O. */
 export const IO_STATUS = 20;
-/** u64, bytes: of a PUNCH, ZERO or DISCARD; of a READ or WRITE what its segments add up to. */
+/** u64, bytes: of a PUNCH, ZERO or DISCARD; of a READ, WRITE or WRITE_THROUGH what its segments add up to. */
 export const IO_BYTES = 24;
-/** i64: bytes moved, or −errno. */
+/** i64: bytes moved, or −errno; of an IO_OP_NONE the bytes that the data path has moved itself. */
 export const IO_RESULT = 32;
 
 /** The result decides the status. */
@@ -335,8 +337,10 @@ export const IO_OP_SYNC = 3;
 export const IO_OP_PUNCH = 4;
 /** fallocate ZERO_RANGE | KEEP_SIZE, or written zeroes where the file system has none. */
 export const IO_OP_ZERO = 5;
+/** IO_OP_WRITE, then fdatasync. */
+export const IO_OP_WRITE_THROUGH = 6;
 /** fallocate PUNCH_HOLE | KEEP_SIZE; nothing where the file system has none. */
-export const IO_OP_DISCARD = 6;
+export const IO_OP_DISCARD = 7;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Asynchronous request: a chain that a TypeScript device model holds. It keeps IOVAs, never linear addresses: its

@@ -153,3 +153,11 @@ export function isSystemError(error: unknown, code?: string): error is SystemErr
     (code === undefined || (error as SystemError).code === code)
   );
 }
+
+/** What a call rejects with when its `signal` aborts: in the shape of Node's own, with the signal's reason as `cause`. */
+export function abortError(signal: AbortSignal): Error {
+  return Object.assign(new Error('The operation was aborted', { cause: signal.reason }), {
+    name: 'AbortError',
+    code: 'ABORT_ERR',
+  });
+}

@@ -15,8 +15,11 @@ export type { OpenBlockOptions } from './drivers/blk.js';
 export type { BlockBatch } from './drivers/block-batch.js';
 export type { BlockConfig, BlockRangeLimits } from './drivers/block-config.js';
 export type { BlockDisk, BlockDiskEvents, BlockDiskStats, RequestOptions } from './drivers/block-disk.js';
+export type { CompletionMode } from './drivers/block-queue.js';
+export type { DriverQueueStats } from './drivers/driver-queue.js';
 export {
   ERROR_CODES,
+  type ErrnoName,
   type ErrorCode,
   RingbellError,
   type RingbellErrorOptions,
@@ -30,3 +33,4 @@ export { openBlock } from './open-block.js';
 export { type Check, type CheckArea, type CheckState, type Probe, probe } from './probe.js';
 export type { QueueStats } from './queue/queue-stats.js';
 export { type ServeOptions, serve } from './serve.js';
+export type * from './types.js';

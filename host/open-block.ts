@@ -1,6 +1,7 @@
 import { Bus } from './bus/index.js';
 import { type OpenBlockOptions, openBlock as openBlockOn } from './drivers/blk.js';
 import type { BlockDisk } from './drivers/block-disk.js';
+import { checkOptions } from './options.js';
 
 /**
  * Opens a disk: by path ('/dev/vhost-vdpa-0'), or by the name that it was served under. Names are looked up on
@@ -8,6 +9,7 @@ import type { BlockDisk } from './drivers/block-disk.js';
  * ERR_NO_DEVICE, ERR_DEVICE_BUSY while it is open elsewhere, ERR_NOT_SUPPORTED for what the device does not have,
  * ERR_FEATURES, ERR_CONTROL_PLANE, an AbortError.
  */
-export function openBlock(target: string, options: OpenBlockOptions = {}): Promise<BlockDisk> {
+export async function openBlock(target: string, options: OpenBlockOptions = {}): Promise<BlockDisk> {
+  checkOptions('openBlock', options);
   return openBlockOn(target, { ...options, bus: options.bus ?? Bus.default });
 }

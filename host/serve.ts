@@ -1,9 +1,10 @@
 import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
 import { Bus } from './bus/index.js';
-import { RingbellError } from './errors.js';
+import { abortError, RingbellError } from './errors.js';
 import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
+import { checkOptions } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { VDUSE_NAME_MAX } from './uapi/vduse.js';
 import { KernelVduseControlFile, vdpaDevice } from './vduse/kernel-file.js';
@@ -42,7 +43,7 @@ export interface ServeOptions {
   signal?: AbortSignal;
 }
 
-const OPTION_NAMES = new Set([
+const OPTION_NAMES = [
   'name',
   'transport',
   'bus',
@@ -53,17 +54,17 @@ const OPTION_NAMES = new Set([
   'doorbell',
   'parent',
   'signal',
-]);
+];
 
 /**
  * Offers `model` to drivers under a name. Rejects with ERR_ARGUMENT for options or a model that cannot work, ERR_DEVICE_BUSY
  * for one that is being served, EEXIST (a SystemError) for a name that is taken, ERR_NOT_SUPPORTED without VDUSE,
- * ERR_CONTROL_PLANE where the transport refuses, ERR_APERTURE_FULL, the reason of `signal`.
+ * ERR_CONTROL_PLANE where the transport refuses, ERR_APERTURE_FULL, an AbortError.
  */
 export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
+  check(model, options);
   const { name, queues = 1, queueSize = 256, mode = 'notify', doorbell = 'none', signal } = options;
-  check(options);
-  signal?.throwIfAborted();
+  if (signal?.aborted) throw abortError(signal);
   const device = await ServedDevice.create(model, transportOf(options), {
     name,
     queues,
@@ -76,7 +77,7 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   const abort = () => void device.close();
   if (signal.aborted) {
     await device.close();
-    signal.throwIfAborted();
+    throw abortError(signal);
   }
   signal.addEventListener('abort', abort, { once: true });
   device.once('close', () => signal.removeEventListener('abort', abort));
@@ -99,17 +100,19 @@ function transportOf({ transport, bus = Bus.default, doorbell, parent }: ServeOp
   };
 }
 
-/** Judges the options. Throws ERR_ARGUMENT. */
-function check(options: ServeOptions): void {
+/** Judges the arguments. Throws TypeError for what is no model or no options, ERR_ARGUMENT for options that make no sense. */
+function check(model: DeviceModel, options: ServeOptions): void {
+  if (typeof model?.attach !== 'function')
+    throw new TypeError(`model must be a BlockDevice or a BlockModel, not ${inspect(model)}`);
+  checkOptions('serve', options, OPTION_NAMES);
   const refuse = (message: string) => {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
-  const unknown = Object.keys(options).find((name) => !OPTION_NAMES.has(name));
-  if (unknown !== undefined) refuse(`serve has no option '${unknown}'`);
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
   const { doorbell = 'none', parent = 'set_map' } = options;
-  if (typeof name !== 'string' || name === '' || name.length >= VDUSE_NAME_MAX || /[/\0]/.test(name))
-    refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} characters without '/'`);
+  const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
+  if (!named || /[/\0]/.test(name))
+    refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} bytes of UTF-8 without '/'`);
   checkInteger('queues', queues, 1, QUEUES_LIMIT);
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);

@@ -52,8 +52,12 @@ int Aperture::Protect(uint64_t offset, uint64_t bytes, int protection) {
 }
 
 void Aperture::Clear() {
-  UnguardSigbus(base_);
   for (const auto& [start, end] : windows_.ranges()) Cover(start, end - start);
+  Forget();
+}
+
+void Aperture::Forget() {
+  UnguardSigbus(base_);
   windows_.Clear();
   reserved_.Clear();
 }

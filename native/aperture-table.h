@@ -21,8 +21,9 @@ struct MapSource {
 /// Operations give 0 or an errno, and need ApertureTable::Lock.
 ///
 /// Windows belong to the aperture, not to the thread that mapped them: they go when they are unmapped, when
-/// the aperture is cleared, or with the last environment that holds it. A thread that ends takes none away,
-/// because a queue thread may be in the middle of one, in code that does not survive a fault.
+/// the aperture is cleared, or with the last environment that holds it, unless it was told to forget them. A
+/// thread that ends takes none away, because a queue thread may be in the middle of one, in code that does
+/// not survive a fault.
 class Aperture {
  public:
   Aperture(uint8_t* base, uint64_t length) : base_(base), length_(length) {}
@@ -42,6 +43,9 @@ class Aperture {
   int Protect(uint64_t offset, uint64_t bytes, int protection);
   /// Takes every window back, and the SIGBUS guard off; nothing is reserved any more.
   void Clear();
+  /// Takes the SIGBUS guard off and leaves the windows where they are, for whoever owns the memory to unmap
+  /// with it.
+  void Forget();
 
  private:
   /// Lays inaccessible memory over whatever is there, in one call: at no moment is the range free for the

@@ -152,6 +152,16 @@ Napi::Value Release(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
+Napi::Value Forget(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto view = ApertureArgument(info[0]);
+  if (!view) return env.Undefined();
+  auto lock = ApertureTable::Lock();
+  if (const auto aperture = ApertureTable::Find(view->data)) aperture->Forget();
+  Environment::Of(env).holds.erase(view->data);
+  return env.Undefined();
+}
+
 Napi::Value Guard(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const auto view = ApertureArgument(info[0]);
@@ -179,6 +189,7 @@ void InitAperture(Napi::Env env, Napi::Object exports) {
   exports.Set("unmap", Napi::Function::New(env, Unmap, "unmap"));
   exports.Set("protect", Napi::Function::New(env, Protect, "protect"));
   exports.Set("release", Napi::Function::New(env, Release, "release"));
+  exports.Set("forget", Napi::Function::New(env, Forget, "forget"));
   exports.Set("guardSigbus", Napi::Function::New(env, Guard, "guardSigbus"));
 }
 

@@ -37,12 +37,15 @@ class FileIo {
     const auto offset = Load<int64_t>(entry + layout::IO_OFFSET);
     const auto bytes = Load<int64_t>(entry + layout::IO_BYTES);
     switch (Load<uint32_t>(entry + layout::IO_OP)) {
-      case layout::IO_OP_NONE:
-        return 0;
       case layout::IO_OP_READ:
         return Move(read_, entry, offset);
       case layout::IO_OP_WRITE:
         return Move(write_, entry, offset);
+      case layout::IO_OP_WRITE_THROUGH: {
+        const int64_t moved = Move(write_, entry, offset);
+        const int64_t error = moved < 0 ? moved : Sync();
+        return error ? error : moved;
+      }
       case layout::IO_OP_SYNC:
         return Sync();
       case layout::IO_OP_PUNCH: {
@@ -134,6 +137,8 @@ Napi::Value Run(const Napi::CallbackInfo& info) {
   uint32_t failed = 0;
   for (int64_t index = 0; index < *count; index++) {
     uint8_t* entry = view->data + *table + index * layout::IO_SIZE;
+    // Answered already: its result is the data path's.
+    if (Load<uint32_t>(entry + layout::IO_OP) == layout::IO_OP_NONE) continue;
     const int64_t result = io.Run(entry);
     memcpy(entry + layout::IO_RESULT, &result, sizeof(result));
     if (result < 0) failed++;

@@ -12,13 +12,25 @@
 namespace ringbell {
 namespace {
 
+/// Bytes; what memfd_create(2) takes: NAME_MAX without its own prefix "memfd:".
+constexpr size_t kNameMax = 249;
+
+/// `name` as far as it fits, in whole characters.
+std::string Shorten(std::string name) {
+  if (name.size() <= kNameMax) return name;
+  size_t end = kNameMax;
+  while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xc0) == 0x80) end--;
+  name.resize(end);
+  return name;
+}
+
 Napi::Value Memfd(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!info[0].IsString()) {
     Napi::TypeError::New(env, "name must be a string").ThrowAsJavaScriptException();
     return env.Undefined();
   }
-  const std::string name = info[0].As<Napi::String>().Utf8Value();
+  const std::string name = Shorten(info[0].As<Napi::String>().Utf8Value());
   const auto bytes = IntegerArgument(info[1], "bytes", 0, kMaxSafeInteger);
   if (!bytes) return env.Undefined();
   const auto seal = BooleanArgument(info[2], "seal");

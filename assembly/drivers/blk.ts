@@ -57,6 +57,7 @@ import {
   VIRTIO_BLK_RANGE_NUM_SECTORS,
   VIRTIO_BLK_RANGE_SECTOR,
   VIRTIO_BLK_RANGE_SIZE,
+  VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
   VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_T_FLUSH,
@@ -74,6 +75,13 @@ import {
 /** What a status byte holds until the device writes it. */
 const STATUS_UNWRITTEN: u8 = 0xff;
 
+/** Whether the device writes the data of a request. */
+// @ts-ignore: decorator
+@inline
+function reads(type: u32): bool {
+  return type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
+}
+
 /** Puts up to `count` submissions of the table at `table` on the ring: how many, with NOTIFY_DUE. */
 export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
@@ -89,7 +97,7 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
     let sector = load<u64>(table, SUBMISSION_SECTOR);
     let data = <u64>load<u32>(table, SUBMISSION_LINEAR) + delta;
     let dataBytes = bytes;
-    let dataFlags: u32 = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID ? VIRTQ_DESC_F_WRITE : 0;
+    const dataFlags: u32 = reads(type) ? VIRTQ_DESC_F_WRITE : 0;
     if (type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES) {
       // The range is the data; the header's sector is unused.
       store<u64>(shared + SLOT_RANGE, sector, VIRTIO_BLK_RANGE_SECTOR);
@@ -155,13 +163,15 @@ function reap(dq: usize, table: usize, max: u32): u32 {
       driverBreak(dq, VERDICT_USED_LENGTH, id);
       break;
     }
-    const status = <u32>load<u8>(slotMemory(dq, slot), SLOT_STATUS);
+    const type = load<u32>(state, SLOT_STATE_TYPE);
+    let status = <u32>load<u8>(slotMemory(dq, slot), SLOT_STATUS);
+    // What the device did not write holds whatever was there before: no success, whatever the device says.
+    if (status == VIRTIO_BLK_S_OK && reads(type) && bytes < load<u32>(state, SLOT_STATE_WRITABLE)) status = VIRTIO_BLK_S_IOERR;
     store<u32>(table, load<u32>(state, SLOT_STATE_TAG), COMPLETION_TAG);
     store<u32>(table, status, COMPLETION_STATUS);
     store<u32>(table, bytes, COMPLETION_BYTES);
     store<u32>(state, 0, SLOT_STATE_BUSY);
     freeSlot(dq, slot);
-    const type = load<u32>(state, SLOT_STATE_TYPE);
     if (status != VIRTIO_BLK_S_OK) add(dq + VQ_IO_ERRORS, 1);
     else if (type == VIRTIO_BLK_T_IN) add(dq + VQ_BYTES_READ, load<u32>(state, SLOT_STATE_BYTES));
     else if (type == VIRTIO_BLK_T_OUT) add(dq + VQ_BYTES_WRITTEN, load<u32>(state, SLOT_STATE_BYTES));

@@ -34,6 +34,7 @@ import {
   IO_OP_READ,
   IO_OP_SYNC,
   IO_OP_WRITE,
+  IO_OP_WRITE_THROUGH,
   IO_OP_ZERO,
   IO_RESULT,
   IO_SEGMENTS,
@@ -49,6 +50,7 @@ import {
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
   VQ_CHAINS,
+  VQ_FEATURES,
   VQ_GATE_CLOSED,
   VQ_IO_ERRORS,
   VQ_SEGMENTS,
@@ -58,6 +60,7 @@ import { add } from '../notify';
 import { breakQueue } from '../split/chain';
 import { devicePop, devicePush, deviceReturn } from '../split/device';
 import {
+  VIRTIO_BLK_F_FLUSH,
   VIRTIO_BLK_HEADER_SECTOR,
   VIRTIO_BLK_HEADER_SIZE,
   VIRTIO_BLK_HEADER_TYPE,
@@ -92,6 +95,11 @@ export function blkServe(vq: usize, disk: usize): u32 {
   let bytes: u64 = 0;
   let fileDue: u32 = 0;
   for (; served < count; served++, chain += CHAIN_SIZE) {
+    // The control plane waits for one request, however long, not for a burst of them.
+    if (atomic.load<u32>(vq, VQ_GATE_CLOSED) || memoryLost(disk)) {
+      deviceReturn(vq, count - served);
+      break;
+    }
     const chainCounts = load<u32>(chain, CHAIN_COUNTS);
     const end = segment + (chainCounts >> 16) * SEGMENT_SIZE;
     // One entry of an I/O table, in private scratch memory, stands for the request here as it does for the addon.
@@ -174,19 +182,26 @@ export function blkComplete(vq: usize, disk: usize, io: usize, count: u32): u32 
 
 /** Publishes `count` requests, unless memory was lost: what was read from it, or written to it, is not what it was. */
 function publish(vq: usize, disk: usize, count: u32): u32 {
-  const lost: usize = load<u32>(disk, DISK_LOST);
-  if (lost && atomic.load<u32>(lost)) {
+  if (memoryLost(disk)) {
     breakQueue(vq, VERDICT_MEMORY_LOST, 0);
     return 0;
   }
   return devicePush(vq, count);
 }
 
+/** Whether a page of the aperture has lost its file. */
+// @ts-ignore: decorator
+@inline
+function memoryLost(disk: usize): bool {
+  const lost: usize = load<u32>(disk, DISK_LOST);
+  return lost != 0 && atomic.load<u32>(lost) != 0;
+}
+
 // @ts-ignore: decorator
 @inline
 function transfers(io: usize): bool {
   const op = load<u32>(io, IO_OP);
-  return op == IO_OP_READ || op == IO_OP_WRITE;
+  return op == IO_OP_READ || op == IO_OP_WRITE || op == IO_OP_WRITE_THROUGH;
 }
 
 /** Counts the bytes that an entry has moved: the used length that they give. */
@@ -197,7 +212,7 @@ function account(vq: usize, io: usize): u64 {
     add(vq + VQ_BYTES_READ, bytes);
     return bytes;
   }
-  if (op == IO_OP_WRITE) add(vq + VQ_BYTES_WRITTEN, bytes);
+  if (transfers(io)) add(vq + VQ_BYTES_WRITTEN, bytes);
   return 0;
 }
 
@@ -237,7 +252,7 @@ function decode(vq: usize, disk: usize, segment: usize, chainCounts: u32, io: us
   }
   if (type == VIRTIO_BLK_T_OUT) {
     if (load<u32>(disk, DISK_FLAGS) & DISK_F_RO) return answer(io, VIRTIO_BLK_S_IOERR);
-    return decodeTransfer(disk, io, IO_OP_WRITE, data, writable, sector);
+    return decodeTransfer(disk, io, writesThrough(vq, disk) ? IO_OP_WRITE_THROUGH : IO_OP_WRITE, data, writable, sector);
   }
   if (type == VIRTIO_BLK_T_FLUSH && load<u32>(disk, DISK_FLAGS) & DISK_F_FLUSH) {
     return operation(io, IO_OP_SYNC, 0);
@@ -254,6 +269,17 @@ function decode(vq: usize, disk: usize, segment: usize, chainCounts: u32, io: us
     return decodeRange(disk, io, type, data, writable);
   }
   return answer(io, VIRTIO_BLK_S_UNSUPP);
+}
+
+/**
+ * Whether a write must be on stable storage when it completes: the driver did not accept FLUSH, so it will never ask for it
+ * ("Device Operation" of the block device).
+ */
+// @ts-ignore: decorator
+@inline
+function writesThrough(vq: usize, disk: usize): bool {
+  const stored = load<u32>(disk, DISK_LINEAR) == 0 || (load<u32>(disk, DISK_FILE_OPS) >> IO_OP_SYNC) & 1;
+  return stored && load<u32>(disk, DISK_FLAGS) & DISK_F_FLUSH && !(load<u64>(vq, VQ_FEATURES) & ((<u64>1) << VIRTIO_BLK_F_FLUSH));
 }
 
 /** A READ or WRITE of segments [from, to): whole sectors inside the disk, BLK_REQUEST_BYTES at most, or IOERR. */

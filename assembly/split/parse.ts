@@ -36,12 +36,16 @@ import { chainParse, NO_ROOM, refuseTooManySegments } from './chain';
 /** Segments that the fast path may write for one chain. */
 const FAST_SEGMENTS: u32 = 3;
 
-/** Lanes with their sign set where [offset, offset + bytes) leaves the region, or has no bytes. Offsets are modulo 2^64. */
+/**
+ * Lanes with their sign set where [offset, offset + bytes) leaves the region, or has no bytes. Offsets are modulo 2^64. The
+ * last place where the bytes would fit counts too: below 0, an offset just under 2^63 would wrap the difference to above it.
+ */
 // @ts-ignore: decorator
 @inline
 function faults(offsets: v128, lengths: v128, regionBytes: v128): v128 {
-  const beyond = i64x2.sub(i64x2.sub(regionBytes, lengths), offsets);
-  return v128.or(v128.or(beyond, offsets), i64x2.add(lengths, i64x2.splat(-1)));
+  const last = i64x2.sub(regionBytes, lengths);
+  const outside = v128.or(v128.or(i64x2.sub(last, offsets), last), offsets);
+  return v128.or(outside, i64x2.add(lengths, i64x2.splat(-1)));
 }
 
 /** Readable count | count << 16 of n descriptors, given how many of them are writable. */
@@ -181,7 +185,8 @@ function parseIndirect(vq: usize, at: u64, count: u32): u64 {
     if ((link & (VIRTQ_DESC_F_INDIRECT | VIRTQ_DESC_F_NEXT)) != VIRTQ_DESC_F_INDIRECT) break;
     const bytes = <u64>load<u32>(descriptor, 8);
     const offset = load<u64>(descriptor) - regionIova;
-    if (<i64>((regionBytes - bytes - offset) | offset | (bytes - 1)) < 0) break;
+    const last = regionBytes - bytes;
+    if (<i64>((last - offset) | last | offset | (bytes - 1)) < 0) break;
     if (bytes & 15) break;
     const entries = <u32>bytes >> 4;
     if (entries > size) break;

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import { CACHE_LINE, PAGE_SIZE } from '../../assembly/layout.js';
 import { RingbellError } from '../errors.js';
-import { loadAddon, type MapSource, type Protection } from '../native/addon.js';
+import { type Addon, loadAddon, type MapSource, type Protection } from '../native/addon.js';
 import { addressSpace } from './address-space.js';
 import { type Engine, instantiateEngine } from './engine.js';
 import { RangeAllocator } from './range-allocator.js';
@@ -188,10 +188,22 @@ export class Aperture {
 
   /** Gives every window back, if this is the aperture that `create` made. Views from `viewOwn` must not be used afterwards. */
   close(): void {
+    this.#close((addon) => addon.release(this.#whole));
+  }
+
+  /**
+   * Closes with every window where it is, for as long as a view of the memory can be reached: for an application that was
+   * given one. Windows of files that can shrink must have been unmapped: nothing catches a SIGBUS any more.
+   */
+  leave(): void {
+    this.#close((addon) => addon.forget(this.#whole));
+  }
+
+  #close(giveUp: (addon: Addon) => void): void {
     if (this.#closed) return;
     this.#closed = true;
     addressSpace.remove(this.address, this.bytes);
-    if (this.#owner) loadAddon().release(this.#whole);
+    if (this.#owner) giveUp(loadAddon());
   }
 
   #open(): void {

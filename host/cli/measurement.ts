@@ -7,15 +7,8 @@ export type Operation = 'read' | 'write';
 
 /** Milliseconds for which a polling driver keeps the event loop from timers and signals. */
 const STRETCH_MS = 20;
-/** Looks at an empty ring before a reap gives up: of the order of 50 µs. */
-const REAP_SPINS = 2 ** 14;
-/**
- * Milliseconds that a polling driver sleeps when a turn brought nothing. The device's thread may be waiting for this very
- * processor: on a busy machine, two sides that only ever poll push each other off, and are hundreds of times slower.
- */
-const NAP_MS = 0.05;
-/** Requests in flight from which the driver takes naps. With fewer, it is latency that polling is for. */
-const NAP_IN_FLIGHT = 16;
+/** Looks at an empty ring before a reap gives up: some milliseconds, longer than a thread usually waits for a processor. */
+const REAP_SPINS = 2 ** 20;
 /** Milliseconds without any completion after which a device counts as dead. */
 const STALLED_MS = 10_000;
 /** Every so many stretches one runs without a clock, for the heap: reading the clock allocates a number. */
@@ -80,8 +73,6 @@ class Lane {
   readonly batch: MeasuredBatch;
   /** Requests completed. */
   completed = 0;
-  /** Times that the driver slept because nothing had come back: system calls, so they count as crossings. */
-  naps = 0;
   readonly #write: boolean;
   readonly #buffers: readonly Uint8Array[];
   readonly #blocks: number;
@@ -171,7 +162,6 @@ export async function measure(
   const seconds = (performance.now() - begin) / 1000;
   const after = workload.counters();
   const requests = lanes.reduce((sum, lane) => sum + lane.completed, 0);
-  const naps = lanes.reduce((sum, lane) => sum + lane.naps, 0);
   return {
     mode: workload.mode,
     operation: workload.operation,
@@ -179,7 +169,7 @@ export async function measure(
     bytesPerSecond: (requests * workload.blockBytes) / seconds,
     latency: histogram.latency(),
     notificationsPerRequest: (after.notifications - before.notifications) / requests,
-    crossingsPerRequest: (after.crossings - before.crossings + naps) / requests,
+    crossingsPerRequest: (after.crossings - before.crossings) / requests,
     requests,
     seconds,
     heapBytesPerRequest: heap.bytesPerRequest(),
@@ -220,17 +210,12 @@ async function poll(
 /** One stretch by the clock. */
 function pollUntil(lanes: readonly Lane[], end: number): void {
   for (let now = performance.now(); now < end; ) {
-    let completed = 0;
-    let inFlight = 0;
     for (let i = 0; i < lanes.length; i++) {
       lanes[i]!.fill(now);
       const count = reapHalf(lanes[i]!);
       now = performance.now();
       lanes[i]!.collect(count, now);
-      completed += count;
-      inFlight += lanes[i]!.inFlight;
     }
-    if (completed === 0 && inFlight >= NAP_IN_FLIGHT) nap(lanes[0]!);
   }
 }
 
@@ -248,15 +233,6 @@ function pollRequests(lanes: readonly Lane[], requests: number): number {
     }
   }
   return completed;
-}
-
-/** Something to wait for that never comes. */
-const never = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
-
-/** Leaves the processor to others for a moment. */
-function nap(lane: Lane): void {
-  lane.naps++;
-  Atomics.wait(never, 0, 0, NAP_MS);
 }
 
 /** Reaps when half of what is in flight has come back: fewer crossings than at each completion, and the ring never runs dry. */

@@ -18,10 +18,10 @@ import {
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
-import { RingbellError } from '../errors.js';
+import { abortError, RingbellError } from '../errors.js';
+import { checkOptions } from '../options.js';
 import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
-import { abortError } from './block-operation.js';
 import { bounceBytes, type CompletionMode, tableBytes } from './block-queue.js';
 import { VirtioDriver } from './virtio-driver.js';
 
@@ -91,10 +91,10 @@ const OPTION_NAMES = [
  * not have, ERR_FEATURES, ERR_CONTROL_PLANE, an AbortError.
  */
 export async function openBlock(target: string, options: OpenBlockOptions = {}): Promise<BlockDisk> {
+  validate(options);
   const { signal } = options;
   const mode = options.mode ?? 'notify';
   const slotBytes = options.slotBytes ?? SLOT_BYTES_DEFAULT;
-  validate(options);
   if (signal?.aborted) throw abortError(signal);
   const driver = await VirtioDriver.connect(await openVhostVdpaFile(target, options.bus), {
     deviceId: VIRTIO_ID_BLOCK,
@@ -157,11 +157,10 @@ async function chooseQueueSize(driver: VirtioDriver, wanted: number | undefined)
 }
 
 function validate(options: OpenBlockOptions): void {
+  checkOptions('openBlock', options, OPTION_NAMES);
   const fail = (message: string): never => {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
-  for (const name of Object.keys(options))
-    if (!OPTION_NAMES.includes(name)) fail(`unknown option '${name}': there are ${OPTION_NAMES.join(', ')}`);
   const integer = (name: 'queues' | 'queueSize' | 'slotBytes' | 'allocBytes', low: number, high: number) => {
     const value = options[name];
     if (value !== undefined && (!Number.isInteger(value) || value < low || value > high))

@@ -51,6 +51,10 @@ export class BlockBatch {
   #backlogCount = 0;
   #waiter: { resolve: () => void; reject: (error: Error) => void } | undefined;
 
+  /**
+   * For `BlockDisk.batch`.
+   * @internal
+   */
   constructor(lane: BlockQueue, disk: BatchDisk) {
     const { aperture } = lane.queue.memory;
     this.#lane = lane;
@@ -104,7 +108,10 @@ export class BlockBatch {
     this.#stage(VIRTIO_BLK_T_OUT, offset, linear, bytes, tag);
   }
 
-  /** Fills in a flush of what was reaped before. Throws ERR_NOT_SUPPORTED on a disk that has no write cache to flush. */
+  /**
+   * Fills in a flush of what was reaped before. Throws ERR_NOT_SUPPORTED on a disk without a write cache: where
+   * `disk.flush` just resolves, a batch would have no completion to bring `tag` back.
+   */
   flush(tag: number): void {
     if (!this.#disk.flushes) throw new RingbellError('ERR_NOT_SUPPORTED', 'the disk has no write cache');
     this.#put(VIRTIO_BLK_T_FLUSH, 0, 0, 0, tag);
@@ -154,7 +161,10 @@ export class BlockBatch {
     return this.#i32[(this.#completions + index * COMPLETION_SIZE + COMPLETION_TAG) >>> 2] as number;
   }
 
-  /** Status of the completion at `index` of the last `reap`: VIRTIO_BLK_S_*, 0 for success. */
+  /**
+   * Status of the completion at `index` of the last `reap`: VIRTIO_BLK_S_*, 0 for success. VIRTIO_BLK_S_IOERR too for a
+   * read that the device calls a success without having written all of it.
+   */
   status(index: number): number {
     return this.#i32[(this.#completions + index * COMPLETION_SIZE + COMPLETION_STATUS) >>> 2] as number;
   }

@@ -11,11 +11,12 @@ import {
   VIRTIO_BLK_SECTOR_SIZE,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from '../../assembly/virtio.js';
-import { RingbellError } from '../errors.js';
+import { abortError, RingbellError } from '../errors.js';
+import { checkOptions } from '../options.js';
 import { featureNames } from '../uapi/names.js';
 import { BlockBatch } from './block-batch.js';
 import { type BlockConfig, decodeBlockConfig } from './block-config.js';
-import { abortError, type BlockOperation, type BlockOperationKind } from './block-operation.js';
+import type { BlockOperation, BlockOperationKind } from './block-operation.js';
 import { BlockQueue, type CompletionMode } from './block-queue.js';
 import { BlockScheduler } from './block-scheduler.js';
 import type { DriverQueueStats } from './driver-queue.js';
@@ -93,7 +94,10 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   /** Nothing of the device matters any more. */
   #closed = false;
 
-  /** For `openBlock`: a driver that is set up and not yet started. */
+  /**
+   * For `openBlock`: a driver that is set up and not yet started.
+   * @internal
+   */
   constructor(driver: VirtioDriver, config: BlockConfig, options: BlockDiskOptions) {
     super();
     this.#driver = driver;
@@ -110,7 +114,10 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     });
   }
 
-  /** Sets DRIVER_OK. */
+  /**
+   * For `openBlock`: sets DRIVER_OK.
+   * @internal
+   */
   async start(): Promise<void> {
     await this.#driver.start({
       config: () => void this.#configChanged(),
@@ -205,7 +212,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
 
   /**
    * `bytes` of zeroed memory that the device sees: reads and writes of it, and of subarrays of it, copy nothing. It is
-   * never given back, and stays valid memory after `close`. Throws ERR_APERTURE_FULL (option `allocBytes`), ERR_CLOSED.
+   * never given back before `close`, and stays valid memory after it, for as long as it is reachable. Throws ERR_APERTURE_FULL (option `allocBytes`), ERR_CLOSED.
    */
   alloc(bytes: number): Uint8Array {
     this.#open();
@@ -213,8 +220,10 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   }
 
   /** The batch of a queue: the same one each time. Throws ERR_ARGUMENT for a queue that there is not, ERR_CLOSED. */
-  batch({ queue = 0 }: { queue?: number } = {}): BlockBatch {
+  batch(options: { queue?: number } = {}): BlockBatch {
     this.#open();
+    checkOptions('batch', options);
+    const { queue = 0 } = options;
     const lane = this.#lanes[queue];
     if (!lane)
       throw new RingbellError('ERR_ARGUMENT', `queue ${queue}: the disk has ${this.#lanes.length} queues`);
@@ -296,6 +305,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
 
   #check(kind: BlockOperationKind, offset: number, length: number, options: RequestOptions): void {
     this.#open();
+    checkOptions(kind, options);
     if (!Number.isSafeInteger(offset)) throw new TypeError(`offset must be an integer, not ${offset}`);
     if (!Number.isSafeInteger(length)) throw new TypeError(`length must be an integer, not ${length}`);
     if (offset % VIRTIO_BLK_SECTOR_SIZE || length % VIRTIO_BLK_SECTOR_SIZE)

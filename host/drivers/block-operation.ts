@@ -1,5 +1,5 @@
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP } from '../../assembly/virtio.js';
-import { RingbellError } from '../errors.js';
+import { abortError, RingbellError } from '../errors.js';
 
 /** What an application can ask of a disk. */
 export type BlockOperationKind = 'read' | 'write' | 'flush' | 'discard' | 'writeZeroes' | 'getId';
@@ -91,13 +91,20 @@ export class BlockOperation {
   }
 }
 
-/** What a completion's status means: undefined for success. */
-export function statusError(operation: BlockOperation, status: number): RingbellError | undefined {
+/** What a completion's status means: undefined for success. `missing`: bytes that the device should have written. */
+export function statusError(
+  operation: BlockOperation,
+  status: number,
+  missing: number,
+): RingbellError | undefined {
   switch (status) {
     case VIRTIO_BLK_S_OK:
       return undefined;
     case VIRTIO_BLK_S_IOERR:
-      return new RingbellError('ERR_IO', `${operation.description}: the device reported an I/O error`);
+      return new RingbellError(
+        'ERR_IO',
+        `${operation.description}: I/O error${missing ? `, bytes missing: ${missing}` : ' of the device'}`,
+      );
     case VIRTIO_BLK_S_UNSUPP:
       return new RingbellError(
         'ERR_UNSUPPORTED_REQUEST',
@@ -109,12 +116,4 @@ export function statusError(operation: BlockOperation, status: number): Ringbell
         `${operation.description}: the device reported status ${status}, which there is not`,
       );
   }
-}
-
-/** In the shape of Node's own. */
-export function abortError(signal: AbortSignal): Error {
-  return Object.assign(new Error('The operation was aborted', { cause: signal.reason }), {
-    name: 'AbortError',
-    code: 'ABORT_ERR',
-  });
 }

@@ -9,12 +9,7 @@ import {
   PAGE_SIZE,
   SUBMISSION_SIZE,
 } from '../../assembly/layout.js';
-import {
-  VIRTIO_BLK_S_OK,
-  VIRTIO_BLK_T_GET_ID,
-  VIRTIO_BLK_T_IN,
-  VIRTIO_BLK_T_OUT,
-} from '../../assembly/virtio.js';
+import { VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from '../../assembly/virtio.js';
 import type { Engine } from '../aperture/engine.js';
 import { RuntimeError } from '../aperture/web-assembly.js';
 import { RingbellError } from '../errors.js';
@@ -188,14 +183,9 @@ export class BlockQueue {
     this.#pending[index] = undefined;
     this.#freeTags.push(index);
     const { operation } = request;
-    let error = statusError(operation, status);
-    // Bytes beyond the used length hold whatever was in the buffer before; the last one is the status.
     const reads = request.type === VIRTIO_BLK_T_IN || request.type === VIRTIO_BLK_T_GET_ID;
-    if (status === VIRTIO_BLK_S_OK && reads && bytes <= request.count)
-      error = new RingbellError(
-        'ERR_IO',
-        `${operation.description}: the device wrote ${bytes} of ${request.count + 1} bytes`,
-      );
+    // The status byte counts as written.
+    const error = statusError(operation, status, reads ? request.count + 1 - bytes : 0);
     if (!error && reads && request.data && !operation.settled) {
       if (detached(request)) operation.fail(new TypeError('the buffer was detached before it was read into'));
       else this.queue.memory.copyOut(this.#bounceOf(index), request.data);

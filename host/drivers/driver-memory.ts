@@ -118,7 +118,7 @@ export class DriverMemory {
     return linear;
   }
 
-  /** Memory that the device sees, for the application. It stays valid for ever. Throws ERR_APERTURE_FULL. */
+  /** Memory that the device sees, for the application. It stays valid for as long as it is reachable. Throws ERR_APERTURE_FULL. */
   alloc(bytes: number): Uint8Array {
     if (!Number.isSafeInteger(bytes) || bytes < 0)
       throw new TypeError(`bytes must be an integer from 0, not ${bytes}`);
@@ -157,12 +157,14 @@ export class DriverMemory {
   }
 
   /**
-   * Gives back everything that no view of the application can reach. The device must have been reset or closed: one that
-   * still wrote would write into a file that nobody reads.
+   * Gives back everything that no view of the application can reach; what `alloc` gave goes with the last view of it. The
+   * device must have been reset or closed: one that still wrote would write into a file that nobody reads.
    */
   close(): void {
-    if (this.#arenaTop > this.#arenaStart) this.#releaseShared();
-    else this.aperture.close();
+    if (this.#arenaTop > this.#arenaStart) {
+      this.#releaseShared();
+      this.aperture.leave();
+    } else this.aperture.close();
     loadAddon().close(this.#fd);
   }
 

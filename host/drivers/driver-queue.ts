@@ -16,6 +16,7 @@ import {
   DQ_SLOTS,
   DQ_VERDICT,
   DQ_VERDICT_HEAD,
+  PAGE_SIZE,
   SLOT_DESCRIPTORS,
   SLOT_SIZE,
   SLOT_STATE_SIZE,
@@ -189,6 +190,11 @@ export class DriverQueue {
       crossings: this.crossings,
       doorbell: this.doorbell !== 0,
     };
+  }
+
+  /** Takes the doorbell page out of the mapping. Nothing may be submitted any more. */
+  unmapDoorbell(): void {
+    if (this.doorbell !== 0) this.memory.aperture.unmap({ linear: this.doorbell, bytes: PAGE_SIZE });
   }
 
   close(): void {

@@ -124,6 +124,8 @@ export class VirtioDriver {
 
   /** Closes the device, which resets it, then gives the memory back: in this order, since the device may write until then. */
   async close(): Promise<void> {
+    // Before the file: a page of it that stays mapped keeps the device open.
+    for (const queue of this.#queues) queue.unmapDoorbell();
     try {
       await this.device.close();
     } finally {

@@ -6,9 +6,11 @@ import {
   IO_OP_READ,
   IO_OP_SYNC,
   IO_OP_WRITE,
+  IO_OP_WRITE_THROUGH,
   IO_OP_ZERO,
 } from '../../assembly/layout.js';
 import { RingbellError } from '../errors.js';
+import { checkOptions } from '../options.js';
 import { BlockDatapath } from '../queue/block-datapath.js';
 import { VIRTIO_ID_BLOCK } from '../uapi/virtio.js';
 import {
@@ -56,10 +58,10 @@ export interface BlockDeviceOptions {
 
 /** What the file of a disk in memory does: give memory back. */
 const MEMORY_FILE_OPS = [IO_OP_PUNCH, IO_OP_DISCARD];
-/** What the file of a mapped disk does: all that moves no bytes. */
-const MAPPED_FILE_OPS = [IO_OP_SYNC, IO_OP_ZERO, ...MEMORY_FILE_OPS];
+/** What the file of a mapped disk does: all that is more than moving bytes. */
+const MAPPED_FILE_OPS = [IO_OP_SYNC, IO_OP_WRITE_THROUGH, IO_OP_ZERO, ...MEMORY_FILE_OPS];
 
-const OPTION_NAMES = new Set([
+const OPTION_NAMES = [
   'file',
   'memory',
   'create',
@@ -70,7 +72,7 @@ const OPTION_NAMES = new Set([
   'blockSize',
   'id',
   'discard',
-]);
+];
 
 /**
  * What the file of a mapped disk has to do. Linux keeps file I/O coherent with a shared mapping, both being the page cache,
@@ -97,9 +99,8 @@ export class BlockDevice implements DeviceModel {
 
   /** Throws ERR_ARGUMENT for options that cannot be meant; files are opened when the device is served. */
   constructor(options: BlockDeviceOptions) {
-    const unknown = Object.keys(options).find((name) => !OPTION_NAMES.has(name));
+    checkOptions('BlockDevice', options, OPTION_NAMES);
     const refuse = (message: string) => new RingbellError('ERR_ARGUMENT', message);
-    if (unknown !== undefined) throw refuse(`BlockDevice has no option '${unknown}'`);
     if ((options.file === undefined) === (options.memory === undefined))
       throw refuse('BlockDevice needs either file or memory');
     if (options.file !== undefined && (typeof options.file !== 'string' || options.file === ''))

@@ -13,6 +13,7 @@ import type { QueueBlock } from '../queue/queue-block.js';
 import type { LoopDatapath } from '../queue/queue-loop.js';
 import { count } from '../queue/queue-stats.js';
 import {
+  VIRTIO_BLK_F_FLUSH,
   VIRTIO_BLK_HEADER_SIZE,
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
@@ -48,15 +49,16 @@ export class BlockModelQueue implements LoopDatapath {
   readonly #bounce: number;
   /** Bytes of a REQUEST block. */
   readonly #requestBytes: number;
+  /** Requests that may be held at once: what the ring can hold, whatever resets have left with the model, if there is room. */
+  readonly #heldLimit: number;
   /** Linear addresses of REQUEST blocks that no request holds. */
   readonly #freeBlocks: number[] = [];
-  /** How many more of them may be allocated. */
-  #blocksLeft: number;
   /** Requests taken, for the model. */
   #taken: BlockRequest[] = [];
   /** Requests to be given back, oldest first. */
   readonly #done: BlockRequest[] = [];
-  /** Bytes. */
+  /** Requests taken and not yet given back or dropped, and the bytes of their data. */
+  #held = 0;
   #inFlight = 0;
   #crossings = 0;
 
@@ -78,7 +80,7 @@ export class BlockModelQueue implements LoopDatapath {
     this.#hooks = hooks;
     this.#bounce = this.#aperture.allocate(BOUNCE_BYTES);
     this.#requestBytes = REQUEST_DESCRIPTORS + (queueSize + 1) * VIRTQ_DESC_SIZE;
-    this.#blocksLeft = Math.floor(REQUEST_BLOCKS_BYTES / queues / this.#requestBytes);
+    this.#heldLimit = Math.min(queueSize, Math.floor(REQUEST_BLOCKS_BYTES / queues / this.#requestBytes));
   }
 
   burst(): number {
@@ -103,7 +105,7 @@ export class BlockModelQueue implements LoopDatapath {
   }
 
   get saturated(): boolean {
-    return this.#inFlight >= IN_FLIGHT_LIMIT || (this.#freeBlocks.length === 0 && this.#blocksLeft === 0);
+    return this.#inFlight >= IN_FLIGHT_LIMIT || this.#held >= this.#heldLimit;
   }
 
   settle(): void {
@@ -115,30 +117,24 @@ export class BlockModelQueue implements LoopDatapath {
   /** Takes a chain, and what the model needs of it: false if there is none. */
   #take(): boolean {
     const { vq } = this.#block;
-    const linear = this.#freeBlocks.pop() ?? this.#allocateBlock();
+    if (this.#freeBlocks.length === 0) this.#freeBlocks.push(this.#aperture.allocate(this.#requestBytes));
+    const linear = this.#freeBlocks.at(-1)!;
     this.#crossings++;
-    if (this.#engine.requestTake(vq, linear) === 0) {
-      this.#freeBlocks.push(linear);
-      return false;
-    }
+    if (this.#engine.requestTake(vq, linear) === 0) return false;
     if (!BlockRequest.isOne(this.#aperture, linear)) {
       this.#engine.deviceBreak(vq, VERDICT_REQUEST);
-      this.#freeBlocks.push(linear);
       return false;
     }
     this.#crossings++;
     this.#engine.requestRead(vq, linear, 0, this.#bounce, REQUEST_HEADER_BYTES);
     const request = new BlockRequest(this.#aperture, linear, this.#bounce, this.#geometry());
+    this.#freeBlocks.pop();
+    this.#held++;
     this.#inFlight += request.data?.length ?? 0;
     if (request.operation === 'write') this.#copyIn(request, request.data!);
     if (request.operation === 'none') this.#done.push(request);
     else this.#taken.push(request);
     return true;
-  }
-
-  #allocateBlock(): number {
-    this.#blocksLeft--;
-    return this.#aperture.allocate(this.#requestBytes);
   }
 
   /** From the driver to the model. All of the chain was mapped when it was taken, inside the same gate. */
@@ -191,6 +187,7 @@ export class BlockModelQueue implements LoopDatapath {
   /** Removes the first of the done, and frees what it held. */
   #release(request: BlockRequest): void {
     this.#done.shift();
+    this.#held--;
     this.#inFlight -= request.data?.length ?? 0;
     this.#freeBlocks.push(request.linear);
   }
@@ -217,22 +214,31 @@ export class BlockModelQueue implements LoopDatapath {
       case 'read':
         return model.read(offset, data!);
       case 'write':
-        return model.write!(offset, data!);
+        return this.#stored(model.write!(offset, data!));
       case 'flush':
         return model.flush?.();
       case 'discard':
         return model.discard!(offset, length);
       case 'writeZeroes':
-        return model.writeZeroes ? model.writeZeroes(offset, length, unmap) : this.#zero(offset, length);
+        return this.#stored(
+          model.writeZeroes ? model.writeZeroes(offset, length, unmap) : this.#zero(offset, length),
+        );
       default:
         return undefined;
     }
   }
 
+  /** A write has ended when it is durable if the driver did not accept FLUSH: it will never ask for it. */
+  #stored(written: void | Promise<void>): void | Promise<void> {
+    const { flush } = this.#model;
+    if (!flush || this.#block.negotiated(VIRTIO_BLK_F_FLUSH)) return written;
+    return Promise.resolve(written).then(() => flush.call(this.#model));
+  }
+
   async #zero(offset: number, length: number): Promise<void> {
-    const zeroes = new Uint8Array(BOUNCE_BYTES);
+    // A fresh array each time: the model may keep what it is given.
     for (let done = 0; done < length; done += BOUNCE_BYTES)
-      await this.#model.write!(offset + done, zeroes.subarray(0, length - done));
+      await this.#model.write!(offset + done, new Uint8Array(Math.min(length - done, BOUNCE_BYTES)));
   }
 
   #finished(request: BlockRequest): void {

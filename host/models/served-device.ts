@@ -105,7 +105,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   #abandoned = false;
   #closing: Promise<void> | undefined;
 
-  /** Makes the device and attaches it. On failure nothing is left. */
+  /**
+   * For `serve`: makes the device and attaches it. On failure nothing is left.
+   * @internal
+   */
   static async create(
     model: DeviceModel,
     transport: DeviceTransport,

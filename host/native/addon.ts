@@ -37,7 +37,7 @@ export interface Watcher {
  * Descriptors, given or taken, are the caller's to close: those that the addon gave with `close`, those that node:fs gave
  * with node:fs (Node keeps a list of a worker's, and warns of others). Windows belong to the aperture: a thread that ends
  * takes none away, because another may be inside one; they go with `unmap`, with `release`, or with the last thread that
- * reserved or mapped anything there. Watchers end with their thread.
+ * reserved or mapped anything there; `forget` leaves them to V8. Watchers end with their thread.
  */
 export interface Addon {
   /** Process address of the first byte of `view`. */
@@ -50,15 +50,23 @@ export interface Addon {
   unmap(view: Uint8Array, offset: number, length: number): void;
   /** Changes the protection of a mapped range. */
   protect(view: Uint8Array, offset: number, length: number, protection: Protection): void;
-  /** Forgets an aperture: all its windows become reserved space, its SIGBUS guard is taken off. */
+  /** Gives an aperture up: all its windows become reserved space, its SIGBUS guard is taken off. */
   release(view: Uint8Array): void;
+  /**
+   * Gives an aperture up with its windows where they are: V8 unmaps them with the rest of the memory, once nothing in
+   * JavaScript can reach it any more. The SIGBUS guard goes at once: no window may be of a file that can shrink.
+   */
+  forget(view: Uint8Array): void;
   /**
    * From now on a SIGBUS inside a window of `view` (a file truncated under its mapping) puts a zeroed private page there
    * and adds 1 to the i32 at `flag` instead of killing the process.
    */
   guardSigbus(view: Uint8Array, flag: number): void;
 
-  /** A memory file of `bytes`, close-on-exec. `seal` forbids shrinking, growing and further seals. */
+  /**
+   * A memory file of `bytes`, close-on-exec. `seal` forbids shrinking, growing and further seals. The name, for
+   * /proc/self/maps only, is cut off where it is too long for the kernel.
+   */
   memfd(name: string, bytes: number, seal: boolean): number;
   /** ioctl with no argument, an integer, or a buffer that is read and written in place. Returns the call's result. */
   ioctl(fd: number, request: number, argument?: number | Uint8Array): number;
@@ -86,8 +94,8 @@ export interface Addon {
   /** Gives each of the first `bytes` bytes of a file its storage, and the file that length at least (posix_fallocate). */
   allocate(fd: number, bytes: number): void;
   /**
-   * Carries out `count` entries of the I/O table at `table` (IO_* of assembly/layout.ts) on `fd`, storing each result.
-   * Never throws for an I/O error. Returns the number of entries that failed.
+   * Carries out `count` entries of the I/O table at `table` (IO_* of assembly/layout.ts) on `fd`, storing each result,
+   * except of IO_OP_NONE. Never throws for an I/O error. Returns the number of entries that failed.
    */
   fileIo(view: Uint8Array, fd: number, table: number, count: number): number;
 }

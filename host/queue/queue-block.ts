@@ -17,6 +17,7 @@ import {
   VQ_F_INDIRECT_DESC,
   VQ_FAULT_ACCESS,
   VQ_FAULT_IOVA,
+  VQ_FEATURES,
   VQ_FLAGS,
   VQ_GATE,
   VQ_HEADS,
@@ -111,12 +112,17 @@ export class QueueBlock {
    * Throws WebAssembly.RuntimeError if the rings are not accessible.
    */
   start(lastAvail: number, features: bigint): void {
-    const negotiated = (bit: number) => (features >> BigInt(bit)) & 1n;
+    this.aperture.data.setBigUint64(this.vq + VQ_FEATURES, features, true);
     let flags = 0;
-    if (negotiated(VIRTIO_RING_F_EVENT_IDX)) flags |= VQ_F_EVENT_IDX;
-    if (negotiated(VIRTIO_RING_F_INDIRECT_DESC)) flags |= VQ_F_INDIRECT_DESC;
+    if (this.negotiated(VIRTIO_RING_F_EVENT_IDX)) flags |= VQ_F_EVENT_IDX;
+    if (this.negotiated(VIRTIO_RING_F_INDIRECT_DESC)) flags |= VQ_F_INDIRECT_DESC;
     this.#set(VQ_FLAGS, flags);
     this.aperture.engine.deviceStart(this.vq, lastAvail);
+  }
+
+  /** Whether the feature of bit number `bit` was negotiated. */
+  negotiated(bit: number): boolean {
+    return ((this.#get(VQ_FEATURES + (bit >> 5) * 4) >>> (bit & 31)) & 1) !== 0;
   }
 
   /** Clears the reasons not to run that a device reset clears. Only while stopped. */

@@ -93,9 +93,9 @@ export class QueueRunner {
     // Unsound from the start: whoever noticed it has told the control plane.
     const told = this.#unsound();
     try {
-      if (!told) busy = inside();
-      if (Atomics.load(this.#aperture.i32, this.#sigbusFlag) !== 0)
-        this.#aperture.engine.deviceBreak(vq, VERDICT_MEMORY_LOST);
+      // Before, too: each lost page costs a mapping of its own, of which a process has only so many.
+      if (!told && !this.#memoryLost()) busy = inside();
+      if (this.#memoryLost()) this.#aperture.engine.deviceBreak(vq, VERDICT_MEMORY_LOST);
     } catch (error) {
       // A driver can take memory away at any moment (mprotect is not ours to forbid): a trap is its fault, not a bug.
       if (!(error instanceof RuntimeError)) throw error;
@@ -109,6 +109,10 @@ export class QueueRunner {
     if (unsound && !told) this.#attention();
     if (unsound) return 'stalled';
     return busy ? 'served' : 'idle';
+  }
+
+  #memoryLost(): boolean {
+    return Atomics.load(this.#aperture.i32, this.#sigbusFlag) !== 0;
   }
 
   #unsound(): boolean {

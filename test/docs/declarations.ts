@@ -32,9 +32,49 @@ function exportsByFile(path: string = INDEX): Map<string, string[]> {
   return files;
 }
 
+/** Text of a declaration file, without comments. */
+function declarations(path: string): string {
+  return readFileSync(path, 'utf8').replace(/\/\*[\s\S]*?\*\//g, '');
+}
+
+/** A top-level declaration, up to the next line that begins with a word. */
+function declarationOf(name: string, text: string): string | undefined {
+  const start = `^export (?:declare )?(?:abstract )?(?:class|interface|type|function|const) ${name}\\b`;
+  return new RegExp(`${start}[\\s\\S]*?(?=^\\w|(?![\\s\\S]))`, 'm').exec(text)?.[0];
+}
+
+/** Everything that a declaration file exports, with the file that declares it. */
+export function exportedTypes(path: string = INDEX): Map<string, string> {
+  const exported = new Map<string, string>();
+  for (const [file, names] of exportsByFile(path)) {
+    const passedOn = exportedTypes(file);
+    for (const name of names.filter(Boolean)) exported.set(name, passedOn.get(name) ?? file);
+  }
+  for (const [, from] of readFileSync(path, 'utf8').matchAll(/^export type \* from '([^']+)'/gm))
+    for (const [name, file] of exportedTypes(join(dirname(path), from!.replace(/\.js$/, '.d.ts'))))
+      exported.set(name, file);
+  return exported;
+}
+
+/** Names of ours that the declaration of `name` refers to: what its file declares or imports from another file of ours. */
+export function referredNames(name: string, file: string): string[] {
+  const text = declarations(file);
+  const imports = [...text.matchAll(/^import (?:type )?\{([^}]*)\} from '\.[^']*'/gm)].flatMap(([, names]) =>
+    names!.split(',').map((each) => each.replace(/\btype\b/, '').trim()),
+  );
+  const own = [
+    ...text.matchAll(/^(?:export )?(?:declare )?(?:abstract )?(?:class|interface|type) (\w+)/gm),
+  ].map(([, each]) => each!);
+  const declaration = declarationOf(name, text);
+  if (declaration === undefined) throw new Error(`${file} does not declare ${name}`);
+  return [...new Set([...imports, ...own])].filter(
+    (other) => other && other !== name && new RegExp(`\\b${other}\\b`).test(declaration),
+  );
+}
+
 /** Everything that the package exports. */
 export function exportedNames(): string[] {
-  return [...exportsByFile().values()].flat().filter(Boolean);
+  return [...exportedTypes().keys()];
 }
 
 /** The exported classes and interfaces with their members. */

@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -89,6 +89,21 @@ test('a doorbell page that is lost breaks its disk, not the process', async () =
 test('a doorbell page that cannot be accessed breaks its disk, not the process', async () => {
   const error = await takeAway(({ aperture, linear }) => aperture.unmap({ linear, bytes: 4096 }));
   assert.is(error.code, 'ERR_TRAP');
+});
+
+test('a doorbell page is mapped no longer than the disk is open, whatever memory the application holds', async () => {
+  const { bus, device } = await serveTestDisk({ doorbell: 'page' });
+  const pages = () => readFileSync('/proc/self/maps', 'utf8').match(/memfd:doorbell-/g)?.length ?? 0;
+  const before = pages();
+  const disk = await openBlock('disk0', { bus });
+  const memory = disk.alloc(512);
+  assert.is(pages(), before + 1);
+  await disk.close();
+  assert.is(pages(), before);
+  assert.is(disk.stats().queues[0]?.doorbell, true, 'as it was at the end');
+  assert.is(memory[0], 0);
+  await bus.close();
+  device.close();
 });
 
 test('a device without doorbells is driven by eventfd', () =>

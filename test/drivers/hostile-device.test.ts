@@ -2,6 +2,8 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
   VIRTIO_CONFIG_S_FAILED,
   VIRTQ_USED_ENTRY_SIZE,
   VIRTQ_USED_IDX,
@@ -89,8 +91,30 @@ test('a read whose used length says that bytes are missing is an I/O error', () 
       device.serveNow();
       device.ring(0).setUint32(VIRTQ_USED_RING + VIRTQ_USED_ENTRY_SIZE / 2, 512, true);
       device.interrupt(0);
-      await rejects(call, 'ERR_IO', /the device wrote 512 of 513 bytes/);
+      await rejects(call, 'ERR_IO', /read of 512 bytes at 0: I\/O error, bytes missing: 1/);
       assert.ok(target.every((byte) => byte === 0));
+    },
+    { hold: true },
+  ));
+
+test('a read whose used length says that bytes are missing is an I/O error in a batch too', () =>
+  diskScene(
+    async ({ device, disk }) => {
+      const batch = disk.batch();
+      const memory = disk.alloc(1024);
+      batch.read(0, memory.subarray(0, 512), 1);
+      batch.read(512, memory.subarray(512), 2);
+      batch.submit();
+      device.serveNow();
+      device.ring(0).setUint32(VIRTQ_USED_RING + VIRTQ_USED_ENTRY_SIZE / 2, 512, true);
+      assert.is(batch.reap(2), 2);
+      const statuses = [0, 1].map((index) => [batch.tag(index), batch.status(index)]);
+      assert.equal(statuses, [
+        [1, VIRTIO_BLK_S_IOERR],
+        [2, VIRTIO_BLK_S_OK],
+      ]);
+      assert.is(disk.stats().requests, 2);
+      assert.is(disk.stats().bytesRead, 512);
     },
     { hold: true },
   ));

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
 import { test } from 'uvu';
@@ -211,5 +211,31 @@ test('gives up on requests that a device never answers', () =>
     },
     { hold: true, patience: 20_000 },
   ));
+
+test('memory of closed disks goes with the last view of it', async () => {
+  const { bus, device } = await serveTestDisk();
+  const maps = () => readFileSync('/proc/self/maps', 'utf8').match(/memfd:ringbell.disk0 /g)?.length ?? 0;
+  const round = async () => {
+    const disk = await openBlock('disk0', { bus });
+    const memory = disk.alloc(4096).fill(1);
+    await disk.write(0, memory);
+    disk.batch();
+    await disk.close();
+    return memory;
+  };
+  const kept = await round();
+  for (let rounds = 0; rounds < 10; rounds++) await round();
+  // V8 frees memory of collected buffers in its own time.
+  const deadline = performance.now() + 10_000;
+  while (maps() > 1) {
+    assert.ok(performance.now() < deadline, `${maps()} mappings are left`);
+    globalThis.gc?.();
+    await new Promise(setImmediate);
+  }
+  assert.is(maps(), 1);
+  assert.is(kept[4095], 1);
+  await bus.close();
+  device.close();
+});
 
 test.run();

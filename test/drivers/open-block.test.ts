@@ -10,10 +10,22 @@ import {
 } from '../../assembly/virtio.js';
 import { Bus } from '../../host/bus/index.js';
 import { type OpenBlockOptions, openBlock } from '../../host/drivers/blk.js';
+import { openBlock as openBlockByDefault } from '../../host/open-block.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vhost from '../../host/uapi/vhost.js';
 import { createDevice, Responder } from '../bus/fixture.js';
 import { diskScene, pattern, rejects, serveTestDisk, type TestDiskOptions } from './block-fixture.js';
+
+/** The TypeError with which a call rejects. */
+async function refusal(call: Promise<unknown>): Promise<TypeError> {
+  try {
+    await call;
+  } catch (error) {
+    assert.instance(error, TypeError);
+    return error as TypeError;
+  }
+  return assert.unreachable('it did not reject') as never;
+}
 
 /** Asserts that a test disk cannot be opened, and that it can be afterwards. */
 async function refuses(
@@ -38,7 +50,7 @@ async function refuses(
 
 test('says exactly what is wrong with an option', async () => {
   const cases: [object, RegExp][] = [
-    [{ queueDepth: 4 }, /unknown option 'queueDepth': there are bus, queues, queueSize/],
+    [{ queueDepth: 4 }, /openBlock has no option 'queueDepth': there are bus, queues, queueSize/],
     [{ queues: 0 }, /queues must be an integer from 1 to 65535, not 0/],
     [{ queueSize: 2 }, /queueSize must be an integer from 4 to 32768, not 2/],
     [{ queueSize: 100 }, /queueSize must be a power of two, not 100/],
@@ -50,6 +62,19 @@ test('says exactly what is wrong with an option', async () => {
   ];
   for (const [options, message] of cases)
     await rejects(openBlock('disk0', options as OpenBlockOptions), 'ERR_ARGUMENT', message);
+});
+
+test('says so when options are no object, or a target is no name', async () => {
+  for (const [options, shown] of [
+    [null, 'null'],
+    [5, '5'],
+  ] as [unknown, string][]) {
+    const message = `the options of openBlock must be an object, not ${shown}`;
+    for (const open of [openBlock, openBlockByDefault])
+      assert.is((await refusal(open('disk0', options as OpenBlockOptions))).message, message);
+  }
+  const error = await refusal(openBlockByDefault(5 as never));
+  assert.match(error.message, /a device is named by a path or by its name on the bus/);
 });
 
 test('says what the device has not got', async () => {

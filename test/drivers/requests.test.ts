@@ -94,6 +94,24 @@ test('a value of the wrong type is a TypeError', () =>
     }
   }));
 
+test('options that are no object are refused as such', () =>
+  diskScene(async ({ disk }) => {
+    for (const [kind, call] of [
+      ['read', () => disk.read(0, 512, null as never)],
+      ['write', () => disk.write(0, pattern(512), null as never)],
+      ['flush', () => disk.flush(null as never)],
+      ['writeZeroes', () => disk.writeZeroes(0, 512, 5 as never)],
+      ['batch', async () => disk.batch(null as never)],
+    ] as [string, () => Promise<unknown>][]) {
+      const error: unknown = await call().catch((reason: unknown) => reason);
+      assert.instance(error, TypeError);
+      assert.match(
+        (error as TypeError).message,
+        new RegExp(`^the options of ${kind} must be an object, not`),
+      );
+    }
+  }));
+
 test('a buffer that is given away on the way fails its own request, and nothing else', () =>
   diskScene(async ({ disk }) => {
     const away = (buffer: Uint8Array) =>

@@ -307,6 +307,74 @@ test('blkPoll ends when the gate is asked to close, and serves nothing meanwhile
   assert.is(ring.engine.blkPoll(ring.vq, ring.disk, 1000, 10) & COUNT_MASK, 1);
 });
 
+test('a burst ends where the gate is asked to close: what is left stays in the ring', () => {
+  const ring = new Ring({ size: 16 });
+  for (let i = 0; i < 4; i++) ring.submission(i, { type: virtio.VIRTIO_BLK_T_FLUSH });
+  ring.engine.blkSubmit(ring.dq, ring.submissions, 4);
+  ring.set(ring.vq, { [layout.VQ_GATE_CLOSED]: 1 });
+  assert.is(ring.engine.blkServe(ring.vq, ring.disk), 0);
+  assert.equal([ring.u32(ring.vq + layout.VQ_LAST_AVAIL), ring.u32(ring.vq + layout.VQ_IN_FLIGHT)], [0, 0]);
+  ring.set(ring.vq, { [layout.VQ_GATE_CLOSED]: 0 });
+  assert.is(ring.engine.blkServe(ring.vq, ring.disk) & COUNT_MASK, 4);
+});
+
+test('once memory is lost no request is carried out', () => {
+  const ring = new Ring();
+  const lost = ring.allocate(4);
+  ring.set(ring.disk, { [layout.DISK_LOST]: lost });
+  ring.set(lost, { 0: 1 });
+  ring.u8.fill(7, ring.buffers, ring.buffers + 512);
+  ring.submission(0, { type: VIRTIO_BLK_T_OUT, linear: ring.buffers, bytes: 512 });
+  ring.engine.blkSubmit(ring.dq, ring.submissions, 1);
+  assert.is(ring.engine.blkServe(ring.vq, ring.disk), 0);
+  assert.is(ring.verdict(), layout.VERDICT_MEMORY_LOST);
+  assert.is(ring.u8[DISK_LINEAR], 0);
+});
+
+test('a driver that did not accept FLUSH has its writes to a file written through', () => {
+  for (const mapped of [false, true]) {
+    const ring = new Ring();
+    ring.set(ring.vq, { [layout.VQ_FEATURES]: 0 });
+    const ops = (1 << layout.IO_OP_SYNC) | (1 << layout.IO_OP_WRITE_THROUGH);
+    if (mapped) ring.set(ring.disk, { [layout.DISK_FILE_OPS]: ops });
+    else ring.set(ring.disk, { [layout.DISK_LINEAR]: 0 });
+    ring.submission(0, { type: VIRTIO_BLK_T_OUT, linear: ring.buffers, bytes: 512 });
+    ring.engine.blkSubmit(ring.dq, ring.submissions, 1);
+    if (mapped) assert.is(ring.engine.blkServe(ring.vq, ring.disk), layout.FILE_DUE);
+    assert.is(ring.engine.blkPrepare(ring.vq, ring.disk, ring.io, 64), 1);
+    assert.is(ring.u32(ring.io + layout.IO_OP), layout.IO_OP_WRITE_THROUGH);
+    ring.data.setBigInt64(ring.io + layout.IO_RESULT, mapped ? 512n : 100n, true);
+    ring.engine.blkComplete(ring.vq, ring.disk, ring.io, 1);
+    ring.engine.blkReap(ring.dq, ring.completions, 1, 1, 0);
+    assert.is(ring.completed(1)[0]!.status, mapped ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+    assert.is(ring.counter(ring.vq, layout.VQ_BYTES_WRITTEN), mapped ? 512 : 0);
+  }
+});
+
+test('an I/O table ends with the request that makes it long: a pause waits for one, not for a burst of them', () => {
+  const ring = new Ring({ size: 64 });
+  const sectors = 65536;
+  ring.set(ring.disk, { [layout.DISK_LINEAR]: 0, [layout.DISK_MAX_RANGE_SECTORS]: sectors });
+  ring.data.setBigUint64(ring.disk + layout.DISK_CAPACITY, BigInt(sectors), true);
+  for (let i = 0; i < 8; i++) ring.submission(i, { type: virtio.VIRTIO_BLK_T_WRITE_ZEROES, bytes: sectors });
+  ring.engine.blkSubmit(ring.dq, ring.submissions, 8);
+  const tables: number[] = [];
+  for (let left = 8; left > 0; ) {
+    const count = ring.engine.blkPrepare(ring.vq, ring.disk, ring.io, 64);
+    assert.ok(count > 0);
+    tables.push(count);
+    for (let i = 0; i < count; i++)
+      ring.data.setBigInt64(ring.io + i * layout.IO_SIZE + layout.IO_RESULT, BigInt(sectors * 512), true);
+    left -= ring.engine.blkComplete(ring.vq, ring.disk, ring.io, count) & COUNT_MASK;
+  }
+  assert.equal(tables, [2, 2, 2, 2]);
+  const done = ring.completed(ring.engine.blkReap(ring.dq, ring.completions, 64, 8, 0));
+  assert.equal(
+    done.map((d) => d.status),
+    Array(8).fill(VIRTIO_BLK_S_OK),
+  );
+});
+
 test('blkPoll returns at once when an interrupt is due', () => {
   const ring = new Ring();
   ring.engine.driverArm(ring.dq);

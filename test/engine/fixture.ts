@@ -101,6 +101,7 @@ export class Ring {
       [layout.VQ_BURST]: burst,
       [layout.VQ_SNAPSHOT]: snapshot,
       [layout.VQ_HEADS]: heads,
+      [layout.VQ_FEATURES]: 1 << virtio.VIRTIO_BLK_F_FLUSH,
     });
     this.set(this.dq, {
       [layout.DQ_SIZE]: size,

@@ -318,6 +318,44 @@ test('an address that nothing maps is a miss: not consumed, and served once it i
   }
 });
 
+// Offsets just below 2^63: a bound that is reached by subtracting length and offset in turn wraps there and looks sound.
+for (const [name, served] of [
+  ['before any region is current', false],
+  ['with a current region', true],
+] as const)
+  for (const count of [1, 2, 3])
+    for (const indirect of [false, true])
+      test(`an address 2^63 behind a region, of more bytes than it has, is a miss: descriptor ${count}, ${indirect ? 'indirect' : 'direct'}, ${name}`, () => {
+        const ring = new Ring({ indirect });
+        if (served) {
+          ring.descriptor(7, ring.iova(ring.buffers), 16);
+          ring.offer(7);
+          assert.is(ring.pop(), 1);
+        }
+        const base = served ? DRIVER_IOVA : 0n;
+        const iova = base + 2n ** 63n - 0x1000n;
+        const entries = Array.from({ length: count }, (_, i): [bigint, number, number, number] => [
+          i + 1 < count ? ring.iova(ring.buffers) : iova,
+          i + 1 < count ? 16 : 0xffff0000,
+          i + 1 < count ? NEXT : WRITE,
+          i + 1,
+        ]);
+        if (indirect) indirectTable(ring, 0, entries);
+        else for (const [i, entry] of entries.entries()) ring.descriptor(i, ...entry);
+        ring.offer(0);
+        assert.is(ring.pop(), 0, 'chains taken');
+        assert.ok(ring.missed());
+      });
+
+test('an indirect table 2^63 behind a region, of more bytes than it has, is a miss', () => {
+  const ring = new Ring({ indirect: true });
+  // No region is current yet: the bound is 0 bytes, and the address is where its remainder modulo 2^32 is mapped.
+  ring.descriptor(0, 2n ** 63n - 16n, 32, INDIRECT);
+  ring.offer(0);
+  assert.is(ring.pop(), 0, 'chains taken');
+  assert.ok(ring.missed());
+});
+
 test('an indirect table that overlaps the ring itself ends in a verdict or a chain, in bounded work', () => {
   const ring = new Ring({ indirect: true });
   ring.descriptor(0, ring.iova(ring.desc), 128, INDIRECT);

@@ -1,4 +1,14 @@
-import { closeSync, ftruncateSync, openSync, readFileSync, statSync, truncateSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  truncateSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -56,6 +66,24 @@ for (const [name, make] of BACKINGS)
     }
   });
 
+test('a disk in memory gives back what was discarded, and what was zeroed and unmapped', async () => {
+  const blocks = () =>
+    readdirSync('/proc/self/fd')
+      .map((fd) => `/proc/self/fd/${fd}`)
+      .filter((path) => existsSync(path) && readlinkSync(path).startsWith('/memfd:ringbell-disk'))
+      .reduce((sum, path) => sum + statSync(path).blocks, 0);
+  await scene(new BlockDevice({ memory: 4 * MIB }), {}, async ({ disk }) => {
+    await within(disk.write(0, new Uint8Array(4 * MIB).fill(1)), 'write');
+    assert.is(blocks(), (4 * MIB) / 512);
+    await within(disk.discard(512, 2 * MIB - 512), 'discard');
+    assert.is(blocks(), (2 * MIB + 4096) / 512);
+    await within(disk.writeZeroes(2 * MIB, MIB, { unmap: true }), 'writeZeroes');
+    assert.is(blocks(), (MIB + 4096) / 512);
+    const expected = new Uint8Array(4 * MIB).fill(1).fill(0, 512, 3 * MIB);
+    assert.equal(Buffer.compare(await within(disk.read(0, 4 * MIB), 'read'), expected), 0);
+  });
+});
+
 test('many requests at once on several queues and threads keep their bytes apart', async () => {
   await scene(
     new BlockDevice({ memory: 4 * MIB }),
@@ -84,11 +112,33 @@ test('a read-only disk refuses what would change it, and offers nothing that doe
   }
 });
 
-test('GET_ID answers the id', async () => {
-  await scene(new BlockDevice({ memory: MIB, id: 'serial-0815' }), {}, async ({ disk }) => {
-    assert.is(await within(disk.getId(), 'getId'), 'serial-0815');
+for (const where of ['memory', 'a file', 'a mapped file'])
+  test(`GET_ID of a disk in ${where} answers the id`, async () => {
+    const image = imageFile(MIB);
+    try {
+      const backing = where === 'memory' ? { memory: MIB } : { file: image.path, mapped: where !== 'a file' };
+      await scene(new BlockDevice({ ...backing, id: 'serial-0815' }), {}, async ({ disk }) => {
+        assert.is(await within(disk.getId(), 'getId'), 'serial-0815');
+      });
+    } finally {
+      image.remove();
+    }
   });
-});
+
+for (const [name, make] of BACKINGS)
+  test(`${name} serves reads in one burst with a flush`, async () => {
+    const image = imageFile(MIB);
+    try {
+      await scene(make(image.path), {}, async ({ disk }) => {
+        const reads = [disk.flush(), disk.read(0, 4096), disk.flush(), disk.read(4096, 4096)];
+        const [, first, , second] = await within(Promise.all(reads), 'the burst');
+        assert.equal(Buffer.from(first!), image.contents.subarray(0, 4096));
+        assert.equal(Buffer.from(second!), image.contents.subarray(4096, 8192));
+      });
+    } finally {
+      image.remove();
+    }
+  });
 
 for (const [name, make] of BACKINGS.slice(0, 2))
   test(`${name} grows and shrinks under its driver, which sees the new capacity`, async () => {
@@ -156,8 +206,14 @@ const MISTAKES: [BlockDeviceOptions, string][] = [
   [{ file: 'x', mapped: true, direct: true }, 'a mapped file cannot be opened with direct'],
   [{ file: 'x', create: 512, readOnly: true }, 'a read-only disk cannot be created'],
   [{ file: 'x', discard: true, readOnly: true }, 'a read-only disk cannot discard'],
+  [{ memory: 512, allocate: true }, 'allocate needs a file'],
+  [{ file: 'x', allocate: true, readOnly: true }, 'a read-only disk cannot be allocated'],
+  [{ file: 'x', allocate: true, discard: true }, 'a disk that keeps its storage cannot discard'],
   [{ memory: 512, id: 'x'.repeat(21) }, 'id must be at most 20 bytes long, not 21'],
-  [{ memory: 512, readonly: true } as BlockDeviceOptions, "BlockDevice has no option 'readonly'"],
+  [
+    { memory: 512, readonly: true } as BlockDeviceOptions,
+    "BlockDevice has no option 'readonly': there are file, memory, create, allocate, mapped, readOnly, direct, blockSize, id, discard",
+  ],
 ];
 
 for (const [options, message] of MISTAKES)
@@ -168,6 +224,16 @@ for (const [options, message] of MISTAKES)
         error instanceof RingbellError && error.code === 'ERR_ARGUMENT' && error.message === message,
     );
   });
+
+test('options that are no object are refused as such', () => {
+  for (const options of [undefined, null])
+    assert.throws(
+      () => new BlockDevice(options as never),
+      (error: unknown) =>
+        error instanceof TypeError &&
+        error.message === `the options of BlockDevice must be an object, not ${options}`,
+    );
+});
 
 test('a file that is missing, odd in size or a directory is refused when served', async () => {
   const image = imageFile(1000);

@@ -121,6 +121,24 @@ test('requests of an asynchronous model are in flight together and may end in an
   });
 });
 
+test('a model may keep the arrays that zeroing writes', async () => {
+  class Keeper extends BlockModel {
+    readonly capacity = MIB;
+    readonly kept = new Map<number, Uint8Array>();
+    read() {}
+    override write(offset: number, from: Uint8Array) {
+      this.kept.set(offset, from);
+    }
+  }
+  const model = new Keeper();
+  await scene(model, {}, async ({ disk }) => {
+    await within(disk.writeZeroes(0, 2 * 65536), 'writeZeroes');
+    const [first, second] = model.kept.values();
+    first!.fill(1);
+    assert.equal(second, new Uint8Array(65536));
+  });
+});
+
 test('more than a model may hold waits in the ring, and is served when there is room', async () => {
   class Large extends BlockModel {
     capacity = 2 ** 28;

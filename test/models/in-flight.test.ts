@@ -8,9 +8,16 @@ import type { DeviceModel } from '../../host/models/device-model.js';
 import type { ServedDevice } from '../../host/models/served-device.js';
 import { serve } from '../../host/serve.js';
 import { VHOST_ACCESS_RW } from '../../host/uapi/vhost.js';
-import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTQ_DESC_F_WRITE } from '../../host/uapi/virtio.js';
+import {
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTIO_BLK_T_OUT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+} from '../../host/uapi/virtio.js';
 import { imageFile, nextError, until, within } from './fixture.js';
-import { DATA, HEADER, IOVA, RawDriver, STATUS_BYTE } from './raw-driver.js';
+import { DATA, HEADER, IOVA, QUEUE_SIZE, RawDriver, STATUS_BYTE } from './raw-driver.js';
 
 /** A disk of ones whose reads wait until they are let go. */
 class Held extends BlockModel {
@@ -69,6 +76,65 @@ test('a request that ends after a reset is dropped, even if the ring is in use a
     assert.is(await driver.request(0, 1n, 512), VIRTIO_BLK_S_OK);
     assert.is(driver.used, 1);
     assert.is(device.stats().requests, 1);
+  });
+});
+
+test('resets do not pile requests up on a model that is slow to end them', async () => {
+  class Stuck extends BlockModel {
+    capacity = 2 ** 20;
+    readonly waiting: (() => void)[] = [];
+    read() {}
+    override write() {}
+    override flush() {
+      return new Promise<void>((resolve) => this.waiting.push(resolve));
+    }
+  }
+  await drive(new Stuck(), async (driver, _device, model) => {
+    // The device's largest queue has 256 entries, so that is what a sound driver can have in flight.
+    const limit = 256;
+    const heads = QUEUE_SIZE - 1;
+    for (let round = 1; round <= 20; round++) {
+      driver.data.setUint32(HEADER, VIRTIO_BLK_T_FLUSH, true);
+      driver.describe(
+        [{ addr: IOVA + BigInt(STATUS_BYTE), len: 1, flags: VIRTQ_DESC_F_WRITE }],
+        QUEUE_SIZE - 1,
+      );
+      for (let head = 0; head < heads; head++) {
+        const header = {
+          addr: IOVA + BigInt(HEADER),
+          len: 16,
+          flags: VIRTQ_DESC_F_NEXT,
+          next: QUEUE_SIZE - 1,
+        };
+        driver.describe([header], head);
+        driver.offer(head);
+      }
+      await until(() => model.waiting.length >= Math.min(limit, round * heads), 'the flushes');
+      await driver.reset();
+      await driver.start();
+    }
+    assert.is(model.waiting.length, limit);
+    const request = driver.request(0, 1n, 512);
+    for (const resolve of model.waiting) resolve();
+    assert.is(await request, VIRTIO_BLK_S_OK);
+  });
+});
+
+test('a driver that did not accept FLUSH has what it writes flushed before its request ends', async () => {
+  class Recorder extends BlockModel {
+    capacity = 2 ** 20;
+    readonly calls: string[] = [];
+    read() {}
+    override write() {
+      this.calls.push('write');
+    }
+    override flush() {
+      this.calls.push('flush');
+    }
+  }
+  await drive(new Recorder(), async (driver, _device, model) => {
+    assert.is(await driver.request(VIRTIO_BLK_T_OUT, 0n, 512), VIRTIO_BLK_S_OK);
+    assert.equal(model.calls, ['write', 'flush']);
   });
 });
 

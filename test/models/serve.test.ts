@@ -17,9 +17,10 @@ const MIB = 2 ** 20;
 const disk = () => new BlockDevice({ memory: MIB });
 
 const MISTAKES: [Partial<ServeOptions>, RegExp][] = [
-  [{ name: '' }, /^name must be 1 to 255 characters without '\/'$/],
+  [{ name: '' }, /^name must be 1 to 255 bytes of UTF-8 without '\/'$/],
   [{ name: 'a/b' }, /^name must be/],
   [{ name: 'x'.repeat(256) }, /^name must be/],
+  [{ name: 'é'.repeat(128) }, /^name must be/],
   [{ queues: 0 }, /^queues must be an integer from 1 to 64, not 0$/],
   [{ queues: 65 }, /^queues must be an integer from 1 to 64, not 65$/],
   [{ queueSize: 100 }, /^queueSize must be a power of two, not 100$/],
@@ -31,13 +32,44 @@ const MISTAKES: [Partial<ServeOptions>, RegExp][] = [
   [{ parent: 'x' as 'set_map' }, /^parent must be 'set_map' or 'dma_map', not 'x'$/],
   [{ transport: 'pci' as 'bus' }, /^transport must be 'bus' or 'vduse', not 'pci'$/],
   [{ transport: 'vduse', doorbell: 'page' }, /^doorbell is an option of the in-process bus, not of vduse$/],
-  [{ quues: 3 } as Partial<ServeOptions>, /^serve has no option 'quues'$/],
+  [{ quues: 3 } as Partial<ServeOptions>, /^serve has no option 'quues': there are name, transport, /],
 ];
 
 for (const [options, message] of MISTAKES)
   test(`serve refuses ${inspect(options).slice(0, 60)} with a reason`, async () => {
     await rejects(serve(disk(), { name: 'disk0', ...options }), 'ERR_ARGUMENT', message);
   });
+
+test('a model that is none, or options that are none, are refused by name', async () => {
+  for (const [call, message] of [
+    [() => serve(disk(), undefined as never), 'the options of serve must be an object, not undefined'],
+    [() => serve(disk(), null as never), 'the options of serve must be an object, not null'],
+    [
+      () => serve(undefined as never, { name: 'disk0' }),
+      /^model must be a BlockDevice or a BlockModel, not undefined$/,
+    ],
+    [() => serve({} as never, { name: 'disk0' }), /^model must be a BlockDevice or a BlockModel, not {}$/],
+  ] as const) {
+    const error = await call().then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    assert.instance(error, TypeError);
+    assert.match((error as TypeError).message, message);
+  }
+});
+
+test('a disk is served and driven under the longest name that there is', async () => {
+  const bus = new Bus();
+  // Two bytes a character, and one.
+  const name = `${'é'.repeat(127)}x`;
+  const device = await within(serve(disk(), { name, bus, doorbell: 'page' }), 'serve');
+  const driven = await within(openBlock(name, { bus }), 'openBlock');
+  await within(driven.read(0, 512), 'read');
+  await within(driven.close(), 'closing the disk');
+  await within(device.close(), 'closing the device');
+  await bus.close();
+});
 
 test('a name that is taken is refused, and its holder not disturbed', async () => {
   await scene(disk(), {}, async ({ bus, disk: driven }) => {
@@ -82,11 +114,16 @@ test('the kernel’s VDUSE is asked for only where it is', async () => {
 
 test('a signal that has aborted serves nothing, one that aborts later closes the device', async () => {
   const bus = new Bus();
-  try {
-    await serve(disk(), { name: 'disk0', bus, signal: AbortSignal.abort() });
-    assert.unreachable();
-  } catch (error) {
+  for (const late of [false, true]) {
+    const early = new AbortController();
+    if (!late) early.abort('why');
+    const serving = serve(disk(), { name: 'disk0', bus, signal: early.signal });
+    early.abort('why');
+    const error = await within(serving, 'serve').catch((reason: unknown) => reason);
     assert.is((error as Error).name, 'AbortError');
+    assert.is((error as { code?: string }).code, 'ABORT_ERR');
+    assert.is((error as Error).cause, 'why');
+    assert.equal(bus.list(), []);
   }
   const controller = new AbortController();
   const device = await within(serve(disk(), { name: 'disk0', bus, signal: controller.signal }), 'serve');

@@ -76,7 +76,7 @@ function pattern(bytes: number, seed = 1): Uint8Array {
   return Uint8Array.from({ length: bytes }, (_, index) => (index * 31 + (index >> 8) * 7 + seed) & 255);
 }
 
-test('a batch reads, writes and synchronises, each request with a result of its own', () =>
+test('a batch reads, writes and synchronises, each request with a result of its own; NONE keeps what it has', () =>
   withFile((fd, path) => {
     const table = new Table();
     table.view.set(pattern(8192), DATA);
@@ -88,9 +88,12 @@ test('a batch reads, writes and synchronises, each request with a result of its 
       { op: IO_OP_READ, offset: 1 << 20, segments: [[DATA, 512]] },
       { op: layout.IO_OP_NONE },
       { op: 77 },
+      { op: layout.IO_OP_WRITE_THROUGH, offset: 1 << 16, segments: [[DATA, 512]] },
     );
-    assert.equal(results, [8192, 0, 4096, -ERRNO.EIO, 0, -ERRNO.EINVAL]);
-    assert.equal(readFileSync(path).subarray(512), Buffer.from(pattern(8192)));
+    assert.equal(results, [8192, 0, 4096, -ERRNO.EIO, 99, -ERRNO.EINVAL, 512]);
+    const file = readFileSync(path);
+    assert.equal(file.subarray(512, 512 + 8192), Buffer.from(pattern(8192)));
+    assert.equal(file.subarray(1 << 16), Buffer.from(pattern(512)));
     assert.equal(table.view.slice(DATA + 8192, DATA + 8192 + 4096), pattern(4096));
   }));
 

@@ -174,6 +174,18 @@ test('release takes the guard off', async () => {
   assert.is(signal, 'SIGBUS');
 });
 
+test('forget takes the guard off, and leaves the windows', async () => {
+  const { signal, stdout } = await afterTruncation(
+    ({ addon, view, wasm, gone }) => {
+      addon.forget(view);
+      console.log('forgotten');
+      wasm.load(gone);
+    },
+    { guard: true },
+  );
+  assert.equal({ signal, stdout }, { signal: 'SIGBUS', stdout: 'forgotten\n' });
+});
+
 test('a fault in a memory that is not guarded kills the process as ever', async () => {
   const { signal, stdout } = await afterTruncation(
     ({ addon, newMemory, wasm, gone }) => {

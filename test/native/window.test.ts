@@ -1,4 +1,4 @@
-import { readSync, writeSync } from 'node:fs';
+import { readFileSync, readSync, writeSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { PAGE_SIZE } from '../../assembly/layout.js';
@@ -83,6 +83,33 @@ test('a window outlives the descriptor that it was mapped from', () => {
   wasm.store(WINDOWS, 5);
   assert.is(wasm.load(WINDOWS), 5);
   addon.release(view);
+});
+
+test('windows of a memory that was forgotten stay, and take no more, until the memory is collected', async () => {
+  const mapped = () => readFileSync('/proc/self/maps', 'utf8').includes('memfd:forgotten ');
+  const stay = () => {
+    const { view, wasm } = stage();
+    const fd = addon.memfd('forgotten', PAGE_SIZE, true);
+    addon.map(view, WINDOWS, PAGE_SIZE, { fd, offset: 0n }, 'rw');
+    wasm.store(WINDOWS, 5);
+    addon.forget(view);
+    addon.forget(view);
+    assert.is(wasm.load(WINDOWS), 5);
+    assert.equal(
+      thrown(() => addon.map(view, WINDOWS + PAGE_SIZE, PAGE_SIZE, { fd, offset: 0n }, 'rw')),
+      errno('ERANGE', 'mmap'),
+    );
+    addon.close(fd);
+    assert.ok(mapped());
+  };
+  stay();
+  // V8 frees memory of collected buffers in its own time.
+  const deadline = performance.now() + 10_000;
+  while (mapped()) {
+    assert.ok(performance.now() < deadline, 'the window is still mapped');
+    globalThis.gc?.();
+    await new Promise(setImmediate);
+  }
 });
 
 test('WASM that reads or writes reserved space traps, and can go on', () => {

@@ -1,32 +1,12 @@
 import { execFileSync } from 'node:child_process';
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { Page, ROOT } from '../docs/markdown.js';
 
-const root = fileURLToPath(new URL('../../../', import.meta.url));
 const npm = ['npm', '--loglevel=error', '--no-audit', '--no-fund', '--no-update-notifier'].join(' ');
-
-/** The README's examples, by file name. */
-function examples(): Map<string, string> {
-  const readme = readFileSync(join(root, 'README.md'), 'utf8');
-  return new Map(
-    [...readme.matchAll(/<!-- example: (\S+) -->\n```js\n([\s\S]*?)```/g)].map((match) => [
-      match[1]!,
-      match[2]!,
-    ]),
-  );
-}
 
 /** A PATH on which there is node and nothing else: no compiler, no make, no python. */
 function barePath(folder: string): string {
@@ -40,13 +20,13 @@ test('the package, installed into an empty folder, runs the README examples with
   const folder = mkdtempSync(join(tmpdir(), 'ringbell-pack-'));
   try {
     // The build is there: only the packing itself is tested.
-    execFileSync('sh', ['-c', `${npm} pack --ignore-scripts --pack-destination "${folder}"`], { cwd: root });
+    execFileSync('sh', ['-c', `${npm} pack --ignore-scripts --pack-destination "${folder}"`], { cwd: ROOT });
     const tarball = readdirSync(folder).find((file) => file.endsWith('.tgz'))!;
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'empty', private: true }));
     execFileSync('sh', ['-c', `${npm} install --prefer-offline ./${tarball}`], { cwd: folder });
     const PATH = barePath(folder);
     const outputs = new Map<string, string>();
-    for (const [file, code] of examples()) {
+    for (const { file, code } of new Page('README.md').examples) {
       assert.ok(code.trim().split('\n').length <= 18, `${file} is about 15 lines`);
       writeFileSync(join(folder, file), code);
       outputs.set(
@@ -74,7 +54,7 @@ test('the package, installed into an empty folder, runs the README examples with
 
 test('the package holds what its exports name, and no sources, tests or benchmarks', () => {
   const listing = execFileSync('sh', ['-c', `${npm} pack --dry-run --json --ignore-scripts`], {
-    cwd: root,
+    cwd: ROOT,
     encoding: 'utf8',
   });
   const files: string[] = JSON.parse(listing)[0].files.map((file: { path: string }) => file.path);
@@ -104,7 +84,7 @@ test('everything that needs no addon imports without one', () => {
     console.log(typeof ringbell.serve, typeof ringbell.openBlock, embedded);
     try { await ringbell.serve(new ringbell.BlockDevice({ memory: 1048576 }), { name: 'x' }); } catch (error) { console.log(error.code); }`;
   const output = execFileSync(process.execPath, ['--input-type=module', '-e', script], {
-    cwd: root,
+    cwd: ROOT,
     env: { ...process.env, RINGBELL_ADDON: '/nonexistent.node' },
     encoding: 'utf8',
   });

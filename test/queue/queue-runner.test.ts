@@ -130,13 +130,25 @@ test('a verdict of the engine stalls the queue until it is reset', () => {
   );
 });
 
-test('lost memory breaks the queue, whichever burst met it', () => {
+test('lost memory breaks the queue that met it, and every other before it meets more', () => {
+  let bursts = 0;
+  let lost = 0;
   stage(
-    () => 1,
-    ({ aperture, block, runner, sigbusFlag }) => {
+    () => ++bursts,
+    ({ aperture, block, runner, sigbusFlag, told }) => {
       Atomics.add(aperture.i32, sigbusFlag / 4, 1);
       assert.is(runner.run(), 'stalled');
       assert.is(block.verdict, VERDICT_MEMORY_LOST);
+      assert.equal([bursts, told()], [0, 1]);
+    },
+  );
+  stage(
+    (block) => Atomics.add(block.aperture.i32, lost / 4, 1),
+    ({ block, runner, sigbusFlag, told }) => {
+      lost = sigbusFlag;
+      assert.is(runner.run(), 'stalled');
+      assert.is(block.verdict, VERDICT_MEMORY_LOST);
+      assert.is(told(), 1);
     },
   );
 });

@@ -1,0 +1,18 @@
+/**
+ * Types behind the public API: what its signatures refer to, for programs that have to name it, above all a device model of
+ * another kind than the ready ones. No classes to construct, and no promise: they may change with any version below 1.0.
+ */
+
+export type { Aperture, ApertureHandle, ApertureOptions, Window } from './aperture/aperture.js';
+export type { Engine } from './aperture/engine.js';
+export type { Memory } from './aperture/web-assembly.js';
+export type { AttachedModel, LoopHooks, ModelContext } from './models/device-model.js';
+export type { MapSource, Protection } from './native/addon.js';
+export type { DiskBacking } from './queue/block-datapath.js';
+export type { Gate } from './queue/gate.js';
+export type { QueueBlock, RingPlacement } from './queue/queue-block.js';
+export type { LoopDatapath } from './queue/queue-loop.js';
+export type { Datapath } from './queue/queue-runner.js';
+export type { VduseControlFile, VduseFile } from './vduse/file.js';
+export type { MmapRequest, VhostVdpaFile } from './vhost-vdpa/file.js';
+export type { VhostVdpaBus } from './vhost-vdpa/open.js';
