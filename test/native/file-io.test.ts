@@ -246,6 +246,15 @@ test('a range is zeroed by writing where the file system has no ZERO_RANGE', () 
   addon.close(fd);
 });
 
+test('a file is given storage for all of its bytes, or the reason why not', () =>
+  withFile((fd) => {
+    addon.allocate(fd, 2 ** 20);
+    assert.is(fstatSync(fd).size, 2 ** 20);
+    assert.ok(fstatSync(fd).blocks * 512 >= 2 ** 20);
+    assert.is(thrown(() => addon.allocate(-1, 4096)).code, 'EBADF');
+    assert.is(thrown(() => addon.allocate(fd, 0)).name, 'RangeError');
+  }));
+
 test('segments or tables outside of the view are refused', () =>
   withFile((fd) => {
     const table = new Table(2 ** 20);
