@@ -2,6 +2,8 @@
 // device, changed by the control plane only while all of them are outside their gates.
 
 import {
+  IOTLB_ACCESS_READ,
+  IOTLB_ACCESS_WRITE,
   IOTLB_CAPACITY,
   IOTLB_COUNT,
   IOTLB_ENTRIES,
@@ -17,8 +19,7 @@ import {
   IOTLB_OK,
 } from './layout';
 
-/** Both access bits. */
-const ACCESS_ALL: u32 = 3;
+const ACCESS_ALL: u32 = IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE;
 
 /** Empties a table that has room for `capacity` entries. */
 export function iotlbInit(iotlb: usize, capacity: u32): void {

@@ -81,8 +81,6 @@ export const VQ_USED = 264;
 export const VQ_SIGNALLED_USED = 268;
 /** u32: chains popped and not yet pushed. */
 export const VQ_IN_FLIGHT = 272;
-/** u32: 1 while available-buffer notifications are wanted. */
-export const VQ_ARMED = 276;
 /** u32: first VERDICT_* that broke the queue; 0 while it is sound. */
 export const VQ_VERDICT = 280;
 /** u32: head of the chain that broke the queue, or the index that did. */
@@ -135,7 +133,6 @@ export const GATE_BUSY = 2;
 
 /** Chain table entry {head u32, readable segments u16, segments u16}; after handling {head u32, written bytes u32}: the used-ring image. */
 export const CHAIN_SIZE = 8;
-export const CHAIN_HEAD = 0;
 export const CHAIN_COUNTS = 4;
 /** Segment {linear u32, bytes u32}, readable ones of a chain first. */
 export const SEGMENT_SIZE = 8;
@@ -222,8 +219,6 @@ export const DQ_LAST_USED = 260;
 export const DQ_FREE = 264;
 /** u32, modulo 2^16: available index at the last notification decision. */
 export const DQ_SIGNALLED_AVAIL = 268;
-/** u32: 1 while used-buffer notifications are wanted. */
-export const DQ_ARMED = 276;
 export const DQ_VERDICT = 280;
 export const DQ_VERDICT_HEAD = 284;
 // Counters: same offsets and meaning as VQ_*.

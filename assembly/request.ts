@@ -23,17 +23,14 @@ import {
   VQ_DEVICE,
   VQ_DRIVER,
   VQ_EPOCH,
-  VQ_FAULT_ACCESS,
-  VQ_FAULT_IOVA,
   VQ_HEADS,
   VQ_IN_FLIGHT,
   VQ_IOTLB,
   VQ_LAST_AVAIL,
-  VQ_MISS,
   VQ_SIZE,
   VQ_USED,
 } from './layout';
-import { breakQueue, chainMapped, chainSnapshot } from './split/chain';
+import { breakQueue, chainMapped, chainSnapshot, noteMiss } from './split/chain';
 import { available, devicePublish } from './split/device';
 import { VIRTQ_AVAIL_RING, VIRTQ_DESC_SIZE, VIRTQ_USED_RING } from './virtio';
 
@@ -131,9 +128,7 @@ function transfer(vq: usize, request: usize, first: u32, end: u32, offset: u32, 
       const entry = iotlbFind(iotlb, iova);
       if (entry == 0) {
         // Perhaps only not mapped yet, since an IOTLB update: a miss, as for a pop.
-        store<u64>(vq, iova, VQ_FAULT_IOVA);
-        store<u32>(vq, access, VQ_FAULT_ACCESS);
-        store<u32>(vq, 1, VQ_MISS);
+        noteMiss(vq, iova, access);
         return moved;
       }
       if (load<u32>(entry, IOTLB_ENTRY_DENY) & access) return moved;

@@ -82,7 +82,7 @@ export function chainSnapshot(vq: usize, head: u32, snapshot: usize): u32 {
     const slot = snapshot + count * VIRTQ_DESC_SIZE;
     if (table == 0) {
       // An indirect table that crosses regions: entry by entry through private memory.
-      if (!copyIn(vq, tableIova + <u64>index * VIRTQ_DESC_SIZE, slot, VIRTQ_DESC_SIZE)) return 0;
+      if (!copyIn(vq, tableIova + <u64>index * VIRTQ_DESC_SIZE, slot, VIRTQ_DESC_SIZE, head)) return 0;
       descriptor = slot;
     }
     const iova = load<u64>(descriptor);
@@ -207,15 +207,12 @@ export function refreshRegion(vq: usize): void {
 function translate(vq: usize, iotlb: usize, iova: u64, access: u32, head: u32): usize {
   const entry = iotlbFind(iotlb, iova);
   if (entry == 0) {
-    store<u64>(vq, iova, VQ_FAULT_IOVA);
-    store<u32>(vq, access, VQ_FAULT_ACCESS);
-    store<u32>(vq, 1, VQ_MISS);
+    noteMiss(vq, iova, access);
     return 0;
   }
   const deny = load<u32>(entry, IOTLB_ENTRY_DENY);
   if (deny & access) {
-    store<u64>(vq, iova, VQ_FAULT_IOVA);
-    store<u32>(vq, access, VQ_FAULT_ACCESS);
+    noteFault(vq, iova, access);
     breakQueue(vq, VERDICT_PERMISSION, head);
     return 0;
   }
@@ -229,11 +226,22 @@ function translate(vq: usize, iotlb: usize, iova: u64, access: u32, head: u32): 
   return entry;
 }
 
+/** Asks the host for a region at `iova`; until it has answered, pops take nothing. */
+export function noteMiss(vq: usize, iova: u64, access: u32): void {
+  noteFault(vq, iova, access);
+  store<u32>(vq, 1, VQ_MISS);
+}
+
+function noteFault(vq: usize, iova: u64, access: u32): void {
+  store<u64>(vq, iova, VQ_FAULT_IOVA);
+  store<u32>(vq, access, VQ_FAULT_ACCESS);
+}
+
 /** Copies from driver memory that may cross regions into private memory; false with a miss or a verdict noted. */
-function copyIn(vq: usize, iova: u64, to: usize, bytes: u64): bool {
+function copyIn(vq: usize, iova: u64, to: usize, bytes: u64, head: u32): bool {
   const iotlb: usize = load<u32>(vq, VQ_IOTLB);
   while (bytes) {
-    const entry = translate(vq, iotlb, iova, IOTLB_ACCESS_READ, 0);
+    const entry = translate(vq, iotlb, iova, IOTLB_ACCESS_READ, head);
     if (entry == 0) return false;
     const offset = iova - load<u64>(entry, IOTLB_ENTRY_IOVA);
     const piece = min(bytes, load<u64>(entry, IOTLB_ENTRY_BYTES) - offset);

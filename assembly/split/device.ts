@@ -4,7 +4,6 @@ import {
   CHAIN_SIZE,
   NOTIFY_DUE,
   VERDICT_AVAIL_INDEX,
-  VQ_ARMED,
   VQ_BURST,
   VQ_BURSTS,
   VQ_CHAINS,
@@ -51,7 +50,6 @@ export function deviceStart(vq: usize, lastAvail: u32): void {
   store<u32>(vq, used, VQ_USED);
   store<u32>(vq, used, VQ_SIGNALLED_USED);
   store<u32>(vq, 0, VQ_IN_FLIGHT);
-  store<u32>(vq, 0, VQ_ARMED);
   store<u32>(vq, 0, VQ_VERDICT);
   store<u32>(vq, 0, VQ_VERDICT_HEAD);
   store<u32>(vq, 0, VQ_MISS);
@@ -142,7 +140,6 @@ export function deviceArm(vq: usize): u32 {
   } else {
     atomic.store<u16>(device, 0, VIRTQ_USED_FLAGS);
   }
-  store<u32>(vq, 1, VQ_ARMED);
   return devicePending(vq);
 }
 
@@ -151,7 +148,6 @@ export function deviceDisarm(vq: usize): void {
   if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)) {
     atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), VIRTQ_USED_F_NO_NOTIFY, VIRTQ_USED_FLAGS);
   }
-  store<u32>(vq, 0, VQ_ARMED);
 }
 
 /** Chains that wait, by the ring as it is now; 0 on a queue that is broken or waits for a mapping. */

@@ -3,7 +3,6 @@
 // entries and status, and those are checked against private state.
 
 import {
-  DQ_ARMED,
   DQ_AVAIL,
   DQ_DESC,
   DQ_DEVICE,
@@ -174,7 +173,6 @@ export function driverArm(dq: usize): u32 {
   } else {
     atomic.store<u16>(driver, 0, VIRTQ_AVAIL_FLAGS);
   }
-  store<u32>(dq, 1, DQ_ARMED);
   return completed(dq);
 }
 
@@ -183,7 +181,6 @@ export function driverDisarm(dq: usize): void {
   if (!(load<u32>(dq, DQ_FLAGS) & VQ_F_EVENT_IDX)) {
     atomic.store<u16>(<usize>load<u32>(dq, DQ_DRIVER), VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_AVAIL_FLAGS);
   }
-  store<u32>(dq, 0, DQ_ARMED);
 }
 
 /** Used entries that wait, by the ring as it is now. Breaks the queue when there are more than requests in flight. */

@@ -56,12 +56,13 @@ export class Bus {
   readonly #devices = new Map<string, VdpaDevice>();
   /** Drivers' files by device; undefined while one is being opened. */
   readonly #drivers = new Map<VdpaDevice, VhostVdpaFace | undefined>();
-  #closed = false;
+  readonly #closed = new AbortController();
+  #closing: Promise<void> | undefined;
 
   /** Opens /dev/vduse/control. */
   control(): VduseControlFile {
     this.#checkOpen();
-    return new VduseControl(this.#devices, this.faults);
+    return new VduseControl(this.#devices, this.faults, this.#closed.signal);
   }
 
   /**
@@ -120,19 +121,28 @@ export class Bus {
   async detach(name: string): Promise<void> {
     const device = this.#device(name);
     if (!device.attached) throw systemError('EINVAL', 'detach', `${name} is not on the bus`);
-    // Nobody is there to answer, and nobody will be: do not wait for the time limit.
-    if (!device.connected) device.messages.break();
+    // Its driver's last reset would wait for the time limit: nobody is there to answer it.
+    if (!device.connected && this.#drivers.has(device)) device.messages.break();
     await this.#drivers.get(device)?.remove();
     device.detach();
   }
 
   /**
-   * Takes every device off the bus and destroys it, whoever uses it: files that are open fail from then on, and the
-   * descriptors that VduseFile.kickFd and callFd gave are closed. So first close what serves the devices.
+   * Takes every device off the bus and destroys it, whoever uses it: files that are open fail from then on. The
+   * descriptors that VduseFile.kickFd and callFd gave last until that file is closed. Later calls wait too.
    */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#closed.abort();
     if (Bus.#default === this) Bus.#default = undefined;
     for (const device of this.#devices.values()) {
       device.messages.break();
@@ -142,11 +152,6 @@ export class Bus {
     this.#devices.clear();
   }
 
-  /** The same as `close`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-
   #device(name: string): VdpaDevice {
     const device = this.#devices.get(name);
     if (!device) throw systemError('EINVAL', 'attach', `no VDUSE device ${name}`);
@@ -154,10 +159,10 @@ export class Bus {
   }
 
   #checkOpen(): void {
-    if (this.#closed) throw new RingbellError('ERR_CLOSED', 'the bus is closed');
+    if (this.#closed.signal.aborted) throw new RingbellError('ERR_CLOSED', 'the bus is closed');
   }
 
   [inspect.custom](): string {
-    return `Bus { ${this.#closed ? 'closed' : [...this.#devices.keys()].join(', ') || 'no device'} }`;
+    return `Bus { ${this.#closed.signal.aborted ? 'closed' : [...this.#devices.keys()].join(', ') || 'no device'} }`;
   }
 }

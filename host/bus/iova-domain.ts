@@ -48,6 +48,7 @@ export class IovaDomain {
   readonly window: Window;
   readonly #aperture: Aperture;
   readonly #fd: number;
+  #closed = false;
   readonly #view: Uint8Array;
   readonly #bounce: RangeAllocator;
   readonly #coherent: RangeAllocator;
@@ -140,6 +141,8 @@ export class IovaDomain {
 
   /** Takes it from every device to come. The memory stays mapped for as long as the aperture does. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     loadAddon().close(this.#fd);
   }
 

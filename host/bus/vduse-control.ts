@@ -18,7 +18,7 @@ import { VdpaDevice } from './vdpa-device.js';
 import { VduseFace } from './vduse-face.js';
 
 /** Name under which faults strike the control file. */
-export const CONTROL_NAME = 'control';
+const CONTROL_NAME = 'control';
 
 /** The newest API version that the bus speaks. */
 const API_VERSION = vduse.VDUSE_API_VERSION_1;
@@ -38,19 +38,23 @@ type Config = Decoded<typeof vduse.vduseDevConfig>;
 export class VduseControl implements VduseControlFile {
   readonly #devices: Map<string, VdpaDevice>;
   readonly #faults: FaultInjection;
+  readonly #busClosed: AbortSignal;
   /** Latched by either version ioctl, or 0 by VDUSE_CREATE_DEV: no two devices of one file differ by accident. */
   #apiVersion: number | undefined;
   #features = 0n;
   #closed = false;
 
-  constructor(devices: Map<string, VdpaDevice>, faults: FaultInjection) {
+  /** `busClosed` aborts when the bus closes: no device comes to be on it from then on. */
+  constructor(devices: Map<string, VdpaDevice>, faults: FaultInjection, busClosed: AbortSignal) {
     this.#devices = devices;
     this.#faults = faults;
+    this.#busClosed = busClosed;
   }
 
   async ioctl(request: number, argument?: Uint8Array): Promise<number> {
     this.#checkOpen('ioctl');
     await this.#faults.strike('ioctl', CONTROL_NAME, request);
+    if (this.#busClosed.aborted) throw systemError('ENODEV', 'ioctl', 'the bus was closed');
     switch (request) {
       case vduse.VDUSE_GET_API_VERSION:
         this.#apiVersion ??= API_VERSION;

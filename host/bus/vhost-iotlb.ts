@@ -85,20 +85,20 @@ export class VhostIotlb {
       throw systemError('EINVAL', 'write', `nothing is mapped at 0x${uaddr.toString(16)}`);
     // Shared file mappings only. Anonymous memory is skipped without a word, so that the device finds nothing at its
     // IOVA (vhost_vdpa_va_map).
-    for (const range of addressSpace.resolve(uaddr, size)) {
-      const start = iova + (range.address - uaddr);
-      const file = MapFile.open(range.fd);
+    const maps = addressSpace.resolve(uaddr, size).map(({ address, bytes, fd, offset }) => {
+      const start = iova + (address - uaddr);
+      return { start, last: start + bytes - 1n, fd, offset };
+    });
+    // All of them before the device is asked: meanwhile the driver may close its descriptors, or open others.
+    const files = openAll(maps.map(({ fd }) => fd));
+    for (const [index, { start, last, offset }] of maps.entries()) {
       try {
-        await this.#map(asid, table, {
-          start,
-          last: start + range.bytes - 1n,
-          perm,
-          file,
-          offset: range.offset,
-        });
+        await this.#map(asid, table, { start, last, perm, file: files[index]!, offset });
       } catch (error) {
-        file.put();
-        if (start > iova) await this.#invalidate(asid, table, iova, start - 1n);
+        for (const file of files.slice(index)) file.put();
+        if (start > iova) await this.#remove(asid, table, iova, start - 1n);
+        // A parent with set_map has dropped the whole table with the one that it refused.
+        if (this.#batch === undefined) await this.#setMapUnreported(asid, table);
         throw error;
       }
     }
@@ -133,6 +133,18 @@ export class VhostIotlb {
   async #setMapUnreported(asid: number, table: IotlbTree): Promise<void> {
     const { parent } = this.#device;
     if (parent.kind === 'set_map') await unreported(parent.setMap(asid, table));
+  }
+}
+
+/** A reference to the file behind each descriptor, or to none: EMFILE. */
+function openAll(fds: readonly number[]): MapFile[] {
+  const files: MapFile[] = [];
+  try {
+    for (const fd of fds) files.push(MapFile.open(fd));
+    return files;
+  } catch (error) {
+    for (const file of files) file.put();
+    throw error;
   }
 }
 

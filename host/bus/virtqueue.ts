@@ -45,14 +45,14 @@ export class Virtqueue {
 
   /** Descriptor on which the driver's kicks show while the device has a kickfd in place. */
   get kickFd(): number {
-    this.#kickSlot ??= new NotificationSlot();
+    this.#kickSlot ??= new NotificationSlot('kick');
     this.#connect();
     return this.#kickSlot.fd;
   }
 
   /** Descriptor whose signal interrupts the driver. */
   get callFd(): number {
-    this.#callSlot ??= new NotificationSlot();
+    this.#callSlot ??= new NotificationSlot('call');
     this.#connect();
     return this.#callSlot.fd;
   }

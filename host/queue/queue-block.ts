@@ -40,7 +40,7 @@ import {
 import type { Aperture } from '../aperture/aperture.js';
 import { Gate } from './gate.js';
 
-/** Chains; the most that one pop takes. Bounds how long a pause has to wait. */
+/** Chains; the most that one pop takes. */
 export const BURST_LIMIT = 128;
 /** Segments that a pop can hold at least, whatever the size of the queue. */
 const SEGMENTS_MINIMUM = 1024;

@@ -3,7 +3,8 @@ import { close, constants, openSync, readSync, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { isSystemError, RingbellError, systemError } from '../errors.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
-import { vduseDevRequest } from '../uapi/vduse.js';
+import { u64 } from '../uapi/codec.js';
+import { VDUSE_DEV_GET_FEATURES, vduseDevRequest } from '../uapi/vduse.js';
 import type { VduseControlFile, VduseFile } from './file.js';
 
 const DIRECTORY = '/dev/vduse/';
@@ -65,7 +66,7 @@ export class KernelVduseFile implements VduseFile {
 
   async read(): Promise<Uint8Array> {
     const request = new Uint8Array(vduseDevRequest.size);
-    for (;;) {
+    for (let woken = false; ; woken = true) {
       if (this.#closed) throw systemError('EBADF', 'read', 'the file is closed');
       try {
         readSync(this.fd, request);
@@ -73,6 +74,7 @@ export class KernelVduseFile implements VduseFile {
       } catch (error) {
         if (!isSystemError(error, 'EAGAIN')) throw error;
       }
+      if (woken) this.#checkBroken();
       await new Promise<void>((resolve, reject) => {
         const watcher = loadAddon().watch(this.fd, () => {
           watcher.close();
@@ -106,6 +108,19 @@ export class KernelVduseFile implements VduseFile {
     this.#waiting?.watcher.close();
     this.#waiting?.reject(systemError('EBADF', 'read', 'the file is closed'));
     await promisify(close)(this.fd);
+  }
+
+  /**
+   * Of a broken device poll(2) says POLLERR at once, each time, while read(2) has nothing: waiting would be spinning. Only
+   * an ioctl tells it from a message that somebody else has read: EIO here, as for whoever sends it a message.
+   */
+  #checkBroken(): void {
+    try {
+      loadAddon().ioctl(this.fd, VDUSE_DEV_GET_FEATURES, new Uint8Array(u64.size));
+    } catch (error) {
+      if (isSystemError(error, 'EPERM')) throw systemError('EIO', 'read', `${this.name} is broken`);
+      throw error;
+    }
   }
 }
 

@@ -10,10 +10,10 @@ import {
 } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { RingbellError } from '../errors.js';
-import { loadAddon, type Watcher } from '../native/addon.js';
 import { s32, u8, u16, u32, u64 } from '../uapi/codec.js';
 import { featureNames } from '../uapi/names.js';
 import * as vhost from '../uapi/vhost.js';
+import { ConfigWatch } from './config-watch.js';
 import type { VhostVdpaFile } from './file.js';
 import { call, get, probe, refused } from './ioctl.js';
 import { IotlbMapper, type IotlbRegion } from './iotlb-mapper.js';
@@ -68,8 +68,7 @@ export class VhostVdpa {
   /** IOVAs that can be mapped, `last` included. */
   readonly iovaRange: { readonly first: bigint; readonly last: bigint };
   readonly iotlb: IotlbMapper;
-  #configFd = -1;
-  #configWatcher: Watcher | undefined;
+  #configWatch: ConfigWatch | undefined;
   #closed = false;
 
   /** Takes an open file over: owner, backend features, what the device is. Closes the file if that fails. */
@@ -300,17 +299,22 @@ export class VhostVdpa {
     );
   }
 
-  /** Calls back on each config interrupt from now on. The watch keeps the process alive only after `ref`. */
+  /**
+   * Calls back on each config interrupt until the next reset, and nobody who was to be called before. The watch keeps the
+   * process alive only after `ref`.
+   */
   async watchConfig(callback: () => void): Promise<void> {
-    const addon = loadAddon();
-    this.#configFd = addon.eventfd();
-    const fd = this.#configFd;
-    await call(this.file, vhost.VHOST_VDPA_SET_CONFIG_CALL, s32.encode(fd));
-    this.#configWatcher = addon.watch(fd, () => {
-      addon.eventfdDrain(fd);
-      callback();
-    });
-    this.#configWatcher.unref();
+    const watch = new ConfigWatch(callback);
+    try {
+      await call(this.file, vhost.VHOST_VDPA_SET_CONFIG_CALL, s32.encode(watch.fd));
+    } catch (error) {
+      watch.close();
+      throw error;
+    }
+    // `close` came while the file answered.
+    if (this.#closed) return watch.close();
+    this.#configWatch?.close();
+    this.#configWatch = watch;
   }
 
   /** Starts the device. Rejects with ERR_CONTROL_PLANE when it does not take DRIVER_OK. */
@@ -350,12 +354,12 @@ export class VhostVdpa {
 
   /** Keeps the process alive while the device is open. */
   ref(): void {
-    this.#configWatcher?.ref();
+    this.#configWatch?.ref();
   }
 
   /** Takes `ref` back. */
   unref(): void {
-    this.#configWatcher?.unref();
+    this.#configWatch?.unref();
   }
 
   /**
@@ -365,12 +369,12 @@ export class VhostVdpa {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#configWatcher?.close();
+    this.#configWatch?.close();
+    this.#configWatch = undefined;
     // A device that is gone refuses both, which is as good.
     await call(this.file, vhost.VHOST_VDPA_SET_STATUS, u8.encode(0)).catch(() => {});
     await this.iotlb.unmapAll().catch(() => {});
     await this.file.close();
-    if (this.#configFd >= 0) loadAddon().close(this.#configFd);
   }
 
   async #queueState(request: number, index: number): Promise<number> {

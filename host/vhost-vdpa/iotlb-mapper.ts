@@ -70,9 +70,12 @@ export class IotlbMapper {
     this.#mapped.push(...regions);
   }
 
-  /** Unmaps everything. */
+  /** Unmaps everything that can be. Rejects with the first refusal. */
   async unmapAll(): Promise<void> {
-    for (const region of this.#mapped.splice(0)) await this.#send(VHOST_IOTLB_INVALIDATE, region);
+    const refusals: unknown[] = [];
+    for (const region of this.#mapped.splice(0))
+      await this.#send(VHOST_IOTLB_INVALIDATE, region).catch((error) => refusals.push(error));
+    if (refusals.length) throw refusals[0];
   }
 
   /**

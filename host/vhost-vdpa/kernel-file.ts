@@ -12,6 +12,9 @@ const writeAsync = promisify(write);
 class KernelVhostVdpaFile implements VhostVdpaFile {
   readonly name: string;
   readonly #handle: FileHandle;
+  /** System calls under way on other threads. */
+  readonly #calls = new Set<Promise<unknown>>();
+  #closing: Promise<void> | undefined;
 
   constructor(path: string, handle: FileHandle) {
     this.name = path;
@@ -20,23 +23,41 @@ class KernelVhostVdpaFile implements VhostVdpaFile {
 
   // On a thread of libuv's pool: a VDUSE device of this very process may have to answer first.
   ioctl(request: number, argument?: Uint8Array): Promise<number> {
-    return loadAddon().ioctlAsync(this.#handle.fd, request, argument);
+    return this.#call('ioctl', (fd) => loadAddon().ioctlAsync(fd, request, argument));
   }
 
   async write(message: Uint8Array): Promise<void> {
     // Without a position: write(2), the only one that the device knows.
-    const { bytesWritten } = await writeAsync(this.#handle.fd, message, 0, message.byteLength, null);
+    const { bytesWritten } = await this.#call('write', (fd) =>
+      writeAsync(fd, message, 0, message.byteLength, null),
+    );
     if (bytesWritten !== message.byteLength)
       throw systemError('EIO', 'write', `${bytesWritten} of ${message.byteLength} bytes written`);
   }
 
   async mmap(aperture: Aperture, linear: number, request: MmapRequest): Promise<void> {
-    const source = { fd: this.#handle.fd, offset: BigInt(request.offset), shared: request.shared };
-    aperture.mapAt(linear, source, request.length, request.protection);
+    await this.#call('mmap', async (fd) => {
+      const source = { fd, offset: BigInt(request.offset), shared: request.shared };
+      aperture.mapAt(linear, source, request.length, request.protection);
+    });
   }
 
   close(): Promise<void> {
-    return this.#handle.close();
+    // A call that waits for its thread has the number, not the file: closed now, it might find another file under it.
+    this.#closing ??= Promise.allSettled(this.#calls).then(() => this.#handle.close());
+    return this.#closing;
+  }
+
+  /** Makes a system call, which `close` waits for. EBADF once closed. */
+  async #call<T>(syscall: string, run: (fd: number) => Promise<T>): Promise<T> {
+    if (this.#closing) throw systemError('EBADF', syscall, `${this.name} was closed`);
+    const running = run(this.#handle.fd);
+    this.#calls.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#calls.delete(running);
+    }
   }
 }
 

@@ -17,6 +17,7 @@ import {
   getStatus,
   iotlbMessage,
   NAME,
+  Responder,
   SharedMemory,
   STATUS_DRIVER_OK,
   STATUS_FEATURES_OK,
@@ -193,6 +194,49 @@ test('detaching a device that nobody serves any more does not wait for the messa
     await device.close();
     await within(bus.detach(NAME), 'detaching');
     await within(driver.close(), 'closing');
+  });
+});
+
+test('a device that nobody serves or drives is detached with no message, and can be used again', async () => {
+  await using bus = new Bus();
+  const { control, file } = await createDevice(bus);
+  await bus.attach(NAME);
+  await file.close();
+  await bus.detach(NAME);
+  assert.is(bus.list()[0]?.broken, false);
+  const responder = new Responder(await control.open(NAME));
+  await bus.attach(NAME);
+  await within(bus.openVhostVdpa(NAME), 'opening');
+  assert.is(responder.requests.length, 1);
+});
+
+test('a closed bus lets no control file create or open a device, nor one that was on its way', async () => {
+  const bus = new Bus();
+  const { control, file } = await createDevice(bus);
+  await file.close();
+  bus.faults.inject({ point: 'ioctl', device: 'control', request: vduse.VDUSE_CREATE_DEV, delay: 20 });
+  bus.faults.inject({ point: 'open', delay: 20 });
+  const creating = fails(
+    control.ioctl(vduse.VDUSE_CREATE_DEV, deviceConfig({ name: 'b' })),
+    'ENODEV',
+    'ioctl',
+  );
+  const opening = fails(control.open(NAME), 'ENODEV', 'open');
+  await bus.close();
+  await creating;
+  await opening;
+  await fails(control.ioctl(vduse.VDUSE_CREATE_DEV, deviceConfig({ name: 'c' })), 'ENODEV', 'ioctl');
+  assert.equal(bus.list(), []);
+});
+
+test('every close of a bus waits until it is closed', async () => {
+  await scene(async ({ bus, driver }) => {
+    bus.faults.inject({ point: 'ioctl', request: vhost.VHOST_VDPA_GET_STATUS, delay: 30 });
+    const status = getStatus(driver);
+    void bus.close();
+    await bus.close();
+    assert.equal(bus.list(), []);
+    await status;
   });
 });
 

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import { Aperture } from '../../host/aperture/aperture.js';
 import { type DmaDirection, IovaDomain } from '../../host/bus/iova-domain.js';
 import { isSystemError, RingbellError } from '../../host/errors.js';
+import { loadAddon } from '../../host/native/addon.js';
 import { VDUSE_IOTLB_GET_FD, vduseIotlbEntry } from '../../host/uapi/vduse.js';
 import { VHOST_IOTLB_UPDATE } from '../../host/uapi/vhost.js';
 import { iotlbMessage, scene } from './fixture.js';
@@ -245,6 +246,15 @@ test('random mappings agree with a model, and expose no byte of the driver’s t
       assert.is(Buffer.compare(device.subarray(at(iova), at(iova) + view.length), view), 0, `step ${step}`);
   }
   assert.is(Buffer.compare(memory.subarray(own, own + range), expected), 0);
+});
+
+test('closing a domain twice closes no descriptor of somebody else', () => {
+  const { aperture, iovaDomain } = domain();
+  iovaDomain.close();
+  const next = loadAddon().eventfd();
+  iovaDomain.close();
+  closeSync(next);
+  aperture.close();
 });
 
 test.run();

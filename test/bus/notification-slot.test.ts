@@ -10,7 +10,7 @@ import { within } from './fixture.js';
 const addon = loadAddon();
 
 test('the number stays while the eventfd behind it changes', () => {
-  const slot = new NotificationSlot();
+  const slot = new NotificationSlot('kick');
   const eventfds = [addon.eventfd(), addon.eventfd()];
   const contexts = eventfds.map((fd) => EventfdContext.get(fd));
   const { fd } = slot;
@@ -33,7 +33,7 @@ test('the number stays while the eventfd behind it changes', () => {
 });
 
 test('pointing at the same eventfd again signals nobody', () => {
-  const slot = new NotificationSlot();
+  const slot = new NotificationSlot('kick');
   const eventfd = addon.eventfd();
   const context = EventfdContext.get(eventfd);
   slot.point(context);
@@ -46,7 +46,7 @@ test('pointing at the same eventfd again signals nobody', () => {
 });
 
 test('it goes on when the descriptor that it was pointed at is closed', () => {
-  const slot = new NotificationSlot();
+  const slot = new NotificationSlot('kick');
   const eventfd = addon.eventfd();
   const other = addon.duplicate(eventfd);
   const context = EventfdContext.get(eventfd);
@@ -59,8 +59,38 @@ test('it goes on when the descriptor that it was pointed at is closed', () => {
   closeSync(other);
 });
 
+test('a kick that nobody has taken yet moves with the number', () => {
+  const slot = new NotificationSlot('kick');
+  const eventfds = [addon.eventfd(), addon.eventfd()];
+  const contexts = eventfds.map((fd) => EventfdContext.get(fd));
+  slot.point(contexts[0]);
+  addon.eventfdSignal(eventfds[0]!);
+  slot.point(undefined);
+  slot.point(contexts[1]);
+  assert.ok(addon.eventfdDrain(slot.fd) > 0);
+  slot.close();
+  for (const context of contexts) context.put();
+  for (const eventfd of eventfds) closeSync(eventfd);
+});
+
+test('a driver that binds another call eventfd is not interrupted by it', () => {
+  const slot = new NotificationSlot('call');
+  const eventfds = [addon.eventfd(), addon.eventfd()];
+  const contexts = eventfds.map((fd) => EventfdContext.get(fd));
+  slot.point(contexts[0]);
+  slot.point(contexts[1]);
+  slot.point(undefined);
+  assert.equal(
+    eventfds.map((fd) => addon.eventfdDrain(fd)),
+    [0, 0],
+  );
+  slot.close();
+  for (const context of contexts) context.put();
+  for (const eventfd of eventfds) closeSync(eventfd);
+});
+
 test('a thread blocked on the number notices that another eventfd is behind it', async () => {
-  const slot = new NotificationSlot();
+  const slot = new NotificationSlot('kick');
   const eventfd = addon.eventfd();
   const context = EventfdContext.get(eventfd);
   // Polls the number until 10 kicks have come, however often it is woken for nothing.

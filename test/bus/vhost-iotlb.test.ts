@@ -263,6 +263,51 @@ each('before anything is mapped there is no address space to invalidate', async 
   await refused(driver.write(iotlbMessage(VHOST_IOTLB_BATCH_END)), 'EINVAL');
 });
 
+each('an update that the device refuses leaves it what it had', async ({ device, driver, responder }) => {
+  await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr }));
+  responder.answer = () => {
+    responder.answer = () => ({});
+    return { result: vduse.VDUSE_REQ_RESULT_FAILED };
+  };
+  const refusedRange = { iova: 16n * PAGE, size: PAGE, uaddr };
+  await refused(driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, refusedRange)), 'EIO');
+  assert.is((await region(device))?.last, PAGE - 1n);
+  assert.is(await region(device, PAGE), undefined);
+});
+
+each(
+  'an update over two files gives the device those that were there when it was made',
+  async ({ device, driver, responder }) => {
+    const addon = loadAddon();
+    const aperture = Aperture.create({ bytes: 2 ** 24, privateBytes: 2 ** 16 });
+    const window = aperture.reserveWindow(2 * 4096);
+    const files = [addon.memfd('a', 4096, true), addon.memfd('b', 4096, true)];
+    for (const [index, fd] of files.entries())
+      aperture.mapAt(window.linear + index * 4096, { fd, offset: 0n }, 4096, 'rw');
+    aperture.viewOwn(window).fill(1, 0, 4096).fill(2, 4096);
+    let other = -1;
+    responder.answer = () => {
+      // The driver's descriptor of the second file comes to name another while the device is told of the first.
+      if (other < 0) {
+        other = addon.memfd('other', 4096, true);
+        addon.duplicate(other, files[1]);
+      }
+      return {};
+    };
+    await driver.write(
+      iotlbMessage(VHOST_IOTLB_UPDATE, {
+        iova: 0n,
+        size: 2n * PAGE,
+        uaddr: aperture.address + BigInt(window.linear),
+      }),
+    );
+    assert.is((await region(device, 0n))?.firstByte, 1);
+    assert.is((await region(device, PAGE))?.firstByte, 2);
+    aperture.close();
+    for (const fd of [...files, other]) closeSync(fd);
+  },
+);
+
 test('set_map: a batch is one message, at its end', () =>
   playScene(async ({ device, driver, responder }) => {
     await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));

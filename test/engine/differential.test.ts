@@ -41,6 +41,8 @@ function scribble(
 ): void {
   const edges = [
     ...REGIONS.slice(0, -1).flatMap((r) => [r.iova, r.iova + BigInt(r.bytes) - 8n, r.iova + BigInt(r.bytes)]),
+    // Where the difference of two offsets changes its sign.
+    ...REGIONS.map((r) => BigInt.asUintN(64, r.iova + 2n ** 63n - 16n)),
     0n,
     2n ** 64n - 1n,
   ];
@@ -48,7 +50,7 @@ function scribble(
     const last = random(3) === 0;
     let iova = DRIVER_IOVA + BigInt(0x20000 + random(0x10000));
     if (random(6) === 0) iova = BigInt.asUintN(64, edges[random(edges.length)]! + BigInt(random(16)));
-    let bytes = random(16) ? 1 + random(64) : [0, 1, 4096, 0xffffffff, 9000][random(5)]!;
+    let bytes = random(8) ? 1 + random(64) : [0, 1, 4096, 0xffffffff, 9000, 2 ** 31][random(6)]!;
     if (random(6) === 0) {
       iova = HUGE + BigInt(random(4096));
       if (random(2)) bytes = [0x80000000, 0x7fffffff, 0xe0000000][random(3)]!;

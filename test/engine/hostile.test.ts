@@ -285,6 +285,17 @@ test('an indirect table across two regions that are apart in linear memory is re
   assert.equal(ring.chain(0).writable, [[ring.buffers + 128, 12]]);
 });
 
+test('a verdict on an indirect table that crosses regions names its chain', () => {
+  const ring = new Ring({ indirect: true });
+  ring.map(0x1000n, DRIVER_LINEAR + 0x40000, 4096);
+  ring.map(0x2000n, DRIVER_LINEAR + 0x60000, 4096, layout.IOTLB_ACCESS_WRITE);
+  ring.descriptor(5, 0x2000n - 8n, 32, INDIRECT);
+  ring.offer(5);
+  assert.is(ring.pop(), 0);
+  assert.is(ring.verdict(), layout.VERDICT_PERMISSION);
+  assert.is(ring.u32(ring.vq + layout.VQ_VERDICT_HEAD), 5);
+});
+
 test('a buffer across two adjacent regions becomes two segments', () => {
   const ring = new Ring();
   ring.map(0x10000n, DRIVER_LINEAR + 0x40000, 4096);

@@ -135,7 +135,7 @@ test('a model may keep the arrays that zeroing writes', async () => {
     await within(disk.writeZeroes(0, 2 * 65536), 'writeZeroes');
     const [first, second] = model.kept.values();
     first!.fill(1);
-    assert.equal(second, new Uint8Array(65536));
+    assert.ok(second!.every((byte) => byte === 0));
   });
 });
 

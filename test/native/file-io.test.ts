@@ -255,6 +255,16 @@ test('a file is given storage for all of its bytes, or the reason why not', () =
     assert.is(thrown(() => addon.allocate(fd, 0)).name, 'RangeError');
   }));
 
+test('a hole is written with zeroes where the file system makes none', () => {
+  // procfs has no fallocate at all. Nor does this file take a write at an offset, whose error shows that one was tried.
+  const fd = openSync('/proc/self/comm', 'r+');
+  try {
+    assert.equal(new Table().run(fd, { op: IO_OP_PUNCH, bytes: 8 }), [-ESPIPE]);
+  } finally {
+    closeSync(fd);
+  }
+});
+
 test('segments or tables outside of the view are refused', () =>
   withFile((fd) => {
     const table = new Table(2 ** 20);

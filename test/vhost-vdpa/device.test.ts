@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { closeSync, readdirSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
@@ -12,7 +12,7 @@ import {
   VIRTIO_ID_BLOCK,
 } from '../../assembly/virtio.js';
 import { Bus } from '../../host/bus/index.js';
-import type { RingbellError } from '../../host/errors.js';
+import { type RingbellError, systemError } from '../../host/errors.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { u64 } from '../../host/uapi/codec.js';
 import * as vduse from '../../host/uapi/vduse.js';
@@ -306,6 +306,40 @@ test('checks a doorbell index that older kernels would pass on', () =>
       /has 2 queues, no queue 2/,
     );
     await rejects(device.mapDoorbell(memory.aperture, page.linear, 1), 'ENOTSUPP', /mmap/);
+  }));
+
+test('gives its descriptors back even if the file cannot be closed, or the device takes no config interrupt', () =>
+  play(async ({ bus, device }) => {
+    const count = () => readdirSync('/proc/self/fd').length;
+    const before = count();
+    bus.faults.inject({ point: 'ioctl', request: vhost.VHOST_VDPA_SET_CONFIG_CALL, errno: 'EINVAL' });
+    await rejects(
+      device.watchConfig(() => {}),
+      'ERR_CONTROL_PLANE',
+      /SET_CONFIG_CALL/,
+    );
+    assert.is(count(), before);
+    await device.watchConfig(() => {});
+    const { file } = device;
+    const close = file.close.bind(file);
+    file.close = async () => {
+      await close();
+      throw systemError('EIO', 'close');
+    };
+    await rejects(device.close(), 'EIO', /close/);
+    // The watcher’s own descriptor goes a turn later.
+    await new Promise(setImmediate);
+    assert.is(count(), before);
+  }));
+
+test('closing while the file takes the config eventfd leaves no descriptor behind', () =>
+  play(async ({ bus, device }) => {
+    const count = () => readdirSync('/proc/self/fd').length;
+    const before = count();
+    bus.faults.inject({ point: 'ioctl', request: vhost.VHOST_VDPA_SET_CONFIG_CALL, delay: 20 });
+    await Promise.all([device.watchConfig(() => {}), device.close()]);
+    await new Promise(setImmediate);
+    assert.is(count(), before);
   }));
 
 test('closing twice is closing once', () =>

@@ -162,6 +162,20 @@ test('unmaps exactly what it mapped', async () => {
   assert.is(table.log.length, 2);
 });
 
+test('a region that cannot be unmapped keeps no other from it', async () => {
+  const table = new Table();
+  const mapper = new IotlbMapper(table, 0n);
+  await mapper.map(regions(3));
+  const write = table.write.bind(table);
+  table.write = async (message) => {
+    table.write = write;
+    assert.is(vhost.vhostMsgV2.decode(message).iotlb.iova, 4096n);
+    throw systemError('EFAULT', 'write');
+  };
+  assert.is(await refusal(mapper.unmapAll()), 'EFAULT');
+  assert.equal([...table.entries], [4096n]);
+});
+
 test('renews what a reset made the device forget, though the kernel remembers', async () => {
   const table = new Table();
   const mapper = new IotlbMapper(table, 0n);

@@ -1,4 +1,14 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -58,6 +68,41 @@ test('a doorbell is a mapping of its page', async () => {
   assert.is(error.code, 'EEXIST');
   aperture.close();
   await file.close();
+});
+
+test('closing waits for the calls that are under way; afterwards there is no file', async () => {
+  const fifo = join(folder, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  const reader = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
+  const file = await openKernelVhostVdpa(fifo);
+  const bytes = 2 ** 18;
+  const order: string[] = [];
+  // More than a pipe holds: the system call waits until somebody reads.
+  const written = file.write(new Uint8Array(bytes)).then(() => order.push('written'));
+  const closed = file.close().then(() => order.push('closed'));
+  const again = file.close();
+  const buffer = new Uint8Array(bytes);
+  for (let left = bytes; left > 0; ) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    try {
+      left -= readSync(reader, buffer);
+    } catch (error) {
+      assert.ok(isSystemError(error, 'EAGAIN'), `${error}`);
+    }
+  }
+  await Promise.all([written, closed, again]);
+  assert.equal(order, ['written', 'closed']);
+  const aperture = Aperture.create({ bytes: 2 ** 20, privateBytes: 2 ** 16 });
+  const page = aperture.reserveWindow(4096);
+  const request = { length: 4096, protection: 'w', shared: true, offset: 0 } as const;
+  for (const call of [
+    () => file.ioctl(vhost.VHOST_SET_OWNER),
+    () => file.write(new Uint8Array(72)),
+    () => file.mmap(aperture, page.linear, request),
+  ])
+    assert.is((await refusal(call())).code, 'EBADF');
+  aperture.close();
+  closeSync(reader);
 });
 
 test('a path that is no device, or none at all, is told apart', async () => {
