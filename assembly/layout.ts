@@ -269,7 +269,7 @@ export const COMPLETION_BYTES = 8;
 
 /** Bit of a submit, push or serve result: the other side wants to be notified. The low 16 bits count requests. */
 export const NOTIFY_DUE = 65536;
-/** Bit of a blkServe or blkPoll result: the next request of a mapped file is for blkPrepare. */
+/** Bit of a blkServe or blkPoll result: the next request is one of DISK_FILE_OPS, for blkPrepare. */
 export const FILE_DUE = 131072;
 /** Mask of the count in such a result. */
 export const COUNT_MASK = 65535;
@@ -286,6 +286,8 @@ export const DISK_FLAGS = 12;
 export const DISK_MAX_RANGE_SECTORS = 16;
 /** u32, linear of the i32 that counts pages lost to SIGBUS (Addon.guardSigbus), 0 for none: then nothing is published. */
 export const DISK_LOST = 20;
+/** u32, bit n for IO_OP_n: operations that are left to blkPrepare and the addon although the disk is at DISK_LINEAR. */
+export const DISK_FILE_OPS = 24;
 /** VIRTIO_BLK_ID_BYTES bytes, what GET_ID answers. */
 export const DISK_ID = 32;
 export const DISK_BLOCK_SIZE = 64;
@@ -294,8 +296,11 @@ export const DISK_F_RO = 1;
 export const DISK_F_FLUSH = 2;
 export const DISK_F_DISCARD = 4;
 export const DISK_F_WRITE_ZEROES = 8;
-/** The memory at DISK_LINEAR is a mapped file: what is more than moving bytes is left to blkPrepare and the addon. */
-export const DISK_F_FILE = 16;
+
+/** Bytes; the most that one READ or WRITE moves. A longer one is answered IOERR. */
+export const BLK_REQUEST_BYTES = 268435456;
+/** Bytes; the most that one burst of a disk moves, zeroes or discards, unless its first request alone is longer. */
+export const BLK_BURST_BYTES = 67108864;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // File I/O table: one entry a request, filled by WASM, carried out by the addon (native/file-io.cc), read back by WASM.
@@ -310,7 +315,7 @@ export const IO_OFFSET = 8;
 export const IO_SEGMENTS = 16;
 /** u32, the data path's own: IO_STATUS_OPEN, or the request status that was decided without any I/O. */
 export const IO_STATUS = 20;
-/** u64, bytes: of a PUNCH or ZERO; of a READ, WRITE or WRITE_THROUGH what its segments add up to. */
+/** u64, bytes: of a PUNCH, ZERO or DISCARD; of a READ, WRITE or WRITE_THROUGH what its segments add up to. */
 export const IO_BYTES = 24;
 /** i64: bytes moved, or −errno; of an IO_OP_NONE the bytes that the data path has moved itself. */
 export const IO_RESULT = 32;
@@ -323,12 +328,14 @@ export const IO_OP_READ = 1;
 export const IO_OP_WRITE = 2;
 /** fdatasync. */
 export const IO_OP_SYNC = 3;
-/** fallocate PUNCH_HOLE | KEEP_SIZE, or IO_OP_ZERO where the file system makes no holes. */
+/** Zeroes that need no storage: fallocate PUNCH_HOLE | KEEP_SIZE, or as IO_OP_ZERO where the file system has none. */
 export const IO_OP_PUNCH = 4;
 /** fallocate ZERO_RANGE | KEEP_SIZE, or written zeroes where the file system has none. */
 export const IO_OP_ZERO = 5;
 /** IO_OP_WRITE, then fdatasync. */
 export const IO_OP_WRITE_THROUGH = 6;
+/** fallocate PUNCH_HOLE | KEEP_SIZE; nothing where the file system has none. */
+export const IO_OP_DISCARD = 7;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Asynchronous request: a chain that a TypeScript device model holds. It keeps IOVAs, never linear addresses: its

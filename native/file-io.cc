@@ -8,6 +8,7 @@
 #include "addon.h"
 #include "arguments.h"
 #include "layout.h"
+#include "system-error.h"
 #include "transfer.h"
 
 namespace ringbell {
@@ -48,11 +49,16 @@ class FileIo {
       case layout::IO_OP_SYNC:
         return Sync();
       case layout::IO_OP_PUNCH: {
-        const int64_t result = Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+        const int64_t result = Punch(offset, bytes);
         return result == -EOPNOTSUPP ? Zero(offset, bytes) : result;
       }
       case layout::IO_OP_ZERO:
         return Zero(offset, bytes);
+      case layout::IO_OP_DISCARD: {
+        // A hint: what cannot give its storage back keeps it.
+        const int64_t result = Punch(offset, bytes);
+        return result == -EOPNOTSUPP ? 0 : result;
+      }
       default:
         return -EINVAL;
     }
@@ -80,16 +86,20 @@ class FileIo {
     return 0;
   }
 
-  int64_t Allocate(int mode, int64_t offset, int64_t bytes) const {
-    if (bytes == 0) return 0;
-    while (fallocate(fd_, mode, offset, bytes))
-      if (errno != EINTR) return -errno;
-    return bytes;
+  int64_t Punch(int64_t offset, int64_t bytes) const {
+    return Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
   }
 
   int64_t Zero(int64_t offset, int64_t bytes) {
     const int64_t result = Allocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, bytes);
     return result == -EOPNOTSUPP ? WriteZeroes(offset, bytes) : result;
+  }
+
+  int64_t Allocate(int mode, int64_t offset, int64_t bytes) const {
+    if (bytes == 0) return 0;
+    while (fallocate(fd_, mode, offset, bytes))
+      if (errno != EINTR) return -errno;
+    return bytes;
   }
 
   int64_t WriteZeroes(int64_t offset, int64_t bytes) {
@@ -136,9 +146,23 @@ Napi::Value Run(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, failed);
 }
 
+Napi::Value Allocate(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto fd = FileDescriptorArgument(info[0], "fd");
+  if (!fd) return env.Undefined();
+  const auto bytes = IntegerArgument(info[1], "bytes", 1, kMaxSafeInteger);
+  if (!bytes) return env.Undefined();
+  int error;
+  // Unlike fallocate, it writes where the file system cannot allocate; unlike others, it returns its error.
+  do error = posix_fallocate(*fd, 0, *bytes);
+  while (error == EINTR);
+  return error ? ThrowSystemError(env, error, "posix_fallocate") : env.Undefined();
+}
+
 }  // namespace
 
 void InitFileIo(Napi::Env env, Napi::Object exports) {
+  exports.Set("allocate", Napi::Function::New(env, Allocate, "allocate"));
   exports.Set("fileIo", Napi::Function::New(env, Run, "fileIo"));
 }
 

@@ -1,21 +1,23 @@
-// Block device: the data path of a disk, on what devicePop left in the chain and segment tables. A memory-backed disk is
-// served here from end to end; for a file-backed one each request becomes an entry of an I/O table, which the addon
-// carries out between blkPrepare and blkComplete.
+// Block device: the data path of a disk, on what devicePop left in the chain and segment tables. What is in memory is
+// served here from end to end; each other request becomes an entry of an I/O table, which the addon carries out between
+// blkPrepare and blkComplete.
 //
 // A request is a header of 16 readable bytes, data, and a status byte that is the last writable one ("Block Device",
 // Device Operation); how it is cut into descriptors is the driver's affair ("Message Framing").
 
 import { copy } from '../copy';
 import {
+  BLK_BURST_BYTES,
+  BLK_REQUEST_BYTES,
   CHAIN_COUNTS,
   CHAIN_SIZE,
   COUNT_MASK,
   DISK_CAPACITY,
   DISK_F_DISCARD,
-  DISK_F_FILE,
   DISK_F_FLUSH,
   DISK_F_RO,
   DISK_F_WRITE_ZEROES,
+  DISK_FILE_OPS,
   DISK_FLAGS,
   DISK_ID,
   DISK_LINEAR,
@@ -26,6 +28,7 @@ import {
   IO_COUNT,
   IO_OFFSET,
   IO_OP,
+  IO_OP_DISCARD,
   IO_OP_NONE,
   IO_OP_PUNCH,
   IO_OP_READ,
@@ -79,9 +82,6 @@ import {
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from '../virtio';
 
-/** Bytes; the request that reaches it is the last of an I/O table, because a pause has to wait for all of a table. */
-const TABLE_BYTES: u64 = 0x400_0000;
-
 /** Serves one burst of a disk in memory: chains, with NOTIFY_DUE; FILE_DUE where it stopped at a request for the file. */
 export function blkServe(vq: usize, disk: usize): u32 {
   const count = devicePop(vq, load<u32>(vq, VQ_BURST));
@@ -90,8 +90,9 @@ export function blkServe(vq: usize, disk: usize): u32 {
   const base: usize = load<u32>(disk, DISK_LINEAR);
   let chain: usize = load<u32>(vq, VQ_CHAINS);
   let segment: usize = load<u32>(vq, VQ_SEGMENTS);
-  const mappedFile = (load<u32>(disk, DISK_FLAGS) & DISK_F_FILE) != 0;
+  const fileOps = load<u32>(disk, DISK_FILE_OPS);
   let served: u32 = 0;
+  let bytes: u64 = 0;
   let fileDue: u32 = 0;
   for (; served < count; served++, chain += CHAIN_SIZE) {
     // The control plane waits for one request, however long, not for a burst of them.
@@ -106,9 +107,10 @@ export function blkServe(vq: usize, disk: usize): u32 {
       breakQueue(vq, VERDICT_REQUEST, load<u32>(chain));
       break;
     }
-    if (mappedFile && load<u32>(io, IO_OP) > <u32>IO_OP_WRITE) {
+    if ((fileOps >> load<u32>(io, IO_OP)) & 1) fileDue = FILE_DUE;
+    bytes += load<u64>(io, IO_BYTES);
+    if (fileDue != 0 || (bytes > <u64>BLK_BURST_BYTES && served != 0)) {
       deviceReturn(vq, count - served);
-      fileDue = FILE_DUE;
       break;
     }
     execute(io, base);
@@ -137,10 +139,11 @@ export function blkPoll(vq: usize, disk: usize, spins: u32, bursts: u32): u32 {
   return total;
 }
 
-/** Pops a burst of at most `max` requests into an I/O table at `io`: how many entries. */
+/** Pops a burst of at most `max` requests and BLK_BURST_BYTES into an I/O table at `io`: how many entries. */
 export function blkPrepare(vq: usize, disk: usize, io: usize, max: u32): u32 {
   const count = devicePop(vq, max);
   const base: usize = load<u32>(disk, DISK_LINEAR);
+  const fileOps = load<u32>(disk, DISK_FILE_OPS);
   let chain: usize = load<u32>(vq, VQ_CHAINS);
   let segment: usize = load<u32>(vq, VQ_SEGMENTS);
   let bytes: u64 = 0;
@@ -151,15 +154,15 @@ export function blkPrepare(vq: usize, disk: usize, io: usize, max: u32): u32 {
       return i;
     }
     bytes += load<u64>(io, IO_BYTES);
-    // The bytes of a mapped file move here; its other operations are the addon's.
-    if (base && transfers(io) && load<u32>(io, IO_OP) != IO_OP_WRITE_THROUGH) {
+    if (bytes > <u64>BLK_BURST_BYTES && i != 0) {
+      deviceReturn(vq, count - i);
+      return i;
+    }
+    const isOpen = load<u32>(io, IO_STATUS) == IO_STATUS_OPEN;
+    if (base != 0 && isOpen && !((fileOps >> load<u32>(io, IO_OP)) & 1)) {
       execute(io, base);
       store<u64>(io, account(vq, io), IO_RESULT);
       answer(io, VIRTIO_BLK_S_OK);
-    }
-    if (bytes >= TABLE_BYTES) {
-      deviceReturn(vq, count - i - 1);
-      return i + 1;
     }
     segment += (chainCounts >> 16) * SEGMENT_SIZE;
   }
@@ -275,18 +278,22 @@ function decode(vq: usize, disk: usize, segment: usize, chainCounts: u32, io: us
 // @ts-ignore: decorator
 @inline
 function writesThrough(vq: usize, disk: usize): bool {
-  const flags = load<u32>(disk, DISK_FLAGS);
-  const stored = load<u32>(disk, DISK_LINEAR) == 0 || flags & DISK_F_FILE;
-  return stored && flags & DISK_F_FLUSH && !(load<u64>(vq, VQ_FEATURES) & ((<u64>1) << VIRTIO_BLK_F_FLUSH));
+  const stored = load<u32>(disk, DISK_LINEAR) == 0 || (load<u32>(disk, DISK_FILE_OPS) >> IO_OP_SYNC) & 1;
+  return stored && load<u32>(disk, DISK_FLAGS) & DISK_F_FLUSH && !(load<u64>(vq, VQ_FEATURES) & ((<u64>1) << VIRTIO_BLK_F_FLUSH));
 }
 
-/** A READ or WRITE of segments [from, to): whole sectors inside the disk, or IOERR. */
+/** A READ or WRITE of segments [from, to): whole sectors inside the disk, BLK_REQUEST_BYTES at most, or IOERR. */
 function decodeTransfer(disk: usize, io: usize, op: u32, from: usize, to: usize, sector: u64): bool {
   let bytes: u64 = 0;
   for (let s = from; s < to; s += SEGMENT_SIZE) bytes += <u64>load<u32>(s, SEGMENT_BYTES);
   const capacity = load<u64>(disk, DISK_CAPACITY);
   const sectors = bytes / VIRTIO_BLK_SECTOR_SIZE;
-  if (bytes % VIRTIO_BLK_SECTOR_SIZE || sector > capacity || sectors > capacity - sector) {
+  if (
+    bytes % VIRTIO_BLK_SECTOR_SIZE ||
+    bytes > <u64>BLK_REQUEST_BYTES ||
+    sector > capacity ||
+    sectors > capacity - sector
+  ) {
     return answer(io, VIRTIO_BLK_S_IOERR);
   }
   store<u32>(io, <u32>(to - from) / SEGMENT_SIZE, IO_COUNT);
@@ -319,8 +326,11 @@ function decodeRange(disk: usize, io: usize, type: u32, from: usize, to: usize):
   }
   if (sectors == 0) return answer(io, VIRTIO_BLK_S_OK);
   store<u64>(io, sector * VIRTIO_BLK_SECTOR_SIZE, IO_OFFSET);
-  const punch = type == VIRTIO_BLK_T_DISCARD || unmap;
-  return operation(io, punch ? IO_OP_PUNCH : IO_OP_ZERO, <u64>sectors * VIRTIO_BLK_SECTOR_SIZE);
+  let op: u32 = IO_OP_ZERO;
+  if (type == VIRTIO_BLK_T_DISCARD) op = IO_OP_DISCARD;
+  // "The device MAY deallocate": not on a disk that does not discard either, because it keeps its storage.
+  else if (unmap && load<u32>(disk, DISK_FLAGS) & DISK_F_DISCARD) op = IO_OP_PUNCH;
+  return operation(io, op, <u64>sectors * VIRTIO_BLK_SECTOR_SIZE);
 }
 
 /** Carries out an entry on a memory-backed disk. Its bounds have been judged. */

@@ -200,7 +200,12 @@ async function withDisk(
   // The driver takes a processor for itself: with more threads, the two sides would push each other off.
   const threads = Math.min(queues, Math.max(1, availableParallelism() - 1));
   const allocBytes = queues * plan.queueDepth * plan.blockBytes;
-  const model = new BlockDevice({ file: image.path, mapped: isMapped(image), readOnly });
+  const model = new BlockDevice({
+    file: image.path,
+    mapped: isMapped(image),
+    allocate: !readOnly,
+    readOnly,
+  });
   const bus = new Bus();
   try {
     const device = await serve(model, { bus, name: 'demo', queues, queueSize, threads, mode });

@@ -23,6 +23,8 @@ import {
 export const MAX_RANGE_SECTORS = 65536;
 /** Data segments of one request that are announced at most; more gain nothing. */
 const SEG_MAX_LIMIT = 254;
+/** Bytes; the longest segment that is announced: SEG_MAX_LIMIT of them stay below BLK_REQUEST_BYTES. */
+export const SIZE_MAX = 2 ** 20;
 /** Bytes; the longest segment that a disk served by JavaScript announces, and the longest request. */
 export const JAVASCRIPT_SIZE_MAX = 65536;
 export const JAVASCRIPT_REQUEST_LIMIT = 2 ** 23;
@@ -41,8 +43,10 @@ export interface BlockGeometry {
   flush: boolean;
   discard: boolean;
   writeZeroes: boolean;
-  /** Bytes; the longest segment of a request, undefined where neither that nor the length of a request matters. */
-  sizeMax?: number;
+  /** Bytes; the longest segment of a request. */
+  sizeMax: number;
+  /** Bytes; the longest request. */
+  requestLimit: number;
 }
 
 /** Judges a capacity in bytes. `what` names it in the message. Throws ERR_ARGUMENT. */
@@ -83,11 +87,11 @@ export function blockFeatures(geometry: BlockGeometry, queues: number): bigint {
     VIRTIO_F_ACCESS_PLATFORM,
     VIRTIO_RING_F_INDIRECT_DESC,
     VIRTIO_RING_F_EVENT_IDX,
+    VIRTIO_BLK_F_SIZE_MAX,
     VIRTIO_BLK_F_SEG_MAX,
     VIRTIO_BLK_F_BLK_SIZE,
     VIRTIO_BLK_F_TOPOLOGY,
   ];
-  if (geometry.sizeMax !== undefined) bits.push(VIRTIO_BLK_F_SIZE_MAX);
   if (queues > 1) bits.push(VIRTIO_BLK_F_MQ);
   if (geometry.readOnly) bits.push(VIRTIO_BLK_F_RO);
   if (geometry.flush) bits.push(VIRTIO_BLK_F_FLUSH);
@@ -108,16 +112,13 @@ export function diskFlags(geometry: BlockGeometry): number {
 
 /** The config space of a disk with `queues` queues of at most `queueSize` entries. */
 export function encodeBlockConfig(geometry: BlockGeometry, queues: number, queueSize: number): Uint8Array {
-  const { capacity, blockSize, sizeMax } = geometry;
+  const { capacity, blockSize, sizeMax, requestLimit } = geometry;
   const blocksPerPhysical = PHYSICAL_BLOCK_BYTES / blockSize;
   return virtioBlkConfig.encode({
     capacity: BigInt(capacity / VIRTIO_BLK_SECTOR_SIZE),
-    size_max: sizeMax ?? 0,
+    size_max: sizeMax,
     // Header and status take a descriptor each.
-    seg_max: Math.min(
-      queueSize - 2,
-      sizeMax === undefined ? SEG_MAX_LIMIT : JAVASCRIPT_REQUEST_LIMIT / sizeMax,
-    ),
+    seg_max: Math.min(queueSize - 2, SEG_MAX_LIMIT, requestLimit / sizeMax),
     blk_size: blockSize,
     physical_block_exp: Math.log2(blocksPerPhysical),
     min_io_size: blocksPerPhysical,

@@ -1,4 +1,14 @@
 import { inspect } from 'node:util';
+import {
+  BLK_REQUEST_BYTES,
+  IO_OP_DISCARD,
+  IO_OP_PUNCH,
+  IO_OP_READ,
+  IO_OP_SYNC,
+  IO_OP_WRITE,
+  IO_OP_WRITE_THROUGH,
+  IO_OP_ZERO,
+} from '../../assembly/layout.js';
 import { RingbellError } from '../errors.js';
 import { checkOptions } from '../options.js';
 import { BlockDatapath } from '../queue/block-datapath.js';
@@ -10,6 +20,7 @@ import {
   checkCapacity,
   encodeBlockConfig,
   encodeId,
+  SIZE_MAX,
 } from './block-config.js';
 import type { AttachedModel, DeviceModel, ModelContext } from './device-model.js';
 import { allocateDiskBlock, setDiskCapacity, setDiskMemory } from './disk-block.js';
@@ -24,8 +35,13 @@ export interface BlockDeviceOptions {
   /** Bytes of the file to make if there is none; sparse. */
   create?: number;
   /**
-   * Map the file into the aperture and serve it in WASM, instead of by vectored I/O. An I/O error or a full file system
-   * then breaks the device (ERR_MEMORY_LOST), where vectored I/O fails the request.
+   * Give the file storage for all of its bytes when it is served or grows, and keep it: no write can find the file system
+   * full. Discard is not offered then.
+   */
+  allocate?: boolean;
+  /**
+   * Map the file into the aperture and read it in WASM, instead of by vectored I/O; with `allocate`, write it so, too. An
+   * I/O error then breaks the device (ERR_MEMORY_LOST), where vectored I/O fails the request.
    */
   mapped?: boolean;
   /** Refuse everything that changes the disk. */
@@ -36,14 +52,20 @@ export interface BlockDeviceOptions {
   blockSize?: number;
   /** What GET_ID answers; at most 20 bytes of UTF-8. */
   id?: string;
-  /** Offer DISCARD, which punches holes in a file and zeroes memory; true unless the disk is read-only. */
+  /** Offer DISCARD, which gives storage back where the file system can; true unless the disk is read-only or keeps its storage. */
   discard?: boolean;
 }
+
+/** What the file of a disk in memory does: give memory back. */
+const MEMORY_FILE_OPS = [IO_OP_PUNCH, IO_OP_DISCARD];
+/** What the file of a mapped disk does: all that is more than moving bytes. */
+const MAPPED_FILE_OPS = [IO_OP_SYNC, IO_OP_WRITE_THROUGH, IO_OP_ZERO, ...MEMORY_FILE_OPS];
 
 const OPTION_NAMES = [
   'file',
   'memory',
   'create',
+  'allocate',
   'mapped',
   'readOnly',
   'direct',
@@ -51,6 +73,17 @@ const OPTION_NAMES = [
   'id',
   'discard',
 ];
+
+/**
+ * What the file of a mapped disk has to do. Linux keeps file I/O coherent with a shared mapping, both being the page cache,
+ * and answers ENOSPC where the mapping would be a SIGBUS.
+ */
+function mappedFileOps(storage: DiskStorage): number[] {
+  const ops = [...MAPPED_FILE_OPS];
+  if (storage.storesMayFail) ops.push(IO_OP_WRITE);
+  if (storage.loadsMayFail) ops.push(IO_OP_READ);
+  return ops;
+}
 
 /**
  * A disk whose data path needs no JavaScript: in memory (served in WASM from end to end), in a file (one table of vectored
@@ -72,10 +105,12 @@ export class BlockDevice implements DeviceModel {
       throw refuse('BlockDevice needs either file or memory');
     if (options.file !== undefined && (typeof options.file !== 'string' || options.file === ''))
       throw refuse('file must be a path');
-    for (const name of ['mapped', 'direct', 'create'] as const)
+    for (const name of ['mapped', 'direct', 'create', 'allocate'] as const)
       if (options[name] && options.file === undefined) throw refuse(`${name} needs a file`);
     if (options.mapped && options.direct) throw refuse('a mapped file cannot be opened with direct');
     if (options.readOnly && options.create !== undefined) throw refuse('a read-only disk cannot be created');
+    if (options.readOnly && options.allocate) throw refuse('a read-only disk cannot be allocated');
+    if (options.allocate && options.discard) throw refuse('a disk that keeps its storage cannot discard');
     if (options.readOnly && options.discard) throw refuse('a read-only disk cannot discard');
     this.#blockSize = options.blockSize ?? 512;
     checkBlockSize(this.#blockSize);
@@ -111,14 +146,15 @@ export class BlockDevice implements DeviceModel {
   }
 
   #open(): DiskStorage {
-    const { file, memory, direct = false, create } = this.#options;
+    const { file, memory, direct = false, create, allocate = false } = this.#options;
     if (file === undefined) return DiskStorage.inMemory(memory!);
-    return DiskStorage.inFile(file, { readOnly: this.#readOnly, direct, create });
+    return DiskStorage.inFile(file, { readOnly: this.#readOnly, direct, create, allocate });
   }
 
   #attach(storage: DiskStorage, context: ModelContext): AttachedModel {
     const { aperture, queues, queueSize } = context;
-    const { file, mapped = false, discard = !this.#readOnly, id = '' } = this.#options;
+    const { file, mapped = false, allocate = false, id = '' } = this.#options;
+    const { discard = !this.#readOnly && !allocate } = this.#options;
     checkCapacity(storage.bytes, this.#blockSize, `the size of ${file ?? 'the disk'}`);
     const geometry = (): BlockGeometry => ({
       capacity: storage.bytes,
@@ -127,23 +163,28 @@ export class BlockDevice implements DeviceModel {
       flush: !this.#readOnly,
       discard,
       writeZeroes: !this.#readOnly,
+      sizeMax: SIZE_MAX,
+      requestLimit: BLK_REQUEST_BYTES,
     });
     const disk = allocateDiskBlock(aperture, geometry(), id, context.sigbusFlag);
     const inMemory = file === undefined || mapped;
-    if (inMemory)
-      setDiskMemory(aperture, disk, storage.map(aperture, this.#readOnly ? 'r' : 'rw'), file !== undefined);
+    if (inMemory) {
+      const linear = storage.map(aperture, this.#readOnly || storage.storesMayFail ? 'r' : 'rw');
+      setDiskMemory(aperture, disk, linear, mapped ? mappedFileOps(storage) : MEMORY_FILE_OPS);
+    }
     const backings = queues.map((queue) => ({
       disk,
       inMemory,
-      fd: file === undefined ? -1 : storage.fd,
-      ioTable: file === undefined ? 0 : queue.allocateIoTable(),
+      fd: storage.fd,
+      ioTable: queue.allocateIoTable(),
     }));
     return {
       features: blockFeatures(geometry(), queues.length),
       memoryLossIsFinal: mapped,
       config: () => encodeBlockConfig(geometry(), queues.length, queueSize),
       backing: (index) => backings[index]!,
-      loopDatapath: (index, hooks) => new BlockDatapath(queues[index]!, backings[index]!, 0, hooks.attention),
+      loopDatapath: (index, hooks) =>
+        new BlockDatapath(queues[index]!, backings[index]!, 0, 1, hooks.attention),
       resize: (bytes) => {
         checkCapacity(bytes, this.#blockSize, 'the new size');
         if (this.#readOnly) throw new RingbellError('ERR_READ_ONLY', 'a read-only disk cannot be resized');

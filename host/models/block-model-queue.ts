@@ -28,6 +28,8 @@ import type { LoopHooks } from './device-model.js';
 const BURST = 32;
 /** Bytes of the bounce buffer through which a queue's bytes pass, in WASM's memory but out of the driver's reach. */
 const BOUNCE_BYTES = 65536;
+/** Bytes of REQUEST blocks that all queues of a device share: half of the aperture's private part. */
+const REQUEST_BLOCKS_BYTES = 2 ** 25;
 /** Bytes of requests in the model's hands; no more are taken until some are given back. */
 const IN_FLIGHT_LIMIT = 2 ** 25;
 
@@ -47,7 +49,7 @@ export class BlockModelQueue implements LoopDatapath {
   readonly #bounce: number;
   /** Bytes of a REQUEST block. */
   readonly #requestBytes: number;
-  /** Requests that may be held at once: as many as the ring can hold, whatever resets have left with the model. */
+  /** Requests that may be held at once: what the ring can hold, whatever resets have left with the model, if there is room. */
   readonly #heldLimit: number;
   /** Linear addresses of REQUEST blocks that no request holds. */
   readonly #freeBlocks: number[] = [];
@@ -65,6 +67,7 @@ export class BlockModelQueue implements LoopDatapath {
     geometry: () => BlockGeometry,
     id: Uint8Array,
     block: QueueBlock,
+    queues: number,
     queueSize: number,
     hooks: LoopHooks,
   ) {
@@ -77,7 +80,7 @@ export class BlockModelQueue implements LoopDatapath {
     this.#hooks = hooks;
     this.#bounce = this.#aperture.allocate(BOUNCE_BYTES);
     this.#requestBytes = REQUEST_DESCRIPTORS + (queueSize + 1) * VIRTQ_DESC_SIZE;
-    this.#heldLimit = queueSize;
+    this.#heldLimit = Math.min(queueSize, Math.floor(REQUEST_BLOCKS_BYTES / queues / this.#requestBytes));
   }
 
   burst(): number {

@@ -8,6 +8,7 @@ import {
   checkCapacity,
   encodeBlockConfig,
   encodeId,
+  JAVASCRIPT_REQUEST_LIMIT,
   JAVASCRIPT_SIZE_MAX,
 } from './block-config.js';
 import { BlockModelQueue } from './block-model-queue.js';
@@ -48,20 +49,30 @@ export abstract class BlockModel implements DeviceModel {
   /** Used by `serve`. */
   attach(context: ModelContext): AttachedModel {
     if (this.#attached) throw new RingbellError('ERR_DEVICE_BUSY', 'this model is being served already');
-    const geometry = () => this.#geometry();
+    // Read here and after a resize only: getters are the model's code, and may throw or change their mind at any time.
+    let geometry = this.#geometry();
     const id = encodeId(this.id ?? '');
-    const features = blockFeatures(geometry(), context.queues.length);
+    const features = blockFeatures(geometry, context.queues.length);
     this.#attached = true;
     return {
       features,
       memoryLossIsFinal: false,
-      config: () => encodeBlockConfig(geometry(), context.queues.length, context.queueSize),
+      config: () => encodeBlockConfig(geometry, context.queues.length, context.queueSize),
       loopDatapath: (index, hooks) =>
-        new BlockModelQueue(this, geometry, id, context.queues[index]!, context.queueSize, hooks),
+        new BlockModelQueue(
+          this,
+          () => geometry,
+          id,
+          context.queues[index]!,
+          context.queues.length,
+          context.queueSize,
+          hooks,
+        ),
       ...(this.resize && {
         resize: (bytes: number) => {
-          checkCapacity(bytes, this.blockSize ?? 512, 'the new size');
+          checkCapacity(bytes, geometry.blockSize, 'the new size');
           this.resize!(bytes);
+          geometry = { ...geometry, capacity: this.#geometry().capacity };
         },
       }),
       close: () => {
@@ -84,6 +95,7 @@ export abstract class BlockModel implements DeviceModel {
       discard: !readOnly && this.discard !== undefined,
       writeZeroes: !readOnly,
       sizeMax: JAVASCRIPT_SIZE_MAX,
+      requestLimit: JAVASCRIPT_REQUEST_LIMIT,
     };
   }
 

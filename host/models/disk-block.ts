@@ -1,7 +1,7 @@
 import {
   DISK_BLOCK_SIZE,
   DISK_CAPACITY,
-  DISK_F_FILE,
+  DISK_FILE_OPS,
   DISK_FLAGS,
   DISK_ID,
   DISK_LINEAR,
@@ -37,9 +37,14 @@ export function setDiskCapacity(aperture: Aperture, disk: number, bytes: number)
   aperture.data.setBigUint64(disk + DISK_CAPACITY, BigInt(bytes / VIRTIO_BLK_SECTOR_SIZE), true);
 }
 
-/** Says where the bytes of a disk in memory are; `file` if that memory is a mapped file. */
-export function setDiskMemory(aperture: Aperture, disk: number, linear: number, file: boolean): void {
-  const flags = aperture.data.getUint32(disk + DISK_FLAGS, true);
+/** Says where the bytes of a disk can be reached, and which operations (IO_OP_*) are the file's all the same. */
+export function setDiskMemory(
+  aperture: Aperture,
+  disk: number,
+  linear: number,
+  fileOps: readonly number[],
+): void {
   aperture.data.setUint32(disk + DISK_LINEAR, linear, true);
-  aperture.data.setUint32(disk + DISK_FLAGS, file ? flags | DISK_F_FILE : flags, true);
+  const bits = fileOps.reduce((mask, op) => mask | (1 << op), 0);
+  aperture.data.setUint32(disk + DISK_FILE_OPS, bits, true);
 }

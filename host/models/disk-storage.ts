@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, statfsSync } from 'node:fs';
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import type { Aperture, Window } from '../aperture/aperture.js';
 import { isSystemError, RingbellError } from '../errors.js';
@@ -9,6 +9,8 @@ import { u64 } from '../uapi/codec.js';
 const RESERVED_BYTES = 2 ** 31;
 /** <linux/fs.h>: gives the bytes of a host's block device as u64. */
 const BLKGETSIZE64 = 0x80081272;
+/** <linux/magic.h>. */
+const TMPFS_MAGIC = 0x01021994;
 
 /** How a disk's file is to be opened. */
 export interface OpenOptions {
@@ -17,14 +19,22 @@ export interface OpenOptions {
   direct: boolean;
   /** Bytes of a file to be made if there is none. */
   create: number | undefined;
+  /** Give the file storage for all of its bytes. */
+  allocate: boolean;
 }
+
+/**
+ * What a disk's bytes are kept in: a file that may have holes, one without holes, a block device, or memory, which the
+ * kernel gives until there is none.
+ */
+type Kind = 'sparse' | 'allocated' | 'device' | 'memory';
 
 /** The bytes of a disk: a memory file or a file, and the window over it where there is one. */
 export class DiskStorage {
   readonly fd: number;
   /** Bytes. */
   #bytes: number;
-  readonly #resizable: boolean;
+  readonly #kind: Kind;
   /** Whoever opened the descriptor closes it. */
   readonly #close: (fd: number) => void;
   #mapping: { aperture: Aperture; reserved: Window; mapped: number; protection: Protection } | undefined;
@@ -32,7 +42,7 @@ export class DiskStorage {
   /** Memory of this process, zeroed, `bytes` long. */
   static inMemory(bytes: number): DiskStorage {
     // Not sealed: it has to grow, and nobody else ever gets the descriptor.
-    return new DiskStorage(loadAddon().memfd('ringbell-disk', bytes, false), bytes, true, (fd) =>
+    return new DiskStorage(loadAddon().memfd('ringbell-disk', bytes, false), bytes, 'memory', (fd) =>
       loadAddon().close(fd),
     );
   }
@@ -54,27 +64,39 @@ export class DiskStorage {
     }
     try {
       const stat = fstatSync(fd);
-      if (stat.isBlockDevice()) return new DiskStorage(fd, blockDeviceBytes(fd), false);
+      if (stat.isBlockDevice()) return new DiskStorage(fd, blockDeviceBytes(fd), 'device');
       if (!stat.isFile())
         throw new RingbellError('ERR_ARGUMENT', `${path} is neither a file nor a block device`);
-      if (stat.size > 0 || options.create === undefined) return new DiskStorage(fd, stat.size, true);
-      ftruncateSync(fd, options.create);
-      return new DiskStorage(fd, options.create, true);
+      const create = stat.size === 0 ? options.create : undefined;
+      if (create !== undefined) ftruncateSync(fd, create);
+      const bytes = create ?? stat.size;
+      if (options.allocate && bytes > 0) loadAddon().allocate(fd, bytes);
+      return new DiskStorage(fd, bytes, options.allocate ? 'allocated' : 'sparse');
     } catch (error) {
       closeSync(fd);
       throw error;
     }
   }
 
-  private constructor(fd: number, bytes: number, resizable: boolean, close = closeSync) {
+  private constructor(fd: number, bytes: number, kind: Kind, close = closeSync) {
     this.fd = fd;
     this.#bytes = bytes;
-    this.#resizable = resizable;
+    this.#kind = kind;
     this.#close = close;
   }
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Whether a store into the mapping may find the file system full, which would be a SIGBUS. */
+  get storesMayFail(): boolean {
+    return this.#kind === 'sparse';
+  }
+
+  /** Whether even a load may: a hole of tmpfs takes a page when it is read through a mapping. */
+  get loadsMayFail(): boolean {
+    return this.#kind === 'sparse' && statfsSync(`/proc/self/fd/${this.fd}`).type === TMPFS_MAGIC;
   }
 
   /** Maps all of it: linear address of the first byte. Throws ERR_APERTURE_FULL. */
@@ -85,9 +107,10 @@ export class DiskStorage {
     return reserved.linear;
   }
 
-  /** Makes it `bytes` long; no thread is using it. Throws ERR_NOT_SUPPORTED, ERR_APERTURE_FULL, or as ftruncate does. */
+  /** Makes it `bytes` long; no thread is using it. Throws ERR_NOT_SUPPORTED, ERR_APERTURE_FULL, or as ftruncate and posix_fallocate do. */
   resize(bytes: number): void {
-    if (!this.#resizable) throw new RingbellError('ERR_NOT_SUPPORTED', 'a block device cannot be resized');
+    if (this.#kind === 'device')
+      throw new RingbellError('ERR_NOT_SUPPORTED', 'a block device cannot be resized');
     const room = this.#mapping?.reserved.bytes ?? bytes;
     if (bytes > room)
       throw new RingbellError(
@@ -95,6 +118,7 @@ export class DiskStorage {
         `a mapped disk can grow to ${room} bytes, not to ${bytes}`,
       );
     ftruncateSync(this.fd, bytes);
+    if (this.#kind === 'allocated' && bytes > this.#bytes) this.#allocate(bytes);
     this.#bytes = bytes;
     // What lies behind a shorter end stays mapped: the capacity keeps everyone away, and it may grow again.
     this.#extend();
@@ -104,6 +128,16 @@ export class DiskStorage {
     if (this.#mapping) this.#mapping.aperture.unmap(this.#mapping.reserved);
     this.#mapping = undefined;
     this.#close(this.fd);
+  }
+
+  /** Gives a file that was made longer its storage, or makes it what it was. */
+  #allocate(bytes: number): void {
+    try {
+      loadAddon().allocate(this.fd, bytes);
+    } catch (error) {
+      ftruncateSync(this.fd, this.#bytes);
+      throw error;
+    }
   }
 
   #extend(): void {

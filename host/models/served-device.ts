@@ -38,8 +38,10 @@ const PAUSE_LIMIT_MS = 10_000;
 /** Bytes; alignment of rings that the driver is asked for. */
 const VQ_ALIGN = 4096;
 
+const openChannel = channel('ringbell:device:open');
 const statusChannel = channel('ringbell:device:status');
 const errorChannel = channel('ringbell:device:error');
+const closeChannel = channel('ringbell:device:close');
 
 /** How a device reaches its drivers. */
 export interface DeviceTransport {
@@ -97,6 +99,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   #attached!: AttachedModel;
   #messages!: MessageThread;
   #status = 0;
+  /** What the queue thread died of that was lost last. */
+  #threadError: Error | undefined;
   /** A thread could not be stopped: its memory and its files stay for as long as the process. */
   #abandoned = false;
   #closing: Promise<void> | undefined;
@@ -113,6 +117,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const device = new ServedDevice(model, options);
     try {
       await device.#start(transport, options);
+      openChannel.publish({ device });
       return device;
     } catch (error) {
       await device.#undoAll();
@@ -158,7 +163,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
 
   /**
    * Changes the size of the disk to `bytes`; the driver gets a config-change interrupt. Rejects with
-   * ERR_NOT_SUPPORTED if the model cannot, ERR_ARGUMENT, ERR_READ_ONLY, ERR_APERTURE_FULL, ERR_CLOSED, a SystemError.
+   * ERR_NOT_SUPPORTED if the model cannot, ERR_ARGUMENT, ERR_READ_ONLY, ERR_APERTURE_FULL, ERR_CLOSED, a SystemError;
+   * ERR_DEVICE_BROKEN or ERR_THREAD_LOST if the threads of the device cannot take part; what a model's code throws.
    */
   async resize(bytes: number): Promise<void> {
     if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} is closed`);
@@ -185,6 +191,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** Takes the device off the bus, stops its threads and gives everything back. Never throws; later calls wait too. */
   close(): Promise<void> {
     this.#closing ??= this.#undoAll().then(() => {
+      closeChannel.publish({ device: this });
       this.emit('close');
     });
     return this.#closing;
@@ -238,7 +245,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       { aperture: this.#shareWindows(), layout, attentionFd },
       {
         status: (status) => this.#statusChanged(status),
-        error: (code, message) => this.#report(code, message),
+        error: (code, message) => {
+          const cause = code === 'ERR_THREAD_LOST' ? this.#threadError : undefined;
+          this.#report(code, message, cause);
+        },
         lost: (error) => {
           this.#report('ERR_THREAD_LOST', 'the thread that answers for the device ended', error);
           // Nobody can go on in its place. Without its file the transport does not wait for answers either.
@@ -297,8 +307,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const { memory } = this.#aperture;
     const aperture = { memory, privateBytes: PRIVATE_BYTES, windows: { start: 0, end: 0 } };
     const queueThread = new QueueThread({ ...surroundings, aperture, queues }, blocks, (error) => {
-      // The control plane says so to the driver and to us; the error itself is known only here.
-      errorChannel.publish({ device: this, error });
+      // The control plane says so to the driver and to us; what it died of is known only here.
+      this.#threadError = error;
       for (const index of indices) this.#messages.queueThreadLost(index);
     });
     this.#threads.push(queueThread);
@@ -357,12 +367,12 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   }
 
   #statusChanged(status: number): void {
+    if (status === 0) for (const thread of this.#threads) thread.replaceIfLost();
+    // Opening, resetting and closing each send status 0.
+    if (status === this.#status) return;
     this.#status = status;
     statusChannel.publish({ device: this, status });
-    if (status === 0) {
-      for (const thread of this.#threads) thread.replaceIfLost();
-      this.emit('reset');
-    }
+    if (status === 0) this.emit('reset');
     this.emit('status', status);
   }
 

@@ -91,6 +91,8 @@ export interface Addon {
   poll(fds: Int32Array, ready: Uint32Array, timeoutMs: number): number;
   /** Calls back on this environment's event loop whenever `fd` is readable (level-triggered). Makes it non-blocking. */
   watch(fd: number, callback: () => void): Watcher;
+  /** Gives each of the first `bytes` bytes of a file its storage, and the file that length at least (posix_fallocate). */
+  allocate(fd: number, bytes: number): void;
   /**
    * Carries out `count` entries of the I/O table at `table` (IO_* of assembly/layout.ts) on `fd`, storing each result,
    * except of IO_OP_NONE. Never throws for an I/O error. Returns the number of entries that failed.

@@ -11,8 +11,6 @@ const SPINS_MAXIMUM = 8192;
 const SPINS_STEP = 256;
 /** Calls in which watching did not pay, before it is tried at full length again. */
 const PROBE_INTERVAL = 64;
-/** Bursts before the datapath comes back whatever the ring holds, so that its thread sees a request to leave. */
-const POLL_BURSTS = 256;
 
 /** Where the bytes of a disk are, for the thread that serves it: can be posted to a worker. */
 export interface DiskBacking {
@@ -20,16 +18,16 @@ export interface DiskBacking {
   disk: number;
   /** Its bytes are in the aperture, as memory or as a mapped file. */
   inMemory: boolean;
-  /** File of the disk, −1 for memory alone. */
+  /** File of the disk, a memory file if need be. */
   fd: number;
-  /** Linear address of this queue's I/O table, 0 without a file. */
+  /** Linear address of this queue's I/O table. */
   ioTable: number;
 }
 
 /**
  * The data path of a disk. In memory: one call to WASM, which serves burst after burst until the driver must be told. In a
  * file: WASM makes one table of vectored I/O of a burst, the addon carries it out, WASM completes it. In a mapped file:
- * the first, and the second for what moves no bytes.
+ * the first for what is read, the second for the rest.
  */
 export class BlockDatapath implements Datapath {
   readonly #aperture: Aperture;
@@ -37,6 +35,7 @@ export class BlockDatapath implements Datapath {
   readonly #backing: DiskBacking;
   readonly #burst: number;
   readonly #maximum: number;
+  readonly #bursts: number;
   #spins: number;
   #drained = false;
   /** Calls in which watching did not pay. */
@@ -44,16 +43,23 @@ export class BlockDatapath implements Datapath {
   readonly #attention: () => void;
 
   /**
-   * `pollers` is how many queues share the thread that polls this one, 0 for a queue that is not polled; `attention` is
-   * called after I/O errors.
+   * `pollers` is how many queues share the thread that polls this one, 0 for a queue that is not polled; `bursts` is how
+   * many bursts a call may serve at most; `attention` is called after I/O errors.
    */
-  constructor(block: QueueBlock, backing: DiskBacking, pollers: number, attention: () => void) {
+  constructor(
+    block: QueueBlock,
+    backing: DiskBacking,
+    pollers: number,
+    bursts: number,
+    attention: () => void,
+  ) {
     this.#aperture = block.aperture;
     this.#vq = block.vq;
     this.#backing = backing;
     this.#burst = block.burst;
     this.#maximum = pollers > 0 ? Math.floor(SPINS_MAXIMUM / pollers) : 0;
     this.#spins = this.#maximum;
+    this.#bursts = bursts;
     this.#attention = attention;
   }
 
@@ -86,7 +92,7 @@ export class BlockDatapath implements Datapath {
     const { disk, inMemory } = this.#backing;
     if (!inMemory) return this.#wait() ? this.#fileBurst() : 0;
     count(this.#aperture, this.#vq, VQ_CROSSINGS, 1);
-    const result = this.#aperture.engine.blkPoll(this.#vq, disk, this.#spins, POLL_BURSTS);
+    const result = this.#aperture.engine.blkPoll(this.#vq, disk, this.#spins, this.#bursts);
     if (!(result & FILE_DUE)) return result;
     const rest = this.#fileBurst();
     const chains = Math.min((result & COUNT_MASK) + (rest & COUNT_MASK), COUNT_MASK);

@@ -1,12 +1,12 @@
-import { VQ_KICKS } from '../../assembly/layout.js';
+import { VQ_CROSSINGS, VQ_KICKS } from '../../assembly/layout.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
 import type { QueueBlock } from './queue-block.js';
 import type { Datapath, QueueRunner } from './queue-runner.js';
 import { count } from './queue-stats.js';
 
-/** Bursts of one turn; then the rest of the program has its turn. */
+/** Bursts of one turn, and milliseconds after which no other is begun; then the rest of the program has its turn. */
 const TURN_BURSTS = 16;
-
+const TURN_LIMIT_MS = 10;
 /** Milliseconds between looks at a ring whose doorbell nobody watches. */
 const DOORBELL_INTERVAL_MS = 1;
 
@@ -71,7 +71,8 @@ export class QueueLoop {
   }
 
   #turn(): void {
-    for (let bursts = 0; bursts < TURN_BURSTS; bursts++) {
+    const end = performance.now() + TURN_LIMIT_MS;
+    for (let bursts = 0; bursts < TURN_BURSTS && performance.now() < end; bursts++) {
       const passage = this.#runner.run();
       this.#datapath.settle?.();
       if (this.#closed || passage === 'closed' || passage === 'stalled') return;
@@ -88,7 +89,9 @@ export class QueueLoop {
     this.#kick = undefined;
     if (kickFd < 0) return;
     const watcher = loadAddon().watch(kickFd, () => {
-      if (loadAddon().eventfdDrain(kickFd) > 0) count(this.#block.aperture, this.#block.vq, VQ_KICKS, 1);
+      const { aperture, vq } = this.#block;
+      count(aperture, vq, VQ_CROSSINGS, 1);
+      if (loadAddon().eventfdDrain(kickFd) > 0) count(aperture, vq, VQ_KICKS, 1);
       this.schedule();
     });
     watcher.unref();

@@ -60,7 +60,10 @@ export class QueueRunner {
   run(): Passage {
     return this.#pass(() => {
       const result = this.#datapath.burst();
-      if (result & NOTIFY_DUE || this.#interrupter.owed) this.#interrupter.interrupt();
+      if (result & NOTIFY_DUE || this.#interrupter.owed) {
+        count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+        this.#interrupter.interrupt();
+      }
       return (result & COUNT_MASK) > 0 && !this.#datapath.drained;
     });
   }

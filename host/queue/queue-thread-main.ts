@@ -3,7 +3,7 @@
  * is in the queues' blocks, so that a thread that dies takes nothing with it and another one can go on.
  */
 import { workerData } from 'node:worker_threads';
-import { VQ_KICKS } from '../../assembly/layout.js';
+import { VQ_CROSSINGS, VQ_KICKS } from '../../assembly/layout.js';
 import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
 import { loadAddon } from '../native/addon.js';
 import { BlockDatapath, type DiskBacking } from './block-datapath.js';
@@ -39,6 +39,8 @@ export interface QueueThreadData {
   doorbell: boolean;
 }
 
+/** Bursts before the datapath comes back whatever the ring holds, so that this thread sees a request to leave. */
+const THREAD_BURSTS = 256;
 /** Milliseconds; a doorbell page that nobody watches is seen after that at the latest, an owed interrupt tried again. */
 const SHORT_SLEEP_MS = 1;
 /** Milliseconds; an environment that ends terminates its workers, but can not interrupt a system call of theirs. */
@@ -60,11 +62,18 @@ interface Lane {
 const lanes = data.queues.map(({ index, vq, backing }): Lane => {
   const block = new QueueBlock(aperture, vq);
   const interrupter = new Interrupter(block, index, data.deviceFd);
-  const datapath = new BlockDatapath(block, backing, data.poll ? data.queues.length : 0, attention);
+  const datapath = new BlockDatapath(
+    block,
+    backing,
+    data.poll ? data.queues.length : 0,
+    THREAD_BURSTS,
+    attention,
+  );
   const runner = new QueueRunner(block, datapath, interrupter, data.sigbusFlag, attention);
   return { block, interrupter, runner, passage: 'idle' };
 });
 
+const [first] = lanes;
 const fds = new Int32Array(1 + lanes.length);
 const ready = new Uint32Array(1);
 fds[0] = data.wakeFd;
@@ -79,14 +88,17 @@ function sleep(): void {
     fds[1 + index] = lane.passage === 'idle' ? lane.block.kickFd : -1;
     if (lane.interrupter.owed) limitMs = SHORT_SLEEP_MS;
   }
+  // One wait for all of the queues: the first has it in its counters.
+  count(aperture, first!.block.vq, VQ_CROSSINGS, 1);
   if (addon.poll(fds, ready, limitMs) === 0) return;
   if (ready[0]! & 1) addon.eventfdDrain(data.wakeFd);
-  for (const [index, lane] of lanes.entries())
-    if ((ready[0]! >>> (1 + index)) & 1 && addon.eventfdDrain(fds[1 + index]!) > 0)
-      count(aperture, lane.block.vq, VQ_KICKS, 1);
+  for (const [index, lane] of lanes.entries()) {
+    if (!((ready[0]! >>> (1 + index)) & 1)) continue;
+    count(aperture, lane.block.vq, VQ_CROSSINGS, 1);
+    if (addon.eventfdDrain(fds[1 + index]!) > 0) count(aperture, lane.block.vq, VQ_KICKS, 1);
+  }
 }
 
-const [first] = lanes;
 while (!first!.block.exitRequested) {
   let served = false;
   for (const lane of lanes) {

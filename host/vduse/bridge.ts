@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import { isSystemError, type SystemError } from '../errors.js';
+import { ERROR_CODES, type ErrorCode, RingbellError } from '../errors.js';
 import type { VduseFile } from './file.js';
 
 /** The methods of a VduseFile, called by name across threads. */
@@ -16,7 +16,15 @@ interface Reply {
   result?: unknown;
   /** The argument of an ioctl as the call left it. */
   argument?: Uint8Array;
-  error?: { message: string; code?: string; errno?: number; syscall?: string };
+  error?: Failure;
+}
+
+/** An error in transit: structured cloning keeps neither the class of an Error nor what it has besides a message. */
+interface Failure {
+  message: string;
+  code?: string;
+  errno?: number;
+  syscall?: string;
 }
 
 /**
@@ -30,8 +38,7 @@ export function exposeVduseFile(file: VduseFile, port: MessagePort): void {
       reply.result = await (file[method] as (...parameters: unknown[]) => Promise<unknown>)(...parameters);
       if (method === 'ioctl' && parameters[1] instanceof Uint8Array) reply.argument = parameters[1];
     } catch (error) {
-      reply.error = { message: error instanceof Error ? error.message : String(error) };
-      if (isSystemError(error)) Object.assign(reply.error, pick(error));
+      reply.error = pack(error);
     }
     port.postMessage(reply);
   });
@@ -101,7 +108,7 @@ class PortFile implements VduseFile {
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
       this.#calls.set(id, (reply) => {
-        if (reply.error) return reject(Object.assign(new Error(reply.error.message), pick(reply.error)));
+        if (reply.error) return reject(unpack(reply.error));
         if (reply.argument) argument?.set(reply.argument);
         resolve(reply.result);
       });
@@ -110,11 +117,19 @@ class PortFile implements VduseFile {
   }
 }
 
-/** What makes an error a system error; structured cloning of an Error would drop it. */
-function pick({ code, errno, syscall }: Partial<SystemError>): Partial<SystemError> {
-  const own: Partial<SystemError> = {};
-  if (code !== undefined) own.code = code;
-  if (errno !== undefined) own.errno = errno;
-  if (syscall !== undefined) own.syscall = syscall;
-  return own;
+function pack(error: unknown): Failure {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const { message, code, errno, syscall } = error as Failure;
+  return {
+    message,
+    ...(code !== undefined && { code }),
+    ...(errno !== undefined && { errno }),
+    ...(syscall !== undefined && { syscall }),
+  };
+}
+
+/** The codes tell a RingbellError from a system error. */
+function unpack({ message, code, ...call }: Failure): Error {
+  if (code !== undefined && code in ERROR_CODES) return new RingbellError(code as ErrorCode, message, call);
+  return Object.assign(new Error(message), call, code !== undefined && { code });
 }

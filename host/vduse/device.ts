@@ -119,13 +119,17 @@ export class VduseDevice {
     });
   }
 
-  /** Pauses the queues, has `change` do something to the device, and tells the driver of the config space it returns. */
+  /**
+   * Pauses the queues, has `change` do something to the device, and tells the driver of the config space it returns. Throws
+   * what keeps it from that, after having reported it.
+   */
   reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
     return this.#exclusive(async () => {
       try {
         await this.#reconfigure(change);
       } catch (error) {
         await this.#fail(error);
+        throw error;
       }
     });
   }
@@ -241,7 +245,12 @@ export class VduseDevice {
   }
 
   async #adopt(): Promise<void> {
-    if (this.#stuck || this.#broken)
+    if (this.#stuck)
+      throw new RingbellError(
+        'ERR_DEVICE_BROKEN',
+        'a thread of the device hangs inside a ring, which no reset ends: close the device and serve another one',
+      );
+    if (this.#broken)
       throw new RingbellError(
         'ERR_DEVICE_BROKEN',
         'the device is broken and cannot be started without a reset',
@@ -375,8 +384,18 @@ export class VduseDevice {
     return Atomics.load(this.#aperture.i32, this.#layout.sigbusFlag / 4);
   }
 
+  /** All of the queues or none. Throws ERR_THREAD_LOST. */
   #pauseAll(): void {
-    for (const queue of this.#queues) queue.pause();
+    const paused: Virtqueue[] = [];
+    try {
+      for (const queue of this.#queues) {
+        queue.pause();
+        paused.push(queue);
+      }
+    } catch (error) {
+      for (const queue of paused) queue.resume();
+      throw error;
+    }
   }
 
   #resumeAll(): void {

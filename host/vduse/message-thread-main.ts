@@ -4,7 +4,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
-import type { ErrorCode } from '../errors.js';
+import { type ErrorCode, RingbellError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import { VduseDevice } from './device.js';
 import type { VduseDeviceLayout } from './device-layout.js';
@@ -36,19 +36,19 @@ export type MessageThreadEvent =
   | { type: 'status'; status: number }
   | { type: 'error'; code: ErrorCode; message: string }
   | { type: 'paused' }
-  | { type: 'configured' }
+  /** The end of a change: `error` if it failed, or never came to pass. */
+  | { type: 'configured'; error?: { code: ErrorCode; message: string } }
   /** The file is closed, the queues are stopped; the thread ends. */
   | { type: 'closed' };
 
 const data = workerData as MessageThreadData;
 const port = parentPort!;
 const tell = (event: MessageThreadEvent) => port.postMessage(event);
-const reportFailure = (error: unknown) =>
-  tell({
-    type: 'error',
-    code: 'ERR_CONTROL_PLANE',
-    message: error instanceof Error ? error.message : String(error),
-  });
+const describe = (error: unknown): { code: ErrorCode; message: string } => ({
+  code: error instanceof RingbellError ? error.code : 'ERR_CONTROL_PLANE',
+  message: error instanceof Error ? error.message : String(error),
+});
+const reportFailure = (error: unknown) => tell({ type: 'error', ...describe(error) });
 
 const aperture = Aperture.adopt(data.aperture);
 const device = new VduseDevice(receiveVduseFile(data.file), aperture, data.layout, {
@@ -85,7 +85,10 @@ port.on('message', (command: MessageThreadCommand) => {
       device.threadLost(command.index).catch(reportFailure);
       break;
     case 'reconfigure':
-      device.reconfigure(awaitConfig).then(() => tell({ type: 'configured' }), reportFailure);
+      device.reconfigure(awaitConfig).then(
+        () => tell({ type: 'configured' }),
+        (error) => tell({ type: 'configured', error: describe(error) }),
+      );
       break;
     case 'config':
       configured?.(command.config);

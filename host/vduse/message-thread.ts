@@ -21,10 +21,11 @@ export class MessageThread {
   readonly #ended: Promise<unknown>;
   readonly #listener: MessageThreadListener;
   #started: ((error?: Error) => void) | undefined;
-  #change: { run: () => Uint8Array | undefined; done: () => void } | undefined;
+  #change: { run: () => Uint8Array | undefined; done: (error?: Error) => void } | undefined;
   /** The end of the chain of reconfigurations. */
   #lastChange: Promise<unknown> = Promise.resolve();
   #stopping = false;
+  #hasEnded = false;
   #error: Error | undefined;
 
   /** Resolves once the device can be attached. Throws what keeps it from that. */
@@ -58,10 +59,10 @@ export class MessageThread {
       this.#error = error;
     });
     worker.on('exit', () => {
+      this.#hasEnded = true;
       const error = this.#error ?? new RingbellError('ERR_THREAD_LOST', 'the message thread ended');
       this.#started?.(error);
-      // Whatever was to be changed has nobody left to keep it apart from the queues.
-      this.#change?.done();
+      this.#change?.done(this.#gone());
       if (!this.#stopping && !this.#started) this.#listener.lost(error);
     });
   }
@@ -75,11 +76,15 @@ export class MessageThread {
     this.#tell({ type: 'threadLost', index });
   }
 
-  /** Has `change` run while no queue runs; it returns the config space, of which the driver is told. Throws what it throws. */
+  /**
+   * Has `change` run while no queue runs; it returns the config space, of which the driver is told. Throws what `change`
+   * throws, ERR_THREAD_LOST if a queue cannot be stopped, ERR_DEVICE_BROKEN if the thread has ended, ERR_CONTROL_PLANE.
+   */
   reconfigure(change: () => Uint8Array): Promise<void> {
     const result = this.#lastChange.then(
       () =>
         new Promise<void>((resolve, reject) => {
+          if (this.#hasEnded) return reject(this.#gone());
           let failure: { error: unknown } | undefined;
           this.#change = {
             run: () => {
@@ -90,7 +95,11 @@ export class MessageThread {
                 return undefined;
               }
             },
-            done: () => (failure ? reject(failure.error) : resolve()),
+            done: (error) => {
+              if (failure) reject(failure.error);
+              else if (error) reject(error);
+              else resolve();
+            },
           };
           this.#tell({ type: 'reconfigure' });
         }),
@@ -123,6 +132,10 @@ export class MessageThread {
     clearTimeout(timer);
   }
 
+  #gone(): RingbellError {
+    return new RingbellError('ERR_DEVICE_BROKEN', 'the thread that answers for the device has ended');
+  }
+
   #tell(command: MessageThreadCommand): void {
     this.#worker.postMessage(command);
   }
@@ -143,7 +156,7 @@ export class MessageThread {
         this.#tell({ type: 'config', config: this.#change!.run() });
         break;
       case 'configured':
-        this.#change?.done();
+        this.#change?.done(event.error && new RingbellError(event.error.code, event.error.message));
         this.#change = undefined;
         break;
       case 'closed':

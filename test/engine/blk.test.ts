@@ -7,6 +7,7 @@ import { DISK_LINEAR, DISK_SECTORS, Ring } from './fixture.js';
 const { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_UNSUPP } =
   virtio;
 const { NOTIFY_DUE, COUNT_MASK } = layout;
+const MIB = 2 ** 20;
 
 /** Submits what stands in the submission table, serves it, and collects the completions. */
 function roundTrip(ring: Ring, count: number): { tag: number; status: number; bytes: number }[] {
@@ -241,6 +242,61 @@ test('the I/O table says what a file-backed disk has to do, and results become s
   assert.is(ring.counter(ring.vq, layout.VQ_IO_ERRORS), 2);
 });
 
+/** A ring over enough memory for large requests, and an IOVA under which the driver has 40 MiB. */
+function largeRing(): { ring: Ring; iova: bigint } {
+  const ring = new Ring({ size: 16, bytes: 0x5000000 });
+  const iova = 0x1000_0000_0000n;
+  ring.map(iova, 0x2000000, 40 * MIB);
+  ring.data.setBigUint64(ring.disk + layout.DISK_CAPACITY, 2n ** 24n, true);
+  return { ring, iova };
+}
+
+/** Describes a read of `bytes` bytes at `iova`, from head `head` on. */
+function describeRead(ring: Ring, head: number, iova: bigint, bytes: number): void {
+  const { VIRTQ_DESC_F_NEXT: next, VIRTQ_DESC_F_WRITE: write } = virtio;
+  ring.descriptor(head, ring.iova(ring.buffers), 16, next, head + 1);
+  ring.descriptor(head + 1, iova, bytes, next | write, head + 2);
+  ring.descriptor(head + 2, ring.iova(ring.buffers + 64 + head), 1, write);
+}
+
+test('a burst that would move more than BLK_BURST_BYTES ends before, and the next one goes on', () => {
+  const { ring, iova } = largeRing();
+  for (const head of [0, 3, 6]) describeRead(ring, head, iova, 30 * MIB);
+  ring.offer(0, 3, 6);
+  assert.is(ring.engine.blkServe(ring.vq, ring.disk) & COUNT_MASK, 2);
+  assert.is(ring.engine.blkServe(ring.vq, ring.disk) & COUNT_MASK, 1);
+  ring.set(ring.disk, { [layout.DISK_LINEAR]: 0 });
+  ring.offer(0, 3, 6);
+  for (const count of [2, 1]) {
+    assert.is(ring.engine.blkPrepare(ring.vq, ring.disk, ring.io, 64), count);
+    ring.engine.blkComplete(ring.vq, ring.disk, ring.io, count);
+  }
+  assert.equal(
+    ring.usedEntries().map(({ id }) => id),
+    [0, 3, 6, 0, 3, 6],
+  );
+});
+
+test('a request of more than BLK_REQUEST_BYTES is an I/O error, one of as many is served, alone', () => {
+  const { ring, iova } = largeRing();
+  ring.set(ring.disk, { [layout.DISK_LINEAR]: 0 });
+  // Nothing is moved: no memory has to be there.
+  ring.map(2n * iova, 0x2000000, 2 ** 29);
+  describeRead(ring, 0, 2n * iova, layout.BLK_REQUEST_BYTES);
+  describeRead(ring, 3, 2n * iova, layout.BLK_REQUEST_BYTES + 512);
+  describeRead(ring, 6, 2n * iova, layout.BLK_REQUEST_BYTES);
+  ring.offer(0, 3, 6);
+  for (const expected of [
+    [layout.IO_OP_READ, layout.IO_STATUS_OPEN],
+    [layout.IO_OP_NONE, VIRTIO_BLK_S_IOERR],
+    [layout.IO_OP_READ, layout.IO_STATUS_OPEN],
+  ]) {
+    assert.is(ring.engine.blkPrepare(ring.vq, ring.disk, ring.io, 64), 1);
+    assert.equal([ring.u32(ring.io + layout.IO_OP), ring.u32(ring.io + layout.IO_STATUS)], expected);
+    ring.engine.blkComplete(ring.vq, ring.disk, ring.io, 1);
+  }
+});
+
 test('blkPoll ends when the gate is asked to close, and serves nothing meanwhile', () => {
   const ring = new Ring();
   ring.submission(0, { type: virtio.VIRTIO_BLK_T_FLUSH });
@@ -279,7 +335,8 @@ test('a driver that did not accept FLUSH has its writes to a file written throug
   for (const mapped of [false, true]) {
     const ring = new Ring();
     ring.set(ring.vq, { [layout.VQ_FEATURES]: 0 });
-    if (mapped) ring.set(ring.disk, { [layout.DISK_FLAGS]: layout.DISK_F_FILE | layout.DISK_F_FLUSH });
+    const ops = (1 << layout.IO_OP_SYNC) | (1 << layout.IO_OP_WRITE_THROUGH);
+    if (mapped) ring.set(ring.disk, { [layout.DISK_FILE_OPS]: ops });
     else ring.set(ring.disk, { [layout.DISK_LINEAR]: 0 });
     ring.submission(0, { type: VIRTIO_BLK_T_OUT, linear: ring.buffers, bytes: 512 });
     ring.engine.blkSubmit(ring.dq, ring.submissions, 1);

@@ -21,6 +21,8 @@ export interface RingOptions {
   burst?: number;
   segments?: number;
   access?: number;
+  /** Bytes of the linear memory. */
+  bytes?: number;
 }
 
 /**
@@ -51,7 +53,7 @@ export class Ring {
   #top = 0x1000;
 
   constructor(options: RingOptions = {}) {
-    const bytes = 0x500000;
+    const bytes = options.bytes ?? 0x500000;
     this.memory = new Memory({
       initial: bytes / WASM_PAGE_SIZE,
       maximum: bytes / WASM_PAGE_SIZE,

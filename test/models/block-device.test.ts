@@ -1,4 +1,14 @@
-import { closeSync, ftruncateSync, openSync, readFileSync, statSync, truncateSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  truncateSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -55,6 +65,24 @@ for (const [name, make] of BACKINGS)
       image.remove();
     }
   });
+
+test('a disk in memory gives back what was discarded, and what was zeroed and unmapped', async () => {
+  const blocks = () =>
+    readdirSync('/proc/self/fd')
+      .map((fd) => `/proc/self/fd/${fd}`)
+      .filter((path) => existsSync(path) && readlinkSync(path).startsWith('/memfd:ringbell-disk'))
+      .reduce((sum, path) => sum + statSync(path).blocks, 0);
+  await scene(new BlockDevice({ memory: 4 * MIB }), {}, async ({ disk }) => {
+    await within(disk.write(0, new Uint8Array(4 * MIB).fill(1)), 'write');
+    assert.is(blocks(), (4 * MIB) / 512);
+    await within(disk.discard(512, 2 * MIB - 512), 'discard');
+    assert.is(blocks(), (2 * MIB + 4096) / 512);
+    await within(disk.writeZeroes(2 * MIB, MIB, { unmap: true }), 'writeZeroes');
+    assert.is(blocks(), (MIB + 4096) / 512);
+    const expected = new Uint8Array(4 * MIB).fill(1).fill(0, 512, 3 * MIB);
+    assert.equal(Buffer.compare(await within(disk.read(0, 4 * MIB), 'read'), expected), 0);
+  });
+});
 
 test('many requests at once on several queues and threads keep their bytes apart', async () => {
   await scene(
@@ -178,10 +206,13 @@ const MISTAKES: [BlockDeviceOptions, string][] = [
   [{ file: 'x', mapped: true, direct: true }, 'a mapped file cannot be opened with direct'],
   [{ file: 'x', create: 512, readOnly: true }, 'a read-only disk cannot be created'],
   [{ file: 'x', discard: true, readOnly: true }, 'a read-only disk cannot discard'],
+  [{ memory: 512, allocate: true }, 'allocate needs a file'],
+  [{ file: 'x', allocate: true, readOnly: true }, 'a read-only disk cannot be allocated'],
+  [{ file: 'x', allocate: true, discard: true }, 'a disk that keeps its storage cannot discard'],
   [{ memory: 512, id: 'x'.repeat(21) }, 'id must be at most 20 bytes long, not 21'],
   [
     { memory: 512, readonly: true } as BlockDeviceOptions,
-    "BlockDevice has no option 'readonly': there are file, memory, create, mapped, readOnly, direct, blockSize, id, discard",
+    "BlockDevice has no option 'readonly': there are file, memory, create, allocate, mapped, readOnly, direct, blockSize, id, discard",
   ],
 ];
 

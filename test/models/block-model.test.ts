@@ -63,6 +63,49 @@ for (const [name, wait] of [
     });
   });
 
+test('requests for which a device has no room wait on the ring', async () => {
+  const waiting: (() => void)[] = [];
+  const model = new ArrayDisk(() => new Promise((resolve) => waiting.push(resolve)));
+  const size = { queues: 4, queueSize: 1024 };
+  await scene(model, { ...size, open: size }, async ({ disk }) => {
+    let ended = 0;
+    const reads = Array.from({ length: 4096 }, () => disk.read(0, 512).then(() => ended++));
+    let looks = 0;
+    await until(() => waiting.length > 2000 && ++looks > 100, 'as many as there is room for');
+    await until(() => {
+      for (const resolve of waiting.splice(0)) resolve();
+      return ended === reads.length;
+    }, 'all of them');
+  });
+});
+
+test('a capacity that turns invalid, or throws, is not looked at until a resize, which rejects', async () => {
+  let capacity = () => MIB;
+  class Moody extends BlockModel {
+    get capacity() {
+      return capacity();
+    }
+    read() {}
+    override resize() {}
+  }
+  await scene(new Moody(), {}, async ({ device, disk }) => {
+    capacity = () => Number.NaN;
+    assert.equal(await within(disk.read(0, 512), 'read'), new Uint8Array(512));
+    await rejects(within(device.resize(2 * MIB), 'resize'), 'ERR_ARGUMENT', /capacity must be/);
+    capacity = () => {
+      throw new TypeError('on purpose');
+    };
+    assert.equal(await within(disk.read(MIB - 512, 512), 'read'), new Uint8Array(512));
+    const failure = await within(device.resize(2 * MIB), 'resize').catch((error) => error);
+    assert.is(failure.message, 'on purpose');
+    assert.is(disk.capacity, MIB);
+    capacity = () => 2 * MIB;
+    await within(device.resize(2 * MIB), 'resize');
+    await until(() => disk.capacity === 2 * MIB, 'the new capacity');
+    assert.equal(await within(disk.read(2 * MIB - 512, 512), 'read'), new Uint8Array(512));
+  });
+});
+
 test('requests of an asynchronous model are in flight together and may end in any order', async () => {
   const waiting: (() => void)[] = [];
   const model = new ArrayDisk(() => new Promise((resolve) => waiting.push(resolve)));

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -17,11 +18,18 @@ for (const mode of ['notify', 'poll'] as const)
         const bytes = new Uint8Array(4096).fill(9);
         await within(disk.write(0, bytes), 'write');
         const error = nextError(device);
+        const published: unknown[] = [];
+        const listener = (message: unknown) => published.push((message as { error: unknown }).error);
+        subscribe('ringbell:device:error', listener);
         const killed = device.queueThreads[0]!;
         // In the middle of requests: the thread may well be inside the ring.
         const requests = Array.from({ length: 64 }, () => disk.read(0, 4096).catch(() => {}));
         await within(killed.terminate(), 'terminate');
-        assert.is((await error).code, 'ERR_THREAD_LOST');
+        const lost = await error;
+        assert.is(lost.code, 'ERR_THREAD_LOST');
+        assert.match((lost.cause as Error).message, 'the thread ended with status 1');
+        assert.equal(published, [lost]);
+        unsubscribe('ringbell:device:error', listener);
         await within(Promise.all(requests), 'requests');
         await rejects(disk.read(0, 4096), 'ERR_DEVICE_BROKEN');
         await within(disk.close(), 'close');
@@ -42,6 +50,14 @@ test('a message thread that is killed takes its device off the bus, and nothing 
     await within(closed, 'close');
     await rejects(disk.read(0, 512), 'ERR_DEVICE_BROKEN');
     assert.equal(bus.list(), []);
+  });
+});
+
+test('a resize that its message thread does not live to see is refused', async () => {
+  await scene(new BlockDevice({ memory: MIB }), {}, async ({ device }) => {
+    const ended = device.messageThread.terminate();
+    await rejects(within(device.resize(2 * MIB), 'resize'), 'ERR_DEVICE_BROKEN');
+    await within(ended, 'terminate');
   });
 });
 

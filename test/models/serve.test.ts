@@ -7,6 +7,7 @@ import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import { isSystemError } from '../../host/errors.js';
 import { BlockDevice } from '../../host/models/block-device.js';
+import type { ServedDevice } from '../../host/models/served-device.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import { VDUSE_CREATE_DEV } from '../../host/uapi/vduse.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../../host/uapi/virtio.js';
@@ -135,10 +136,16 @@ test('a signal that has aborted serves nothing, one that aborts later closes the
 
 test('status, reset and diagnostics follow the driver', async () => {
   const bus = new Bus();
-  const device = await within(serve(disk(), { name: 'disk0', bus }), 'serve');
   const published: unknown[] = [];
   const listener = (message: unknown) => published.push((message as { status: number }).status);
+  const lives: string[] = [];
+  const named = (message: unknown, name: string | symbol) =>
+    lives.push(`${String(name)} ${(message as { device: ServedDevice }).device.name}`);
+  subscribe('ringbell:device:open', named);
   subscribe('ringbell:device:status', listener);
+  subscribe('ringbell:device:close', named);
+  const device = await within(serve(disk(), { name: 'disk0', bus }), 'serve');
+  assert.equal(lives.splice(0), ['ringbell:device:open disk0']);
   const seen: number[] = [];
   let resets = 0;
   device.on('status', (status) => seen.push(status));
@@ -147,11 +154,14 @@ test('status, reset and diagnostics follow the driver', async () => {
   await until(() => (device.status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0, 'DRIVER_OK');
   await within(driven.close(), 'close');
   await until(() => device.status === 0, 'reset');
-  assert.ok(resets >= 2);
-  assert.ok(seen.includes(15));
+  assert.is(resets, 1);
+  assert.equal(seen, [3, 11, 15, 0]);
   assert.equal(published, seen);
-  unsubscribe('ringbell:device:status', listener);
   await within(device.close(), 'close');
+  assert.equal(lives, ['ringbell:device:close disk0']);
+  unsubscribe('ringbell:device:open', named);
+  unsubscribe('ringbell:device:status', listener);
+  unsubscribe('ringbell:device:close', named);
   await bus.close();
 });
 

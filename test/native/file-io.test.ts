@@ -246,6 +246,15 @@ test('a range is zeroed by writing where the file system has no ZERO_RANGE', () 
   addon.close(fd);
 });
 
+test('a file is given storage for all of its bytes, or the reason why not', () =>
+  withFile((fd) => {
+    addon.allocate(fd, 2 ** 20);
+    assert.is(fstatSync(fd).size, 2 ** 20);
+    assert.ok(fstatSync(fd).blocks * 512 >= 2 ** 20);
+    assert.is(thrown(() => addon.allocate(-1, 4096)).code, 'EBADF');
+    assert.is(thrown(() => addon.allocate(fd, 0)).name, 'RangeError');
+  }));
+
 test('a hole is written with zeroes where the file system makes none', () => {
   // procfs has no fallocate at all. Nor does this file take a write at an offset, whose error shows that one was tried.
   const fd = openSync('/proc/self/comm', 'r+');

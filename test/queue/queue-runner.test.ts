@@ -55,14 +55,16 @@ test('a burst that served something interrupts the driver if that is due', () =>
   let result = 0;
   stage(
     () => result,
-    ({ runner, interrupts }) => {
+    ({ aperture, block, runner, interrupts }) => {
       assert.is(runner.run(), 'idle');
       result = 3;
       assert.is(runner.run(), 'served');
       assert.is(interrupts(), 0);
+      const { crossings } = readQueueStats(aperture, block.vq);
       result = 3 | NOTIFY_DUE;
       assert.is(runner.run(), 'served');
       assert.is(interrupts(), 1);
+      assert.is(readQueueStats(aperture, block.vq).crossings, crossings + 1, 'the signal');
     },
   );
 });
@@ -87,6 +89,7 @@ test('a trap breaks the queue, leaves the gate and tells the control plane once'
     // Address 0 is inaccessible: what a wild pointer of the engine would meet.
     (block) => block.aperture.engine.devicePop(0, 1),
     ({ aperture, block, runner, told }) => {
+      assert.is(readQueueStats(aperture, block.vq).traps, 0);
       assert.is(runner.run(), 'stalled');
       assert.is(block.verdict, VERDICT_TRAP);
       assert.is(readQueueStats(aperture, block.vq).traps, 1);

@@ -1,7 +1,7 @@
 import { MessageChannel } from 'node:worker_threads';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { isSystemError, systemError } from '../../host/errors.js';
+import { isSystemError, RingbellError, systemError } from '../../host/errors.js';
 import { adoptVduseFile, exposeVduseFile } from '../../host/vduse/bridge.js';
 import type { VduseFile } from '../../host/vduse/file.js';
 import { until } from '../models/fixture.js';
@@ -47,6 +47,18 @@ test('a system error stays one', async () => {
       assert.equal([error.errno, error.syscall], [-22, 'ioctl']);
       assert.match(error.message, 'no such region');
     }
+  });
+});
+
+test('an error of ours stays one, with what the kernel answered', async () => {
+  await bridge(async (far, near) => {
+    near.onIoctl = () => {
+      throw new RingbellError('ERR_CLOSED', 'gone', { errno: -9, syscall: 'ioctl' });
+    };
+    const error = await far.ioctl(1).catch((caught: unknown) => caught);
+    assert.instance(error, RingbellError);
+    const { code, message, errno, syscall } = error as RingbellError;
+    assert.equal([code, message, errno, syscall], ['ERR_CLOSED', 'gone', -9, 'ioctl']);
   });
 });
 

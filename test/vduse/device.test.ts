@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { VERDICT_HEAD } from '../../assembly/layout.js';
+import { VERDICT_HEAD, VQ_GATE_CLOSED } from '../../assembly/layout.js';
 import { Aperture } from '../../host/aperture/aperture.js';
 import { systemError } from '../../host/errors.js';
 import { loadAddon } from '../../host/native/addon.js';
@@ -37,6 +37,8 @@ class Stage {
   readonly file = new FakeVduseFile();
   readonly aperture = Aperture.create({ bytes: 2 ** 26, privateBytes: 2 ** 22 });
   readonly events: string[] = [];
+  /** Messages of the errors. */
+  readonly messages: string[] = [];
   readonly ioctls: number[] = [];
   readonly blocks: QueueBlock[];
   readonly device: VduseDevice;
@@ -74,7 +76,10 @@ class Stage {
     };
     this.device = new VduseDevice(this.file, this.aperture, layout, {
       status: (status) => this.events.push(`status ${status}`),
-      error: (code) => this.events.push(code),
+      error: (code, message) => {
+        this.events.push(code);
+        this.messages.push(message);
+      },
     });
     this.running = this.device.start().then(() => this.device.run());
   }
@@ -312,17 +317,34 @@ scenario(
 
 scenario('a thread that is stuck inside its ring leaves the device broken for good', async (stage) => {
   await stage.start();
-  const [block] = stage.blocks;
-  assert.ok(block!.gate.enter());
-  // The pause gives up at once instead of after its limit.
-  const { gate } = block!;
-  const pause = gate.pause.bind(gate);
-  gate.pause = () => pause(1);
+  assert.ok(stage.blocks[0]!.gate.enter());
   assert.ok(await stage.status(0), 'a reset happens in the kernel whatever the answer is');
   await stage.status(VIRTIO_CONFIG_S_ACKNOWLEDGE);
   await stage.status(FEATURES_OK);
   assert.not(await stage.status(DRIVER_OK));
-  assert.ok(stage.events.includes('ERR_DEVICE_BROKEN'));
+  assert.is(stage.events.at(-1), 'ERR_DEVICE_BROKEN');
+  assert.match(stage.messages.at(-1)!, 'close the device and serve another one');
 });
+
+scenario(
+  'a pause that one queue does not grant ends for the others, and whoever wanted it is told',
+  async (stage) => {
+    await stage.start();
+    assert.ok(stage.blocks[1]!.gate.enter());
+    let changed = false;
+    const change = async () => {
+      changed = true;
+      return undefined;
+    };
+    const failure = await stage.device.reconfigure(change).catch((error) => error);
+    assert.is(failure?.code, 'ERR_THREAD_LOST');
+    assert.not(changed);
+    assert.ok(stage.events.includes('ERR_THREAD_LOST'));
+    // Stopped once, by the device that is broken now: not paused as well.
+    const closed = ({ vq }: QueueBlock) => Atomics.load(stage.aperture.i32, (vq + VQ_GATE_CLOSED) / 4);
+    assert.is(closed(stage.blocks[0]!), 1);
+  },
+  2,
+);
 
 test.run();
