@@ -273,7 +273,8 @@ function lookAtVhostVdpaNodes(): Finding {
 
 function lookAtVduseControl(): Finding {
   const node = '/dev/vduse/control';
-  if (!existsSync(node)) return { state: 'missing', found: 'not there', remedy: 'sudo modprobe vduse' };
+  if (!existsSync(node))
+    return { state: 'missing', found: 'not there', remedy: 'comes with the module vduse' };
   if (mayOpen(node)) return { state: 'ok', found: 'may be opened' };
   return { state: 'missing', found: 'permission denied', remedy: `sudo chown ${userName()} ${node}` };
 }
