@@ -1,5 +1,6 @@
 #include <poll.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cmath>
@@ -35,6 +36,16 @@ int PollUntil(pollfd* descriptors, size_t count, int64_t deadline) {
   }
 }
 
+/// Reads the counter of an eventfd away: 0 or an errno. Nothing pending is no error: another may have taken
+/// it.
+int Drain(int fd) {
+  uint64_t counter;
+  ssize_t taken;
+  do taken = read(fd, &counter, sizeof(counter));
+  while (taken < 0 && errno == EINTR);
+  return taken < 0 && errno != EAGAIN ? errno : 0;
+}
+
 Napi::Value Poll(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   const auto fds = TypedArrayArgument(info[0], "fds", napi_int32_array);
@@ -45,6 +56,7 @@ Napi::Value Poll(const Napi::CallbackInfo& info) {
     Napi::TypeError::New(env, "timeoutMs must be a number").ThrowAsJavaScriptException();
     return env.Undefined();
   }
+  const bool drain = info[3].ToBoolean();
   const size_t count = fds->second;
   if (count > kMaxDescriptors || ready->second < 1) {
     Napi::RangeError::New(env, "fds must have at most 32 elements, ready at least 1")
@@ -68,7 +80,10 @@ Napi::Value Poll(const Napi::CallbackInfo& info) {
   for (size_t index = 0; index < count; index++) {
     if (descriptors[index].revents & POLLNVAL) return ThrowSystemError(env, EBADF, "poll");
     // An error or a hang-up counts as readable: the read that follows says what it is.
-    if (descriptors[index].revents) bits |= uint32_t{1} << index;
+    if (!descriptors[index].revents) continue;
+    bits |= uint32_t{1} << index;
+    if (!drain) continue;
+    if (const int error = Drain(descriptors[index].fd)) return ThrowSystemError(env, error, "read");
   }
   *static_cast<uint32_t*>(ready->first) = bits;
   return Napi::Number::New(env, number);

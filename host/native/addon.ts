@@ -84,11 +84,12 @@ export interface Addon {
   close(fd: number): void;
   /**
    * Blocks this thread until a descriptor of `fds` is readable: how many are, 0 after `timeoutMs` (−1: no limit). Sets
-   * bit i of `ready[0]` for fds[i]; entries below 0 are skipped; at most 32. Throws EBADF if one is not open.
+   * bit i of `ready[0]` for fds[i]; entries below 0 are skipped; at most 32. Throws EBADF if one is not open. With `drain`
+   * they are eventfds, and the counters of the readable ones are read away in the same call.
    *
    * A worker that waits can be neither terminated nor left behind by process.exit: wait with a limit, again and again.
    */
-  poll(fds: Int32Array, ready: Uint32Array, timeoutMs: number): number;
+  poll(fds: Int32Array, ready: Uint32Array, timeoutMs: number, drain?: boolean): number;
   /** Calls back on this environment's event loop whenever `fd` is readable (level-triggered). Makes it non-blocking. */
   watch(fd: number, callback: () => void): Watcher;
   /** Gives each of the first `bytes` bytes of a file its storage, and the file that length at least (posix_fallocate). */

@@ -112,4 +112,15 @@ test('poll refuses arguments of other types', () => {
   assert.is(thrown(() => addon.poll(new Int32Array(0), ready, undefined as never)).name, 'TypeError');
 });
 
+test('with drain, the counters of the readable ones are read away, and of no others', () =>
+  withEventfds(3, (fds) => {
+    for (const fd of [fds[0]!, fds[0]!, fds[2]!]) addon.eventfdSignal(fd);
+    assert.is(addon.poll(fds.subarray(0, 2), ready, 0, true), 1);
+    assert.is(ready[0], 1);
+    assert.equal(
+      [...fds].map((fd) => addon.eventfdDrain(fd)),
+      [0, 0, 1],
+    );
+  }));
+
 test.run();
