@@ -97,7 +97,7 @@ test('a capacity that turns invalid, or throws, is not looked at until a resize,
     };
     assert.equal(await within(disk.read(MIB - 512, 512), 'read'), new Uint8Array(512));
     const failure = await within(device.resize(2 * MIB), 'resize').catch((error) => error);
-    assert.is(failure.message, 'on purpose');
+    assert.equal([failure.code, failure.cause.message], ['ERR_MODEL', 'on purpose']);
     assert.is(disk.capacity, MIB);
     capacity = () => 2 * MIB;
     await within(device.resize(2 * MIB), 'resize');
@@ -303,5 +303,33 @@ test('a model that can resize does so with its driver told, one that cannot says
     await rejects(device.resize(512), 'ERR_NOT_SUPPORTED');
   });
 });
+
+for (const [how, resize] of [
+  [
+    'throws',
+    () => {
+      throw new Error('no room');
+    },
+  ],
+  ['rejects', async () => Promise.reject(new Error('no room'))],
+] as const)
+  test(`a resize that ${how} is an error of the model, and nothing is left unhandled`, async () => {
+    const model = Object.assign(new ArrayDisk(), { resize });
+    const unhandled: unknown[] = [];
+    const listener = (reason: unknown) => unhandled.push(reason);
+    process.on('unhandledRejection', listener);
+    try {
+      await scene(model, {}, async ({ device, disk }) => {
+        const failure = await within(device.resize(2 * MIB), 'resize').catch((error) => error);
+        assert.equal([failure.code, failure.cause?.message], ['ERR_MODEL', 'no room']);
+        assert.is(failure.message, 'the model failed to resize: no room');
+        await soon();
+        assert.equal(unhandled, []);
+        assert.equal(await within(disk.read(0, 512), 'read'), new Uint8Array(512));
+      });
+    } finally {
+      process.off('unhandledRejection', listener);
+    }
+  });
 
 test.run();
