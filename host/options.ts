@@ -15,3 +15,20 @@ export function checkOptions(caller: string, options: unknown, names?: readonly 
       `${caller} has no option '${unknown}': there are ${names?.join(', ')}`,
     );
 }
+
+/** Judges a signal, if there is one: throws a TypeError for what is no AbortSignal. */
+export function checkSignal(signal: unknown): void {
+  checkMembers('signal', 'an AbortSignal', signal, ['aborted', 'addEventListener', 'removeEventListener']);
+}
+
+/** Judges a bus, if there is one: throws a TypeError for what lacks one of `methods`. */
+export function checkBus(bus: unknown, methods: readonly string[]): void {
+  checkMembers('bus', 'a Bus', bus, methods);
+}
+
+/** By members, not by class: what another realm or copy of a package has made will do. */
+function checkMembers(option: string, kind: string, value: unknown, members: readonly string[]): void {
+  if (value === undefined) return;
+  if (typeof value !== 'object' || value === null || !members.every((member) => member in value))
+    throw new TypeError(`${option} must be ${kind}, not ${inspect(value)}`);
+}

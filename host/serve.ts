@@ -4,7 +4,7 @@ import { Bus } from './bus/index.js';
 import { abortError, RingbellError } from './errors.js';
 import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
-import { checkOptions } from './options.js';
+import { checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { VDUSE_NAME_MAX } from './uapi/vduse.js';
 import { KernelVduseControlFile, vdpaDevice } from './vduse/kernel-file.js';
@@ -100,11 +100,16 @@ function transportOf({ transport, bus = Bus.default, doorbell, parent }: ServeOp
   };
 }
 
-/** Judges the arguments. Throws TypeError for what is no model or no options, ERR_ARGUMENT for options that make no sense. */
+/**
+ * Judges the arguments. Throws TypeError for what is no model, options, signal or bus, ERR_ARGUMENT for options that make
+ * no sense.
+ */
 function check(model: DeviceModel, options: ServeOptions): void {
   if (typeof model?.attach !== 'function')
     throw new TypeError(`model must be a BlockDevice or a BlockModel, not ${inspect(model)}`);
   checkOptions('serve', options, OPTION_NAMES);
+  checkSignal(options.signal);
+  checkBus(options.bus, ['control', 'attach', 'detach']);
   const refuse = (message: string) => {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
@@ -117,7 +122,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
-    checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT);
+    checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
   checkChoice('transport', transport, ['bus', 'vduse']);
   checkChoice('mode', mode, ['notify', 'poll']);
   checkChoice('doorbell', doorbell, ['none', 'page']);
@@ -132,11 +137,12 @@ function leastThreads(queues: number): number {
   return Math.ceil(queues / THREAD_QUEUES_LIMIT);
 }
 
-function checkInteger(name: string, value: number, minimum: number, maximum: number): void {
+/** `besides` is what else the caller has allowed already, for the message. */
+function checkInteger(name: string, value: number, minimum: number, maximum: number, besides = ''): void {
   if (!Number.isInteger(value) || value < minimum || value > maximum)
     throw new RingbellError(
       'ERR_ARGUMENT',
-      `${name} must be an integer from ${minimum} to ${maximum}, not ${value}`,
+      `${name} must be ${besides}an integer from ${minimum} to ${maximum}, not ${value}`,
     );
 }
 

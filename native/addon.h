@@ -8,10 +8,10 @@
 /// do.
 ///
 /// Who owns what. A file descriptor is a number that JavaScript passes between threads and closes with
-/// fs.closeSync, so nobody but the caller can know whether the number still means the same file: the addon
-/// never closes a descriptor that it gave or was given. It owns what JavaScript cannot close by other means,
-/// and takes that back when the environment ends: windows (aperture-table.h), watchers and their private
-/// descriptors (watch.cc), ioctls under way (ioctl.cc).
+/// `close` (descriptor.cc), so nobody but the caller can know whether the number still means the same file:
+/// by itself the addon never closes a descriptor that it gave or was given. It owns what JavaScript cannot
+/// close by other means, and takes that back when the environment ends: windows (aperture-table.h), watchers
+/// and their private descriptors (watch.cc), ioctls under way (ioctl.cc).
 ///
 /// A worker may be terminated at any moment, from any thread. Every Node-API call that could run JavaScript
 /// then fails, and gives an empty value: look before using one.

@@ -19,7 +19,7 @@ import {
   VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
 import { abortError, RingbellError } from '../errors.js';
-import { checkOptions } from '../options.js';
+import { checkBus, checkOptions, checkSignal } from '../options.js';
 import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
 import { bounceBytes, type CompletionMode, tableBytes } from './block-queue.js';
@@ -158,6 +158,8 @@ async function chooseQueueSize(driver: VirtioDriver, wanted: number | undefined)
 
 function validate(options: OpenBlockOptions): void {
   checkOptions('openBlock', options, OPTION_NAMES);
+  checkSignal(options.signal);
+  checkBus(options.bus, ['openVhostVdpa']);
   const fail = (message: string): never => {
     throw new RingbellError('ERR_ARGUMENT', message);
   };

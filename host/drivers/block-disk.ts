@@ -12,7 +12,7 @@ import {
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 } from '../../assembly/virtio.js';
 import { abortError, RingbellError } from '../errors.js';
-import { checkOptions } from '../options.js';
+import { checkOptions, checkSignal } from '../options.js';
 import { featureNames } from '../uapi/names.js';
 import { BlockBatch } from './block-batch.js';
 import { type BlockConfig, decodeBlockConfig } from './block-config.js';
@@ -26,6 +26,9 @@ import type { VirtioDriver } from './virtio-driver.js';
 const CLOSE_TIMEOUT_MS = 10_000;
 /** Bytes of one request without a bounce buffer; longer ones run in parallel parts. */
 const ZERO_COPY_BYTES_MAX = 2 ** 20;
+
+const REQUEST_OPTION_NAMES = ['signal'];
+const WRITE_ZEROES_OPTION_NAMES = ['unmap', ...REQUEST_OPTION_NAMES];
 
 const openChannel = channel('ringbell:disk:open');
 const doorbellChannel = channel('ringbell:disk:doorbell');
@@ -155,11 +158,14 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     return sizeMax === undefined ? ZERO_COPY_BYTES_MAX : Math.min(wholeSectors(sizeMax), ZERO_COPY_BYTES_MAX);
   }
 
-  /** Reads whole sectors from `offset` (bytes): into a buffer, or `length` bytes into a new one. */
+  /** Reads `length` bytes, whole sectors, from `offset` (bytes) into a new array. ERR_ARGUMENT if none can be so long. */
+  read(offset: number, length: number, options?: RequestOptions): Promise<Uint8Array>;
+  /** Reads whole sectors from `offset` (bytes) into `target`, and resolves to it. */
+  read<T extends Uint8Array>(offset: number, target: T, options?: RequestOptions): Promise<T>;
   async read(offset: number, target: number | Uint8Array, options: RequestOptions = {}): Promise<Uint8Array> {
     const length = typeof target === 'number' ? target : bufferOf(target).byteLength;
     this.#check('read', offset, length, options);
-    const data = typeof target === 'number' ? new Uint8Array(length) : target;
+    const data = typeof target === 'number' ? newArray(offset, length) : target;
     await this.#track(this.#scheduler.transfer('read', offset, data), options);
     return data;
   }
@@ -222,7 +228,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   /** The batch of a queue: the same one each time. Throws ERR_ARGUMENT for a queue that there is not, ERR_CLOSED. */
   batch(options: { queue?: number } = {}): BlockBatch {
     this.#open();
-    checkOptions('batch', options);
+    checkOptions('batch', options, ['queue']);
     const { queue = 0 } = options;
     const lane = this.#lanes[queue];
     if (!lane)
@@ -305,7 +311,8 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
 
   #check(kind: BlockOperationKind, offset: number, length: number, options: RequestOptions): void {
     this.#open();
-    checkOptions(kind, options);
+    checkOptions(kind, options, kind === 'writeZeroes' ? WRITE_ZEROES_OPTION_NAMES : REQUEST_OPTION_NAMES);
+    checkSignal(options.signal);
     if (!Number.isSafeInteger(offset)) throw new TypeError(`offset must be an integer, not ${offset}`);
     if (!Number.isSafeInteger(length)) throw new TypeError(`length must be an integer, not ${length}`);
     if (offset % VIRTIO_BLK_SECTOR_SIZE || length % VIRTIO_BLK_SECTOR_SIZE)
@@ -391,6 +398,16 @@ export async function readBlockConfig(driver: VirtioDriver): Promise<BlockConfig
 
 function wholeSectors(bytes: number): number {
   return bytes - (bytes % VIRTIO_BLK_SECTOR_SIZE);
+}
+
+/** The array of a read of `length` bytes. How long one can be depends on the engine and on memory: only trying tells. */
+function newArray(offset: number, length: number): Uint8Array {
+  try {
+    return new Uint8Array(length);
+  } catch (cause) {
+    const message = `read of ${length} bytes at ${offset}: no array is as long`;
+    throw new RingbellError('ERR_ARGUMENT', message, { cause });
+  }
 }
 
 function bufferOf(data: Uint8Array): Uint8Array {

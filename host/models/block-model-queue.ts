@@ -60,6 +60,8 @@ export class BlockModelQueue implements LoopDatapath {
   /** Requests taken and not yet given back or dropped, and the bytes of their data. */
   #held = 0;
   #inFlight = 0;
+  /** Reads found inside the gate without their arrays: reported outside of it, where code that is not ours may run. */
+  #detached = 0;
   #crossings = 0;
 
   constructor(
@@ -109,6 +111,8 @@ export class BlockModelQueue implements LoopDatapath {
   }
 
   settle(): void {
+    for (; this.#detached > 0; this.#detached--)
+      this.#hooks.failed(new TypeError('it transferred away the array of a read'));
     const taken = this.#taken;
     this.#taken = [];
     for (const request of taken) this.#handle(request);
@@ -130,7 +134,7 @@ export class BlockModelQueue implements LoopDatapath {
     const request = new BlockRequest(this.#aperture, linear, this.#bounce, this.#geometry());
     this.#freeBlocks.pop();
     this.#held++;
-    this.#inFlight += request.data?.length ?? 0;
+    this.#inFlight += request.dataBytes;
     if (request.operation === 'write') this.#copyIn(request, request.data!);
     if (request.operation === 'none') this.#done.push(request);
     else this.#taken.push(request);
@@ -164,6 +168,10 @@ export class BlockModelQueue implements LoopDatapath {
   /** Data, status byte, used entry: false if it has to wait for a mapping. */
   #giveBack(request: BlockRequest): boolean {
     const { vq } = this.#block;
+    if (request.operation === 'read' && request.status === VIRTIO_BLK_S_OK && request.isDetached) {
+      this.#fail(request);
+      this.#detached++;
+    }
     const ok = request.status === VIRTIO_BLK_S_OK;
     let written = 0;
     const out =
@@ -188,7 +196,7 @@ export class BlockModelQueue implements LoopDatapath {
   #release(request: BlockRequest): void {
     this.#done.shift();
     this.#held--;
-    this.#inFlight -= request.data?.length ?? 0;
+    this.#inFlight -= request.dataBytes;
     this.#freeBlocks.push(request.linear);
   }
 
@@ -247,9 +255,13 @@ export class BlockModelQueue implements LoopDatapath {
   }
 
   #failed(request: BlockRequest, error: unknown): void {
-    request.status = VIRTIO_BLK_S_IOERR;
-    count(this.#aperture, this.#block.vq, VQ_IO_ERRORS, 1);
+    this.#fail(request);
     this.#finished(request);
     this.#hooks.failed(error);
+  }
+
+  #fail(request: BlockRequest): void {
+    request.status = VIRTIO_BLK_S_IOERR;
+    count(this.#aperture, this.#block.vq, VQ_IO_ERRORS, 1);
   }
 }

@@ -71,8 +71,23 @@ export abstract class BlockModel implements DeviceModel {
       ...(this.resize && {
         resize: (bytes: number) => {
           checkCapacity(bytes, geometry.blockSize, 'the new size');
-          this.resize!(bytes);
-          geometry = { ...geometry, capacity: this.#geometry().capacity };
+          let ended: unknown;
+          let capacity: number;
+          try {
+            ended = this.resize!(bytes);
+            capacity = this.capacity;
+          } catch (error) {
+            throw resizeError(error);
+          }
+          checkCapacity(capacity, geometry.blockSize, 'capacity');
+          geometry = { ...geometry, capacity };
+          if (ended === undefined) return undefined;
+          return Promise.resolve(ended).then(
+            () => {},
+            (error) => {
+              throw resizeError(error);
+            },
+          );
         },
       }),
       close: () => {
@@ -82,6 +97,7 @@ export abstract class BlockModel implements DeviceModel {
   }
 
   #geometry(): BlockGeometry {
+    if (typeof this.read !== 'function') throw new TypeError('a BlockModel needs a read method');
     const { capacity, blockSize = 512, readOnly = !this.write } = this;
     checkBlockSize(blockSize);
     checkCapacity(capacity, blockSize, 'capacity');
@@ -102,4 +118,9 @@ export abstract class BlockModel implements DeviceModel {
   [inspect.custom](): string {
     return `${this.constructor.name} { ${this.capacity} bytes }`;
   }
+}
+
+function resizeError(cause: unknown): RingbellError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new RingbellError('ERR_MODEL', `the model failed to resize: ${why}`, { cause });
 }

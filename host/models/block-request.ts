@@ -43,6 +43,8 @@ export class BlockRequest {
   status: number;
   /** Of a read or write, its bytes: memory of JavaScript's own, which no driver can change or take away. */
   readonly data: Uint8Array | undefined;
+  /** Bytes of `data` as it was made: the model can transfer its buffer away, which leaves an array of none. */
+  readonly dataBytes: number;
   readonly #epoch: number;
   readonly #writable: number;
 
@@ -111,6 +113,12 @@ export class BlockRequest {
     this.length = this.operation === 'none' ? 0 : length;
     this.offset = inside ? Number(sector) * VIRTIO_BLK_SECTOR_SIZE : 0;
     this.data = moves && status === VIRTIO_BLK_S_OK ? new Uint8Array(length) : undefined;
+    this.dataBytes = this.data ? length : 0;
+  }
+
+  /** Whether the model has transferred the buffer of `data` away. */
+  get isDetached(): boolean {
+    return this.data !== undefined && this.data.length !== this.dataBytes;
   }
 
   /** Whether it comes from before a reset, which `epoch` (the queue's now) shows: then its ring is gone. */

@@ -35,8 +35,11 @@ export interface AttachedModel {
   backing?(index: number): DiskBacking;
   /** The data path of queue `index` on the caller's event loop. */
   loopDatapath(index: number, hooks: LoopHooks): LoopDatapath;
-  /** Changes the size; called while no queue runs. Absent where it cannot change. */
-  resize?(bytes: number): void;
+  /**
+   * Changes the size; called while no queue runs. Absent where it cannot change. The size has changed when it returns; a
+   * promise tells of a failure only.
+   */
+  resize?(bytes: number): void | Promise<void>;
   /** Gives everything back. No queue runs any more. */
   close(): void;
 }

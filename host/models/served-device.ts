@@ -164,16 +164,20 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /**
    * Changes the size of the disk to `bytes`; the driver gets a config-change interrupt. Rejects with
    * ERR_NOT_SUPPORTED if the model cannot, ERR_ARGUMENT, ERR_READ_ONLY, ERR_APERTURE_FULL, ERR_CLOSED, a SystemError;
-   * ERR_DEVICE_BROKEN or ERR_THREAD_LOST if the threads of the device cannot take part; what a model's code throws.
+   * ERR_DEVICE_BROKEN or ERR_THREAD_LOST if the threads of the device cannot take part; ERR_MODEL if a model's code fails.
    */
   async resize(bytes: number): Promise<void> {
     if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} is closed`);
     const { resize } = this.#attached;
     if (!resize) throw new RingbellError('ERR_NOT_SUPPORTED', `the model of ${this.name} cannot be resized`);
+    let resized: Promise<void> | undefined;
     await this.#messages.reconfigure(() => {
-      resize(bytes);
+      resized = Promise.resolve(resize(bytes));
+      // It may reject before anybody waits for it, or when the change fails otherwise.
+      resized.catch(() => {});
       return this.#attached.config();
     });
+    await resized;
   }
 
   /** Keeps the process alive while the device is served, as it does from the start. */

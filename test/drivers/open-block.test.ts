@@ -77,6 +77,16 @@ test('says so when options are no object, or a target is no name', async () => {
   assert.match(error.message, /a device is named by a path or by its name on the bus/);
 });
 
+test('says so when a signal or a bus is none', async () => {
+  for (const open of [openBlock, openBlockByDefault])
+    for (const [options, message] of [
+      [{ signal: 1 }, 'signal must be an AbortSignal, not 1'],
+      [{ signal: {} }, 'signal must be an AbortSignal, not {}'],
+      [{ bus: {} }, 'bus must be a Bus, not {}'],
+    ] as [object, string][])
+      assert.is((await refusal(open('disk0', options))).message, message);
+});
+
 test('says what the device has not got', async () => {
   await refuses('ERR_NOT_SUPPORTED', /queues: disk0 has 1, not 2/, { queues: 2 });
   await refuses(

@@ -31,6 +31,12 @@ test('reads into a buffer of the caller and resolves to it', () =>
     assert.ok(backing.subarray(2024).every((byte) => byte === 0));
   }));
 
+test('resolves to an array of the type that it was given', () =>
+  diskScene(async ({ disk }) => {
+    const buffer: Buffer = await disk.read(0, Buffer.alloc(512));
+    assert.is(buffer.toString('latin1', 0, 1), '\0');
+  }));
+
 test('copies nothing for memory from alloc, nor for a part of it', () =>
   diskScene(async ({ device, disk }) => {
     const memory = disk.alloc(65536);

@@ -112,6 +112,46 @@ test('options that are no object are refused as such', () =>
     }
   }));
 
+test('a read that is longer than any array is refused', () =>
+  diskScene(
+    async ({ disk }) => {
+      await rejects(
+        disk.read(0, 2 ** 50),
+        'ERR_ARGUMENT',
+        /^read of 1125899906842624 bytes at 0: no array is as long$/,
+      );
+      assert.is(disk.stats().requests, 0);
+    },
+    { config: { capacity: 2n ** 42n } },
+  ));
+
+test('a signal that is none is refused, and so is an option that there is not', () =>
+  diskScene(async ({ disk }) => {
+    const calls: ((options: never) => Promise<unknown>)[] = [
+      (options) => disk.read(0, 512, options),
+      (options) => disk.write(0, pattern(512), options),
+      (options) => disk.flush(options),
+      (options) => disk.discard(0, 512, options),
+      (options) => disk.writeZeroes(0, 512, options),
+      (options) => disk.getId(options),
+    ];
+    for (const call of calls) {
+      for (const signal of [1, {}, null]) {
+        const error: unknown = await call({ signal } as never).catch((reason: unknown) => reason);
+        assert.instance(error, TypeError);
+        assert.match((error as TypeError).message, /^signal must be an AbortSignal, not /);
+      }
+      await rejects(
+        call({ sginal: undefined } as never),
+        'ERR_ARGUMENT',
+        /has no option 'sginal': there are /,
+      );
+    }
+    await rejects(disk.read(0, 512, { unmap: true } as never), 'ERR_ARGUMENT', /no option 'unmap'/);
+    await rejects((async () => disk.batch({ quue: 0 } as never))(), 'ERR_ARGUMENT', /no option 'quue'/);
+    assert.is(disk.stats().requests, 0);
+  }));
+
 test('a buffer that is given away on the way fails its own request, and nothing else', () =>
   diskScene(async ({ disk }) => {
     const away = (buffer: Uint8Array) =>

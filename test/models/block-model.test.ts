@@ -97,7 +97,7 @@ test('a capacity that turns invalid, or throws, is not looked at until a resize,
     };
     assert.equal(await within(disk.read(MIB - 512, 512), 'read'), new Uint8Array(512));
     const failure = await within(device.resize(2 * MIB), 'resize').catch((error) => error);
-    assert.is(failure.message, 'on purpose');
+    assert.equal([failure.code, failure.cause.message], ['ERR_MODEL', 'on purpose']);
     assert.is(disk.capacity, MIB);
     capacity = () => 2 * MIB;
     await within(device.resize(2 * MIB), 'resize');
@@ -184,6 +184,52 @@ test('a handler that throws or rejects fails its request, the device says so and
   });
 });
 
+test('a model may transfer away all that is written, for as long as it likes', async () => {
+  class Mover extends BlockModel {
+    readonly capacity = MIB;
+    read() {}
+    override write(_offset: number, from: Uint8Array) {
+      structuredClone(from, { transfer: [from.buffer as ArrayBuffer] });
+    }
+  }
+  await scene(new Mover(), {}, async ({ disk }) => {
+    // More in all than a queue lets a model hold at once.
+    const bytes = new Uint8Array(MIB);
+    for (let written = 0; written < 40; written++) await within(disk.write(0, bytes), `write ${written}`);
+    assert.equal(await within(disk.read(0, 512), 'read'), new Uint8Array(512));
+  });
+});
+
+for (const [when, transfer] of [
+  ['before it ends', (move: () => void) => move()],
+  [
+    'after it has ended',
+    (move: () => void) => {
+      const ended = Promise.resolve();
+      // Later than whoever waits for the end, earlier than the next turn, which gives the request back.
+      process.nextTick(() => queueMicrotask(move));
+      return ended;
+    },
+  ],
+] as const)
+  test(`a read whose array is transferred away ${when} is an I/O error, and the device goes on`, async () => {
+    const model = new ArrayDisk();
+    model.read = (offset, into) => {
+      if (offset > 0) return;
+      return transfer(() => structuredClone(into, { transfer: [into.buffer as ArrayBuffer] }));
+    };
+    await scene(model, {}, async ({ device, disk, errors }) => {
+      const error = nextError(device);
+      await rejects(within(disk.read(0, 4096), 'read'), 'ERR_IO');
+      const { message, cause } = await error;
+      assert.is(message, 'the model of disk0 failed: it transferred away the array of a read');
+      assert.instance(cause, TypeError);
+      assert.equal(await within(disk.read(512, 512), 'the next read'), new Uint8Array(512));
+      assert.is(device.stats().ioErrors, 1);
+      assert.equal(errors, ['ERR_MODEL']);
+    });
+  });
+
 test('a model without write is a read-only disk', async () => {
   class Squares extends BlockModel {
     capacity = 1 << 20;
@@ -257,5 +303,33 @@ test('a model that can resize does so with its driver told, one that cannot says
     await rejects(device.resize(512), 'ERR_NOT_SUPPORTED');
   });
 });
+
+for (const [how, resize] of [
+  [
+    'throws',
+    () => {
+      throw new Error('no room');
+    },
+  ],
+  ['rejects', async () => Promise.reject(new Error('no room'))],
+] as const)
+  test(`a resize that ${how} is an error of the model, and nothing is left unhandled`, async () => {
+    const model = Object.assign(new ArrayDisk(), { resize });
+    const unhandled: unknown[] = [];
+    const listener = (reason: unknown) => unhandled.push(reason);
+    process.on('unhandledRejection', listener);
+    try {
+      await scene(model, {}, async ({ device, disk }) => {
+        const failure = await within(device.resize(2 * MIB), 'resize').catch((error) => error);
+        assert.equal([failure.code, failure.cause?.message], ['ERR_MODEL', 'no room']);
+        assert.is(failure.message, 'the model failed to resize: no room');
+        await soon();
+        assert.equal(unhandled, []);
+        assert.equal(await within(disk.read(0, 512), 'read'), new Uint8Array(512));
+      });
+    } finally {
+      process.off('unhandledRejection', listener);
+    }
+  });
 
 test.run();

@@ -7,6 +7,7 @@ import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import { isSystemError } from '../../host/errors.js';
 import { BlockDevice } from '../../host/models/block-device.js';
+import { BlockModel } from '../../host/models/block-model.js';
 import type { ServedDevice } from '../../host/models/served-device.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import { VDUSE_CREATE_DEV } from '../../host/uapi/vduse.js';
@@ -25,8 +26,8 @@ const MISTAKES: [Partial<ServeOptions>, RegExp][] = [
   [{ queues: 65 }, /^queues must be an integer from 1 to 64, not 65$/],
   [{ queueSize: 100 }, /^queueSize must be a power of two, not 100$/],
   [{ queueSize: 2 }, /^queueSize must be an integer from 4 to 1024, not 2$/],
-  [{ threads: -1 }, /^threads must be an integer from 1 to 64, not -1$/],
-  [{ queues: 64, threads: 2 }, /^threads must be an integer from 3 to 64, not 2$/],
+  [{ threads: -1 }, /^threads must be 0 or an integer from 1 to 64, not -1$/],
+  [{ queues: 64, threads: 2 }, /^threads must be 0 or an integer from 3 to 64, not 2$/],
   [{ mode: 'fast' as 'poll' }, /^mode must be 'notify' or 'poll', not 'fast'$/],
   [{ doorbell: 'yes' as 'page' }, /^doorbell must be 'none' or 'page', not 'yes'$/],
   [{ parent: 'x' as 'set_map' }, /^parent must be 'set_map' or 'dma_map', not 'x'$/],
@@ -48,6 +49,16 @@ test('a model that is none, or options that are none, are refused by name', asyn
       () => serve(undefined as never, { name: 'disk0' }),
       /^model must be a BlockDevice or a BlockModel, not undefined$/,
     ],
+    [
+      () =>
+        serve(
+          new (class extends (BlockModel as new () => object) {
+            capacity = MIB;
+          })() as BlockModel,
+          { name: 'disk0' },
+        ),
+      /^a BlockModel needs a read method$/,
+    ],
     [() => serve({} as never, { name: 'disk0' }), /^model must be a BlockDevice or a BlockModel, not {}$/],
   ] as const) {
     const error = await call().then(
@@ -57,6 +68,28 @@ test('a model that is none, or options that are none, are refused by name', asyn
     assert.instance(error, TypeError);
     assert.match((error as TypeError).message, message);
   }
+});
+
+test('a signal or bus that is none is refused before anything starts', async () => {
+  const bus = new Bus();
+  const model = disk();
+  for (const [options, message] of [
+    [{ signal: {} }, /^signal must be an AbortSignal, not {}$/],
+    [{ signal: 1 }, /^signal must be an AbortSignal, not 1$/],
+    [{ signal: new EventTarget() }, /^signal must be an AbortSignal, not EventTarget/],
+    [{ bus: {} }, /^bus must be a Bus, not {}$/],
+    [{ bus: 'x' }, /^bus must be a Bus, not 'x'$/],
+  ] as const) {
+    const error: unknown = await serve(model, { name: 'disk0', bus, ...options } as never).catch(
+      (reason) => reason,
+    );
+    assert.instance(error, TypeError);
+    assert.match((error as TypeError).message, message);
+    assert.equal(bus.list(), []);
+  }
+  const device = await within(serve(model, { name: 'disk0', bus }), 'serve');
+  await within(device.close(), 'close');
+  await bus.close();
 });
 
 test('a disk is served and driven under the longest name that there is', async () => {
