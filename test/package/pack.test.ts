@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'uvu';
@@ -76,6 +76,10 @@ test('the package holds what its exports name, and no sources, tests or benchmar
     files.filter((file) => /^(dist\/)?(test|bench)\//.test(file) || dirname(file) === 'native/build'),
     [],
   );
+});
+
+test('the command is executable in a clone, as npx needs it', () => {
+  assert.is(statSync(join(ROOT, 'dist/host/cli/main.js')).mode & 0o111, 0o111);
 });
 
 test('everything that needs no addon imports without one', () => {
