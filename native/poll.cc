@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cmath>
+#include <optional>
 
 #include "addon.h"
 #include "arguments.h"
@@ -56,7 +57,8 @@ Napi::Value Poll(const Napi::CallbackInfo& info) {
     Napi::TypeError::New(env, "timeoutMs must be a number").ThrowAsJavaScriptException();
     return env.Undefined();
   }
-  const bool drain = info[3].ToBoolean();
+  const auto drain = info[3].IsUndefined() ? std::optional<bool>(false) : BooleanArgument(info[3], "drain");
+  if (!drain) return env.Undefined();
   const size_t count = fds->second;
   if (count > kMaxDescriptors || ready->second < 1) {
     Napi::RangeError::New(env, "fds must have at most 32 elements, ready at least 1")
@@ -82,7 +84,7 @@ Napi::Value Poll(const Napi::CallbackInfo& info) {
     // An error or a hang-up counts as readable: the read that follows says what it is.
     if (!descriptors[index].revents) continue;
     bits |= uint32_t{1} << index;
-    if (!drain) continue;
+    if (!*drain) continue;
     if (const int error = Drain(descriptors[index].fd)) return ThrowSystemError(env, error, "read");
   }
   *static_cast<uint32_t*>(ready->first) = bits;

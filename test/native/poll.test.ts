@@ -105,6 +105,7 @@ test('poll of a closed descriptor is EBADF', () => {
 });
 
 test('poll refuses arguments of other types', () => {
+  assert.is(thrown(() => addon.poll(new Int32Array(1), ready, 0, 1 as never)).name, 'TypeError');
   assert.is(thrown(() => addon.poll([1] as never, ready, 0)).name, 'TypeError');
   assert.is(thrown(() => addon.poll(new Int32Array(1), new Int32Array(1) as never, 0)).name, 'TypeError');
   assert.is(thrown(() => addon.poll(new Int32Array(1), new Uint32Array(0), 0)).name, 'RangeError');
