@@ -94,7 +94,6 @@ export const VQ_MISS = 300;
 /** u32: +1 at each start, so that requests from before a reset are told from those after it. */
 export const VQ_EPOCH = 304;
 // Line 3, 4: counters, u64, only ever added to by the running thread, read by anyone at any time.
-export const VQ_COUNTERS = 384;
 export const VQ_REQUESTS = 384;
 export const VQ_BYTES_READ = 392;
 export const VQ_BYTES_WRITTEN = 400;

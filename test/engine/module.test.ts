@@ -61,7 +61,7 @@ test('u64 fields lie on multiples of 8, and what different threads write on line
     'VQ_REGION_IOVA',
     'VQ_REGION_BYTES',
     'VQ_FAULT_IOVA',
-    'VQ_COUNTERS',
+    'VQ_REQUESTS',
     'DQ_IOVA_DELTA',
     'DISK_CAPACITY',
     'IO_OFFSET',
