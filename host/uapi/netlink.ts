@@ -14,8 +14,6 @@ export const NLM_F_REQUEST = 1;
 export const NLM_F_MULTI = 2;
 /** NLMSG_ERROR is wanted, with error 0 for success. */
 export const NLM_F_ACK = 4;
-/** The table changed while it was dumped. */
-export const NLM_F_DUMP_INTR = 0x10;
 /** Every entry of a table, instead of one. */
 export const NLM_F_DUMP = 0x300;
 /** Of NLMSG_ERROR: the payload of the request is left out behind nlmsgerr. */
