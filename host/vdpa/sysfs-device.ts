@@ -17,8 +17,10 @@ export class SysfsDevice {
   readonly #bus: string;
   readonly #path: string;
 
-  /** `bus` is where the bus is shown. Looks at nothing yet. */
+  /** `bus` is where the bus is shown. Looks at nothing yet. Throws ERR_ARGUMENT for what can be no device's name. */
   constructor(name: string, bus: string = VDPA_BUS) {
+    if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name))
+      throw new RingbellError('ERR_ARGUMENT', `'${name}' is no name of a device`);
     this.name = name;
     this.#bus = bus;
     this.#path = join(bus, 'devices', name);
