@@ -24,6 +24,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitDescriptor(env, exports);
   InitMemfd(env, exports);
   InitIoctl(env, exports);
+  InitNetlink(env, exports);
   InitEventfd(env, exports);
   InitPoll(env, exports);
   InitWatch(env, exports);
