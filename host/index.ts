@@ -14,8 +14,14 @@ export {
 export type { OpenBlockOptions } from './drivers/blk.js';
 export type { BlockBatch } from './drivers/block-batch.js';
 export type { BlockConfig, BlockRangeLimits } from './drivers/block-config.js';
-export type { BlockDisk, BlockDiskEvents, BlockDiskStats, RequestOptions } from './drivers/block-disk.js';
-export type { CompletionMode } from './drivers/block-queue.js';
+export type { BlockDisk, RequestOptions } from './drivers/block-disk.js';
+export type { CompletionMode } from './drivers/completion-watch.js';
+export type {
+  DrivenDevice,
+  DrivenDeviceEvents,
+  DrivenDeviceStats,
+  DrivenQueueStats,
+} from './drivers/driven-device.js';
 export type { DriverQueueStats } from './drivers/driver-queue.js';
 export {
   ERROR_CODES,

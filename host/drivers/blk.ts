@@ -11,8 +11,6 @@ import {
   VIRTIO_BLK_F_TOPOLOGY,
   VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_SECTOR_SIZE,
-  VIRTIO_F_ACCESS_PLATFORM,
-  VIRTIO_F_VERSION_1,
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
@@ -22,7 +20,8 @@ import { abortError, RingbellError } from '../errors.js';
 import { checkBus, checkOptions, checkSignal } from '../options.js';
 import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
-import { bounceBytes, type CompletionMode, tableBytes } from './block-queue.js';
+import { BLOCK_SLOT, bounceBytes, tableBytes } from './block-queue.js';
+import type { CompletionMode } from './completion-watch.js';
 import { VirtioDriver } from './virtio-driver.js';
 
 /** How to open a disk. */
@@ -58,9 +57,7 @@ const ALLOC_BYTES_DEFAULT = 2 ** 24;
 /** Bytes; more would not fit an aperture next to anything else. */
 const BYTES_MAX = 2 ** 31;
 
-const REQUIRED = mask(VIRTIO_F_VERSION_1);
 const WANTED = mask(
-  VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_BLK_F_SIZE_MAX,
   VIRTIO_BLK_F_SEG_MAX,
   VIRTIO_BLK_F_GEOMETRY,
@@ -98,7 +95,6 @@ export async function openBlock(target: string, options: OpenBlockOptions = {}):
   if (signal?.aborted) throw abortError(signal);
   const driver = await VirtioDriver.connect(await openVhostVdpaFile(target, options.bus), {
     deviceId: VIRTIO_ID_BLOCK,
-    required: REQUIRED,
     wanted:
       WANTED |
       (options.indirect === false ? 0n : mask(VIRTIO_RING_F_INDIRECT_DESC)) |
@@ -115,6 +111,7 @@ export async function openBlock(target: string, options: OpenBlockOptions = {}):
     await driver.setUp({
       queues,
       queueSize,
+      slot: BLOCK_SLOT,
       sharedBytesPerQueue: bounceBytes(queueSize, slotBytes),
       privateBytesPerQueue: tableBytes(queueSize),
       arenaBytes: options.allocBytes ?? ALLOC_BYTES_DEFAULT,

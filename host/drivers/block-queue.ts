@@ -7,15 +7,18 @@ import {
   COUNT_MASK,
   NOTIFY_DUE,
   PAGE_SIZE,
+  SLOT_DESCRIPTORS,
+  SLOT_SIZE,
   SUBMISSION_SIZE,
 } from '../../assembly/layout.js';
 import { VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from '../../assembly/virtio.js';
 import type { Engine } from '../aperture/engine.js';
 import { RuntimeError } from '../aperture/web-assembly.js';
 import { RingbellError } from '../errors.js';
-import { loadAddon, type Watcher } from '../native/addon.js';
 import { type BlockRequest, statusError } from './block-operation.js';
-import type { DriverQueue } from './driver-queue.js';
+import { type CompletionMode, CompletionWatch } from './completion-watch.js';
+import type { DriverLane } from './driven-device.js';
+import type { DriverQueue, SlotShape } from './driver-queue.js';
 import { writeSubmission } from './submission.js';
 
 /** Bit of a tag: the request belongs to a promise, not to a batch. The other bits are then the index in `#pending`. */
@@ -29,8 +32,8 @@ const SUBMISSION_TABLES = 2;
 /** Completions of promises, of the batch, and the batch's backlog. */
 const COMPLETION_TABLES = 3;
 
-/** How completions are noticed: by interrupt, or by looking again on each turn of the event loop. */
-export type CompletionMode = 'notify' | 'poll';
+/** What a request takes of a queue: header, data and status. */
+export const BLOCK_SLOT: SlotShape = { descriptors: SLOT_DESCRIPTORS, bytes: SLOT_SIZE };
 
 /** What takes completions of requests that belong to no promise. */
 export interface BatchSink {
@@ -63,10 +66,9 @@ function bounceStride(slotBytes: number): number {
  * One virtqueue of a block device on the caller's event loop: requests of promises come in, wait for a slot if need be,
  * go to the ring once a turn with at most one notification, and are completed from interrupts or by polling.
  */
-export class BlockQueue {
+export class BlockQueue implements DriverLane {
   readonly queue: DriverQueue;
   readonly engine: Engine;
-  readonly mode: CompletionMode;
   /** What broke the queue. */
   error: RingbellError | undefined;
   readonly #onBroken: (error: RingbellError) => void;
@@ -81,14 +83,9 @@ export class BlockQueue {
   #waitingFirst: BlockRequest | undefined;
   #waitingLast: BlockRequest | undefined;
   #flushScheduled = false;
-  #armed = false;
-  #immediate: NodeJS.Immediate | undefined;
-  readonly #watcher: Watcher | undefined;
-  #holds = true;
-  #held = false;
+  readonly #watch: CompletionWatch;
   #batch: BatchSink | undefined;
   #idle: (() => void) | undefined;
-  #closed = false;
 
   constructor(
     queue: DriverQueue,
@@ -98,7 +95,6 @@ export class BlockQueue {
     const { aperture } = memory;
     this.queue = queue;
     this.engine = aperture.engine;
-    this.mode = options.mode;
     this.#onBroken = options.onBroken;
     this.#i32 = aperture.i32;
     this.#submissions = aperture.allocate(slots * SUBMISSION_SIZE);
@@ -108,13 +104,7 @@ export class BlockQueue {
     this.#pending = new Array(slots).fill(undefined);
     // A stack: the bounce buffer used last is the one that is still in the cache.
     this.#freeTags = Array.from({ length: slots }, (_, index) => slots - 1 - index);
-    if (this.mode === 'notify') {
-      this.#watcher = loadAddon().watch(queue.callFd, () => {
-        queue.drainCall();
-        this.#service();
-      });
-      this.#watcher.unref();
-    } else this.engine.driverDisarm(queue.block);
+    this.#watch = new CompletionWatch(queue, options.mode, () => this.#service());
   }
 
   /** Requests of promises that the device holds. */
@@ -205,7 +195,7 @@ export class BlockQueue {
 
   /** Whether requests on their way keep the process alive. */
   hold(holds: boolean): void {
-    this.#holds = holds;
+    this.#watch.hold(holds);
     this.#settle();
   }
 
@@ -239,9 +229,7 @@ export class BlockQueue {
   }
 
   close(): void {
-    this.#closed = true;
-    clearImmediate(this.#immediate);
-    this.#watcher?.close();
+    this.#watch.close();
   }
 
   /** Moves requests that wait to free slots. */
@@ -295,12 +283,10 @@ export class BlockQueue {
   }
 
   /** One turn: takes completions, moves waiting requests up. What is left over is for the next turn. */
-  readonly #service = (): void => {
-    if (this.#closed || this.error) return;
+  #service(): void {
+    if (this.error) return;
     const { slots } = this.queue;
-    this.#immediate = undefined;
-    this.#armed = false;
-    const spins = this.mode === 'poll' ? POLL_SPINS : 0;
+    const spins = this.#watch.mode === 'poll' ? POLL_SPINS : 0;
     try {
       for (let tables = 0; tables < TABLES_PER_TURN; tables++) {
         const count = this.reapTable(this.#completions, slots, spins ? 1 : 0, spins);
@@ -312,7 +298,7 @@ export class BlockQueue {
       if (!(error instanceof RingbellError)) throw error;
     }
     this.#settle();
-  };
+  }
 
   #dispatch(count: number): void {
     let delivered = false;
@@ -329,9 +315,8 @@ export class BlockQueue {
     if (delivered) this.#batch?.wake();
   }
 
-  /** Sees to it that the next completion is noticed, and that the process lives until then, while anybody waits. */
+  /** Sees to it that the next completion is noticed while anybody waits, and says so when nobody does any more. */
   #settle(): void {
-    if (this.#closed) return;
     const waits =
       !this.error &&
       (this.inFlight > 0 ||
@@ -341,26 +326,8 @@ export class BlockQueue {
     if (!waits) {
       this.#idle?.();
       this.#idle = undefined;
-    } else if (this.mode === 'poll') this.#again();
-    else if (!this.#armed) {
-      this.#armed = true;
-      this.queue.crossings++;
-      // What was used before the arming interrupts no more; nor does a ring that the look found broken.
-      if (this.engine.driverArm(this.queue.block) > 0 || this.queue.broken) this.#again();
     }
-    const held = waits && this.#holds;
-    if (held === this.#held) return;
-    this.#held = held;
-    if (held) this.#watcher?.ref();
-    else this.#watcher?.unref();
-    if (held) this.#immediate?.ref();
-    else this.#immediate?.unref();
-  }
-
-  #again(): void {
-    if (this.#immediate) return;
-    this.#immediate = setImmediate(this.#service);
-    if (!this.#holds) this.#immediate.unref();
+    this.#watch.settle(waits);
   }
 
   #trapped(error: unknown): unknown {
