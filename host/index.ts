@@ -23,6 +23,9 @@ export type {
   DrivenQueueStats,
 } from './drivers/driven-device.js';
 export type { DriverQueueStats } from './drivers/driver-queue.js';
+export type { OpenNetOptions } from './drivers/net.js';
+export type { NetConfig } from './drivers/net-config.js';
+export type { NetCallOptions, NetInterface } from './drivers/net-interface.js';
 export {
   ERROR_CODES,
   type ErrnoName,
@@ -36,6 +39,7 @@ export { BlockModel } from './models/block-model.js';
 export type { DeviceModel } from './models/device-model.js';
 export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './models/served-device.js';
 export { openBlock } from './open-block.js';
+export { openNet } from './open-net.js';
 export { type Check, type CheckArea, type CheckState, type Probe, probe } from './probe.js';
 export type { QueueStats } from './queue/queue-stats.js';
 export { type ServeOptions, serve } from './serve.js';

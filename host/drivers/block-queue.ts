@@ -12,12 +12,9 @@ import {
   SUBMISSION_SIZE,
 } from '../../assembly/layout.js';
 import { VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from '../../assembly/virtio.js';
-import type { Engine } from '../aperture/engine.js';
-import { RuntimeError } from '../aperture/web-assembly.js';
 import { RingbellError } from '../errors.js';
 import { type BlockRequest, statusError } from './block-operation.js';
-import { type CompletionMode, CompletionWatch } from './completion-watch.js';
-import type { DriverLane } from './driven-device.js';
+import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue, SlotShape } from './driver-queue.js';
 import { writeSubmission } from './submission.js';
 
@@ -66,12 +63,7 @@ function bounceStride(slotBytes: number): number {
  * One virtqueue of a block device on the caller's event loop: requests of promises come in, wait for a slot if need be,
  * go to the ring once a turn with at most one notification, and are completed from interrupts or by polling.
  */
-export class BlockQueue implements DriverLane {
-  readonly queue: DriverQueue;
-  readonly engine: Engine;
-  /** What broke the queue. */
-  error: RingbellError | undefined;
-  readonly #onBroken: (error: RingbellError) => void;
+export class BlockQueue extends DriverLane {
   readonly #i32: Int32Array;
   readonly #submissions: number;
   readonly #completions: number;
@@ -83,19 +75,13 @@ export class BlockQueue implements DriverLane {
   #waitingFirst: BlockRequest | undefined;
   #waitingLast: BlockRequest | undefined;
   #flushScheduled = false;
-  readonly #watch: CompletionWatch;
   #batch: BatchSink | undefined;
   #idle: (() => void) | undefined;
 
-  constructor(
-    queue: DriverQueue,
-    options: { mode: CompletionMode; slotBytes: number; onBroken(error: RingbellError): void },
-  ) {
+  constructor(queue: DriverQueue, options: DriverLaneOptions & { slotBytes: number }) {
+    super(queue, options);
     const { memory, slots } = queue;
     const { aperture } = memory;
-    this.queue = queue;
-    this.engine = aperture.engine;
-    this.#onBroken = options.onBroken;
     this.#i32 = aperture.i32;
     this.#submissions = aperture.allocate(slots * SUBMISSION_SIZE);
     this.#completions = aperture.allocate(slots * COMPLETION_SIZE);
@@ -104,7 +90,6 @@ export class BlockQueue implements DriverLane {
     this.#pending = new Array(slots).fill(undefined);
     // A stack: the bounce buffer used last is the one that is still in the cache.
     this.#freeTags = Array.from({ length: slots }, (_, index) => slots - 1 - index);
-    this.#watch = new CompletionWatch(queue, options.mode, () => this.#service());
   }
 
   /** Requests of promises that the device holds. */
@@ -131,7 +116,7 @@ export class BlockQueue implements DriverLane {
     queueMicrotask(() => {
       this.#flushScheduled = false;
       this.#flush();
-      this.#settle();
+      this.settle();
     });
   }
 
@@ -144,7 +129,7 @@ export class BlockQueue implements DriverLane {
     try {
       result = this.engine.blkSubmit(queue.block, table, count);
     } catch (error) {
-      throw this.#trapped(error);
+      throw this.trapped(error);
     }
     if (result & NOTIFY_DUE) queue.kick();
     if (queue.broken) throw this.break(queue.verdict());
@@ -160,7 +145,7 @@ export class BlockQueue implements DriverLane {
     try {
       count = this.engine.blkReap(queue.block, table, max, min, spins);
     } catch (error) {
-      throw this.#trapped(error);
+      throw this.trapped(error);
     }
     if (queue.broken) throw this.break(queue.verdict());
     return count;
@@ -190,46 +175,22 @@ export class BlockQueue implements DriverLane {
 
   /** Somebody waits for the batch: completions must now be noticed. */
   watchBatch(): void {
-    this.#settle();
+    this.settle();
   }
 
-  /** Whether requests on their way keep the process alive. */
-  hold(holds: boolean): void {
-    this.#watch.hold(holds);
-    this.#settle();
-  }
-
-  /** Resolves once nothing is on its way. */
-  drained(): Promise<void> {
+  override drained(): Promise<void> {
     if (this.idle || this.error) return Promise.resolve();
     return new Promise((resolve) => {
       this.#idle = resolve;
-      this.#settle();
+      this.settle();
     });
   }
 
-  /** Gives the queue up: everything on its way fails. The error to be thrown. */
-  break(cause: RingbellError): RingbellError {
-    if (!this.error) {
-      this.fail(new RingbellError('ERR_DEVICE_BROKEN', `the device is broken: ${cause.message}`, { cause }));
-      this.#onBroken(cause);
-    }
-    return this.error as unknown as RingbellError;
-  }
-
-  /** Everything on its way fails with `error`, and what comes later too. Slots stay taken: the device may still write. */
-  fail(error: RingbellError): void {
-    if (this.error) return;
-    this.error = error;
+  protected override failAll(error: RingbellError): void {
     for (const request of this.#pending) request?.operation.fail(error);
     for (let request = this.#waitingFirst; request; request = request.next) request.operation.fail(error);
     this.#waitingFirst = this.#waitingLast = undefined;
     this.#batch?.wake(error);
-    this.#settle();
-  }
-
-  close(): void {
-    this.#watch.close();
   }
 
   /** Moves requests that wait to free slots. */
@@ -282,11 +243,10 @@ export class BlockQueue implements DriverLane {
     return this.#bounce + index * this.#bounceStride;
   }
 
-  /** One turn: takes completions, moves waiting requests up. What is left over is for the next turn. */
-  #service(): void {
-    if (this.error) return;
+  /** What is left over is for the next turn. */
+  protected override look(): void {
     const { slots } = this.queue;
-    const spins = this.#watch.mode === 'poll' ? POLL_SPINS : 0;
+    const spins = this.watch.mode === 'poll' ? POLL_SPINS : 0;
     try {
       for (let tables = 0; tables < TABLES_PER_TURN; tables++) {
         const count = this.reapTable(this.#completions, slots, spins ? 1 : 0, spins);
@@ -297,7 +257,7 @@ export class BlockQueue implements DriverLane {
     } catch (error) {
       if (!(error instanceof RingbellError)) throw error;
     }
-    this.#settle();
+    this.settle();
   }
 
   #dispatch(count: number): void {
@@ -315,8 +275,7 @@ export class BlockQueue implements DriverLane {
     if (delivered) this.#batch?.wake();
   }
 
-  /** Sees to it that the next completion is noticed while anybody waits, and says so when nobody does any more. */
-  #settle(): void {
+  protected override settle(): void {
     const waits =
       !this.error &&
       (this.inFlight > 0 ||
@@ -327,14 +286,7 @@ export class BlockQueue implements DriverLane {
       this.#idle?.();
       this.#idle = undefined;
     }
-    this.#watch.settle(waits);
-  }
-
-  #trapped(error: unknown): unknown {
-    if (!(error instanceof RuntimeError)) return error;
-    return this.break(
-      new RingbellError('ERR_TRAP', `queue ${this.queue.index}: ${error.message}`, { cause: error }),
-    );
+    this.watch.settle(waits);
   }
 }
 

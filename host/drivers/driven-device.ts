@@ -2,7 +2,8 @@ import type { Channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { RingbellError } from '../errors.js';
 import { featureNames } from '../uapi/names.js';
-import type { DriverQueue, DriverQueueStats } from './driver-queue.js';
+import type { DriverLane } from './driver-lane.js';
+import type { DriverQueueStats } from './driver-queue.js';
 import type { VirtioDriver } from './virtio-driver.js';
 
 /** Milliseconds that `close` gives requests on their way. */
@@ -35,20 +36,6 @@ export interface DrivenQueueStats extends DriverQueueStats {
   inFlight: number;
   /** Why kicks go by eventfd although a doorbell was wanted: an errno name. */
   doorbellRefused: string | undefined;
-}
-
-/** A queue of a driven device, on the caller's event loop. */
-export interface DriverLane {
-  readonly queue: DriverQueue;
-  /** Whether requests on their way keep the process alive. */
-  hold(holds: boolean): void;
-  /** Resolves once nothing is on its way that `close` should wait for. */
-  drained(): Promise<void>;
-  /** Gives the queue up because the device broke. The error to be thrown. */
-  break(cause: RingbellError): RingbellError;
-  /** Everything on its way fails with `error`, and what comes later too. */
-  fail(error: RingbellError): void;
-  close(): void;
 }
 
 /** Diagnostics channels of a kind of device. */

@@ -81,8 +81,9 @@ export class DriverQueue {
   readonly block: number;
   /** Linear addresses of descriptor table, available ring and used ring. */
   readonly rings: { readonly desc: number; readonly driver: number; readonly device: number };
-  /** Linear address of the slots' shared memory. */
+  /** Linear address of the slots' shared memory, and bytes of each. */
   readonly slotMemory: number;
+  readonly slotBytes: number;
   readonly kickFd: number;
   readonly callFd: number;
   /** Calls on the data path from JavaScript into WASM or the addon. */
@@ -119,6 +120,7 @@ export class DriverQueue {
       device: memory.take(VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
     };
     this.slotMemory = memory.take(this.slots * slot.bytes);
+    this.slotBytes = slot.bytes;
     this.block = aperture.allocate(DQ_BLOCK_SIZE);
     const word = (offset: number, value: number) => {
       aperture.u32[(this.block + offset) / 4] = value;
