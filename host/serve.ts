@@ -2,12 +2,12 @@ import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
 import { Bus } from './bus/index.js';
 import { abortError, RingbellError } from './errors.js';
+import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
 import { checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
-import { KernelVduseControlFile, vdpaDevice } from './vduse/kernel-file.js';
 
 /** Queues of a device at most. */
 const QUEUES_LIMIT = 64;
@@ -24,6 +24,11 @@ export interface ServeOptions {
   transport?: 'bus' | 'vduse';
   /** The in-process bus; the thread's default one if left out. */
   bus?: Bus;
+  /**
+   * To whom the kernel hands the device: 'vhost', programs, as /dev/vhost-vdpa-N; 'virtio', its own driver, as /dev/vdX;
+   * false: nobody, it is not even put on the bus. If left out, it is put there and the kernel does as it is set to.
+   */
+  attach?: KernelAttachment;
   /** Virtqueues; 1 if left out, at most 64. */
   queues?: number;
   /** Entries of a queue at most: a power of two from 4 to 1024; 256 if left out. */
@@ -59,6 +64,7 @@ const OPTION_NAMES = [
   'name',
   'transport',
   'bus',
+  'attach',
   'queues',
   'queueSize',
   'groups',
@@ -102,13 +108,14 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   return device;
 }
 
-function transportOf({ transport, bus = Bus.default, doorbell, parent }: ServeOptions): DeviceTransport {
-  if (transport === 'vduse')
-    return {
-      control: new KernelVduseControlFile(),
-      attach: (name) => vdpaDevice('add', name),
-      detach: (name) => vdpaDevice('del', name),
-    };
+function transportOf({
+  transport,
+  bus = Bus.default,
+  attach,
+  doorbell,
+  parent,
+}: ServeOptions): DeviceTransport {
+  if (transport === 'vduse') return new KernelTransport(attach);
   return {
     control: bus.control(),
     attach: async (name) => {
@@ -132,7 +139,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
-  const { doorbell = 'none', parent = 'set_map' } = options;
+  const { attach, doorbell = 'none', parent = 'set_map' } = options;
   const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
@@ -149,6 +156,9 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkChoice('mode', mode, ['notify', 'poll']);
   checkChoice('doorbell', doorbell, ['none', 'page']);
   checkChoice('parent', parent, ['set_map', 'dma_map']);
+  if (attach !== undefined && attach !== false) checkChoice('attach', attach, ['vhost', 'virtio']);
+  if (attach !== undefined && transport !== 'vduse')
+    refuse('attach is an option of vduse, not of the in-process bus');
   if (transport === 'vduse')
     for (const option of ['bus', 'doorbell', 'parent'] as const)
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);

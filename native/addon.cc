@@ -25,6 +25,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitMemfd(env, exports);
   InitMemlock(env, exports);
   InitIoctl(env, exports);
+  InitNetlink(env, exports);
   InitEventfd(env, exports);
   InitPoll(env, exports);
   InitWatch(env, exports);

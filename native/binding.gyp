@@ -14,6 +14,7 @@
         "ioctl.cc",
         "memfd.cc",
         "memlock.cc",
+        "netlink.cc",
         "poll.cc",
         "range-set.cc",
         "sigbus.cc",
