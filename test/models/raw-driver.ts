@@ -1,6 +1,5 @@
 import { closeSync } from 'node:fs';
 import { Aperture } from '../../host/aperture/aperture.js';
-import type { Bus } from '../../host/bus/index.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { u64 } from '../../host/uapi/codec.js';
 import * as vhost from '../../host/uapi/vhost.js';
@@ -13,6 +12,7 @@ import {
   VIRTQ_DESC_F_WRITE,
 } from '../../host/uapi/virtio.js';
 import type { VhostVdpaFile } from '../../host/vhost-vdpa/file.js';
+import type { VhostVdpaBus } from '../../host/vhost-vdpa/open.js';
 import {
   getStatus,
   iotlbMessage,
@@ -72,7 +72,7 @@ export class RawDriver {
   #avail = 0;
 
   /** Opens `name`, which resets it. */
-  static async open(bus: Bus, name = 'disk0', sealed = true): Promise<RawDriver> {
+  static async open(bus: VhostVdpaBus, name = 'disk0', sealed = true): Promise<RawDriver> {
     const file = await within(bus.openVhostVdpa(name), 'open');
     await file.ioctl(vhost.VHOST_SET_OWNER);
     return new RawDriver(file, sealed);
@@ -87,7 +87,7 @@ export class RawDriver {
 
   /** From status 0 to DRIVER_OK, or as far as the device goes: the status then. */
   async start(
-    change: { perm?: number; desc?: bigint; size?: number; features?: number[] } = {},
+    change: { perm?: number; desc?: bigint; size?: number; features?: number[]; late?: boolean } = {},
   ): Promise<number> {
     this.memory.bytes.fill(0);
     this.#avail = 0;
@@ -109,9 +109,14 @@ export class RawDriver {
     await file.ioctl(vhost.VHOST_SET_VRING_BASE, vringState(0, 0));
     await file.ioctl(vhost.VHOST_SET_VRING_KICK, vhost.vhostVringFile.encode({ index: 0, fd: this.#kick }));
     await file.ioctl(vhost.VHOST_SET_VRING_CALL, vhost.vhostVringFile.encode({ index: 0, fd: this.#call }));
-    await file.ioctl(vhost.VHOST_VDPA_SET_VRING_ENABLE, vringState(0, 1));
+    if (!change.late) await this.enable();
     await setStatus(file, STATUS_DRIVER_OK).catch(() => {});
     return getStatus(file);
+  }
+
+  /** Makes the queue ready: by `start`, unless that is to happen `late`. */
+  async enable(): Promise<void> {
+    await this.file.ioctl(vhost.VHOST_VDPA_SET_VRING_ENABLE, vringState(0, 1));
   }
 
   /** Maps all of the driver's memory, at its own IOVA or at another one as well. */
