@@ -7,7 +7,7 @@ import { Aperture } from '../../../host/aperture/aperture.js';
 import { BlockDevice } from '../../../host/index.js';
 import { loadAddon } from '../../../host/native/addon.js';
 import * as vduse from '../../../host/uapi/vduse.js';
-import { imageFile, rebind, run, withDisk } from '../disk-fixture.js';
+import { imageFile, run, withDisk } from '../disk-fixture.js';
 import { bindDriver, shell, unbindDriver, until } from '../fixture.js';
 
 const BYTES = 8 * 2 ** 20;
@@ -73,10 +73,10 @@ test('they are memory of the process from the first request to the reset, for ea
       shell(`cmp ${path} ${file}`);
       assert.is(device.bounceBuffer, 'umem');
       assert.is(pinned(), 65536);
-      unbindDriver(name);
+      await unbindDriver(name);
       await until('the end of the bounce buffer', () => device.bounceBuffer === 'none');
       assert.is(pinned(), 0);
-      bindDriver(name, 'virtio_vdpa');
+      await bindDriver(name, 'virtio_vdpa');
       shell(`cmp ${path} ${file}`);
       assert.is(device.bounceBuffer, 'umem');
       assert.equal(errors, []);
@@ -95,7 +95,7 @@ test('where the process may not pin as much, they are the kernel’s, and that s
     `ulimit -l 8192; exec setpriv --bounding-set -sys_resource ${process.execPath} --input-type=module -e "${program}"`,
   );
   await until('the device', () => readdirSync('/sys/bus/vdpa/devices').includes('limited'));
-  await run('echo limited > /sys/bus/vdpa/drivers/virtio_vdpa/bind');
+  await bindDriver('limited', 'virtio_vdpa');
   assert.match(await served, /^fd EPERM/m);
 });
 
@@ -110,7 +110,8 @@ test('a buffer that has no page in the kernel breaks the device, which a new dri
       await until('an error', () => errors.length > 0);
       assert.match(errors[0]!, /^ERR_MEMORY_LOST.*no DEVICE_NEEDS_RESET/);
       shell(`cmp ${bystander.path} ${other}`);
-      await rebind(name, 'virtio_vdpa');
+      await unbindDriver(name);
+      await bindDriver(name, 'virtio_vdpa');
       shell(`dd if=${path} of=/dev/null bs=4k count=4 iflag=direct`);
       assert.is(errors.length, 1);
     });
