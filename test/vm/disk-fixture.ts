@@ -40,6 +40,10 @@ export async function withDisk(
   device.on('error', (error) => errors.push(`${error.code}: ${error.message}`));
   try {
     await body({ device, name, path: await bindDriver(name, driver), errors });
+  } catch (error) {
+    // The device may know why.
+    if (errors.length > 0) throw new Error(`the device says: ${errors.join('; ')}`, { cause: error });
+    throw error;
   } finally {
     await device.close();
   }
