@@ -19,21 +19,22 @@ const FIRST = 200;
 /** Kilobytes that this process has pinned. */
 const pinned = () => Number(/^VmPin:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]);
 
-/** The descriptor of a device node that this process has open. */
-function descriptorOf(name: string): number {
-  const link = (fd: string) => {
+/** What this process has open, by descriptor. */
+function openFiles(): string[] {
+  const files: string[] = [];
+  for (const fd of readdirSync('/proc/self/fd')) {
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`);
+      files[Number(fd)] = readlinkSync(`/proc/self/fd/${fd}`);
     } catch {
-      return '';
+      // The one that reading the folder took.
     }
-  };
-  return Number(readdirSync('/proc/self/fd').find((fd) => link(fd) === `/dev/vduse/${name}`));
+  }
+  return files;
 }
 
 /** Makes a read request available behind the driver's back, with `UNBACKED` as its buffer. */
 function forge(name: string): void {
-  const fd = descriptorOf(name);
+  const fd = openFiles().indexOf(`/dev/vduse/${name}`);
   const info = vduse.vduseVqInfo.encode({ index: 0 });
   loadAddon().ioctl(fd, vduse.VDUSE_VQ_GET_INFO, info);
   const { desc_addr, driver_addr, num } = vduse.vduseVqInfo.decode(info);
@@ -106,6 +107,8 @@ test('a buffer that has no page in the kernel breaks the device, which a new dri
     await withDisk(new BlockDevice({ memory: BYTES }), options, async ({ device, name, path, errors }) => {
       shell(`dd if=${path} of=/dev/null bs=4k count=4 iflag=direct`);
       assert.is(device.bounceBuffer, 'fd');
+      // The kernel's descriptors are not close-on-exec: a child would have the driver's memory.
+      assert.not(openFiles().some((file) => file?.includes('vduse-domain')));
       forge(name);
       await until('an error', () => errors.length > 0);
       assert.match(errors[0]!, /^ERR_MEMORY_LOST.*no DEVICE_NEEDS_RESET/);
