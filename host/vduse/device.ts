@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED, VQ_IO_ERRORS } from '../../assembly/layout.js';
+import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED } from '../../assembly/layout.js';
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
@@ -8,9 +8,8 @@ import {
   VIRTIO_F_VERSION_1,
 } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
-import { ERROR_CODES, type ErrorCode, isSystemError, RingbellError, VERDICT_CODES } from '../errors.js';
+import { type ErrorCode, isSystemError, RingbellError, VERDICT_CODES } from '../errors.js';
 import { u64 } from '../uapi/codec.js';
-import type { Decoded, Initializer } from '../uapi/struct.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_DEV_GET_FEATURES,
@@ -18,8 +17,6 @@ import {
   VDUSE_DEV_SET_CONFIG,
   VDUSE_F_QUEUE_READY,
   VDUSE_GET_VQ_STATE,
-  VDUSE_REQ_RESULT_FAILED,
-  VDUSE_REQ_RESULT_OK,
   VDUSE_SET_STATUS,
   VDUSE_SET_VQ_GROUP_ASID,
   VDUSE_SET_VQ_READY,
@@ -27,30 +24,17 @@ import {
   VDUSE_UPDATE_IOTLB,
   vduseConfigData,
   vduseDevRequest,
-  vduseDevResponse,
 } from '../uapi/vduse.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
 import type { VduseFile } from './file.js';
 import { LateQueues } from './late-queues.js';
+import { type Answer, DONE, FAILED, give, type Message } from './message.js';
 import { speaks } from './protocol.js';
 import type { Virtqueue } from './virtqueue.js';
 import { Virtqueues } from './virtqueues.js';
 
 /** Milliseconds that a transport gets to act on our reply before a queue opens that it does not take for ready yet. */
 const READY_LIMIT_MS = 100;
-
-type Request = Decoded<typeof vduseDevRequest>;
-type Response = Initializer<(typeof vduseDevResponse)['fields']>;
-
-/** How a message is answered: OK, unless the response says otherwise. */
-interface Answer {
-  response?: Response;
-  /** What has to wait until the transport has the answer. */
-  after?: () => Promise<void>;
-}
-
-const DONE: Answer = {};
-const FAILED: Answer = { response: { result: VDUSE_REQ_RESULT_FAILED } };
 
 /**
  * The control plane of a VDUSE device: answers the messages of its file, follows the driver's status, adopts its rings,
@@ -63,7 +47,6 @@ export class VduseDevice {
   readonly #layout: VduseDeviceLayout;
   readonly #listener: VduseDeviceListener;
   readonly #queues: Virtqueues;
-  readonly #ioErrors: bigint[];
   /** The end of the chain of operations: each starts when the one before has ended. */
   #last: Promise<unknown> = Promise.resolve();
   #status = 0;
@@ -84,7 +67,6 @@ export class VduseDevice {
     this.#listener = listener;
     this.#queues = new Virtqueues(file, aperture, layout, listener);
     this.#lateQueues = new LateQueues(() => this.#adoptLate());
-    this.#ioErrors = layout.queues.map(() => 0n);
   }
 
   /** Announces the queues. Afterwards the device can be attached. */
@@ -126,7 +108,7 @@ export class VduseDevice {
     return this.#exclusive(async () => {
       const queue = this.#queues.at(index)!;
       this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_THREAD_LOST);
-      await this.#break('ERR_THREAD_LOST', this.#describe(queue));
+      await this.#break('ERR_THREAD_LOST', queue.describeVerdict());
     });
   }
 
@@ -162,40 +144,33 @@ export class VduseDevice {
   async #answer(bytes: Uint8Array): Promise<void> {
     // A device that has let go of everything takes nothing up again: its transport keeps the message for the next one.
     if (this.#closed) return;
-    const request = vduseDevRequest.decode(bytes);
+    const message = vduseDevRequest.decode(bytes);
     let answer: Answer;
     try {
-      answer = await this.#handle(request);
+      answer = await this.#handle(message);
     } catch (error) {
       answer = FAILED;
       await this.#fail(error);
     }
-    const response = { request_id: request.request_id, result: VDUSE_REQ_RESULT_OK, ...answer.response };
-    try {
-      await this.#file.write(vduseDevResponse.encode(response));
-    } catch (error) {
-      // ENOENT: whoever asked has given up waiting. The rest shows at the next read.
-      if (!isSystemError(error)) throw error;
-    }
-    await answer.after?.();
+    await give(answer, message, this.#file);
   }
 
-  async #handle(request: Request): Promise<Answer> {
+  async #handle(message: Message): Promise<Answer> {
     const { apiVersion } = this.#layout.protocol;
-    switch (request.type) {
+    switch (message.type) {
       case VDUSE_GET_VQ_STATE:
-        return this.#vqState(request.vq_state.index);
+        return this.#vqState(message.vq_state.index);
       case VDUSE_SET_STATUS:
-        return this.#setStatus(request.s.status);
+        return this.#setStatus(message.s.status);
       case VDUSE_UPDATE_IOTLB: {
         // The two forms of the message agree but for the address space, which version 0 has one of.
-        const { start, last, asid } = request.iova_v2;
+        const { start, last, asid } = message.iova_v2;
         return this.#updateIotlb(apiVersion < VDUSE_API_VERSION_1 ? 0 : asid, start, last);
       }
       case VDUSE_SET_VQ_GROUP_ASID:
-        return this.#setGroupAsid(request.vq_group_asid.group, request.vq_group_asid.asid);
+        return this.#setGroupAsid(message.vq_group_asid.group, message.vq_group_asid.asid);
       case VDUSE_SET_VQ_READY:
-        return this.#setVqReady(request.vq_ready.num, request.vq_ready.ready !== 0);
+        return this.#setVqReady(message.vq_ready.num, message.vq_ready.ready !== 0);
       case VDUSE_SUSPEND:
         return this.#suspend();
       default:
@@ -376,7 +351,8 @@ export class VduseDevice {
   /** Breaks the device if one of its queues is broken. */
   async #judge(): Promise<void> {
     for (const queue of this.#queues)
-      if (queue.block.verdict) await this.#break(VERDICT_CODES[queue.block.verdict]!, this.#describe(queue));
+      if (queue.block.verdict)
+        await this.#break(VERDICT_CODES[queue.block.verdict]!, queue.describeVerdict());
   }
 
   async #resolveMiss(queue: Virtqueue): Promise<void> {
@@ -394,9 +370,7 @@ export class VduseDevice {
   }
 
   #reportIoErrors(queue: Virtqueue): void {
-    const now = Atomics.load(this.#aperture.u64, (queue.block.vq + VQ_IO_ERRORS) / 8);
-    const failed = now - this.#ioErrors[queue.index]!;
-    this.#ioErrors[queue.index] = now;
+    const failed = queue.takeIoErrors();
     if (failed > 0n)
       this.#listener.error('ERR_IO', `queue ${queue.index}: ${failed} request(s) ended with an I/O error`);
   }
@@ -423,11 +397,6 @@ export class VduseDevice {
       await this.#break(error.code, error.message);
     } else if (error instanceof RingbellError) this.#listener.error(error.code, error.message);
     else this.#listener.error('ERR_CONTROL_PLANE', error instanceof Error ? error.message : String(error));
-  }
-
-  #describe({ index, block }: Virtqueue): string {
-    const code = VERDICT_CODES[block.verdict]!;
-    return `queue ${index}: ${ERROR_CODES[code]} (chain ${block.verdictHead}, IOVA 0x${block.faultIova.toString(16)})`;
   }
 
   #sigbusCount(): number {
