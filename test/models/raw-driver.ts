@@ -67,18 +67,23 @@ export class RawDriver {
   readonly file: VhostVdpaFile;
   readonly memory: DriverMemory;
   readonly data: DataView;
+  readonly #batched: boolean;
   #kick = loadAddon().eventfd();
   readonly #call = loadAddon().eventfd();
   #avail = 0;
 
-  /** Opens `name`, which resets it. */
-  static async open(bus: VhostVdpaBus, name = 'disk0', sealed = true): Promise<RawDriver> {
+  /**
+   * Opens `name`, which resets it. `batched` is for a driver on the kernel whose device is in the same process: the kernel
+   * holds the process's address space while it asks the device about a mapping outside a batch (vhost_vdpa_va_map).
+   */
+  static async open(bus: VhostVdpaBus, name = 'disk0', sealed = true, batched = false): Promise<RawDriver> {
     const file = await within(bus.openVhostVdpa(name), 'open');
     await file.ioctl(vhost.VHOST_SET_OWNER);
-    return new RawDriver(file, sealed);
+    return new RawDriver(file, sealed, batched);
   }
 
-  private constructor(file: VhostVdpaFile, sealed: boolean) {
+  private constructor(file: VhostVdpaFile, sealed: boolean, batched: boolean) {
+    this.#batched = batched;
     this.file = file;
     this.memory = new DriverMemory(sealed);
     const { buffer, byteOffset, byteLength } = this.memory.bytes;
@@ -121,8 +126,14 @@ export class RawDriver {
 
   /** Maps all of the driver's memory, at its own IOVA or at another one as well. */
   async map(perm = vhost.VHOST_ACCESS_RW, iova = IOVA): Promise<void> {
-    const update = { iova, size: BigInt(MEMORY_BYTES), uaddr: this.memory.address, perm };
-    await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_UPDATE, update));
+    await this.update({ iova, size: BigInt(MEMORY_BYTES), uaddr: this.memory.address, perm });
+  }
+
+  /** Maps anything. */
+  async update(mapping: Parameters<typeof iotlbMessage>[1]): Promise<void> {
+    if (this.#batched) await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_BATCH_BEGIN, {}));
+    await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_UPDATE, mapping));
+    if (this.#batched) await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_BATCH_END, {}));
   }
 
   /** Unmaps all of it. */

@@ -4,6 +4,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type DeviceModel, type ServedDevice, type ServeOptions, serve } from '../../host/index.js';
+import { openVhostVdpaFile } from '../../host/vhost-vdpa/open.js';
+import { RawDriver } from '../models/raw-driver.js';
 import { bindDriver, modprobe, scratch } from './fixture.js';
 
 /** Milliseconds for a command that keeps the disk busy, unless a test says otherwise. */
@@ -47,6 +49,11 @@ export async function withDisk(
   } finally {
     await device.close();
   }
+}
+
+/** A driver that writes its ring by hand, for a disk of this very process under vhost_vdpa. */
+export function openRawDriver(path: string): Promise<RawDriver> {
+  return RawDriver.open({ openVhostVdpa: (target) => openVhostVdpaFile(target) }, path, true, true);
 }
 
 /** Runs a line of shell beside the event loop and gives what it wrote. Rejects with its output if it fails or takes longer. */

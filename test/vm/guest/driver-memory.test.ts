@@ -6,10 +6,9 @@ import { Aperture } from '../../../host/aperture/aperture.js';
 import { BlockDevice } from '../../../host/index.js';
 import * as vhost from '../../../host/uapi/vhost.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTQ_DESC_F_WRITE } from '../../../host/uapi/virtio.js';
-import { openVhostVdpaFile } from '../../../host/vhost-vdpa/open.js';
 import { iotlbMessage } from '../../bus/fixture.js';
-import { DATA, HEADER, IOVA, MEMORY_BYTES, RawDriver, STATUS_BYTE } from '../../models/raw-driver.js';
-import { type VduseDisk, withDisk } from '../disk-fixture.js';
+import { DATA, HEADER, IOVA, MEMORY_BYTES, type RawDriver, STATUS_BYTE } from '../../models/raw-driver.js';
+import { openRawDriver, type VduseDisk, withDisk } from '../disk-fixture.js';
 import { until } from '../fixture.js';
 
 const BYTES = 2 ** 20;
@@ -19,7 +18,7 @@ const ELSEWHERE = IOVA + 0x1_0000_0000n;
 /** A disk in memory and a driver for it, which has not started yet. */
 async function withDriver(body: (driver: RawDriver, disk: VduseDisk) => Promise<void>): Promise<void> {
   await withDisk(new BlockDevice({ memory: BYTES }), { driver: 'vhost_vdpa' }, async (disk) => {
-    const driver = await RawDriver.open({ openVhostVdpa: (path) => openVhostVdpaFile(path) }, disk.path);
+    const driver = await openRawDriver(disk.path);
     try {
       await body(driver, disk);
     } finally {
@@ -55,8 +54,8 @@ test('anonymous memory is mapped without an error, and is not there', async () =
   await withDriver(async (driver, disk) => {
     await driver.start();
     const { address } = Aperture.create({ bytes: 2 ** 20, privateBytes: 2 ** 16 });
-    const update = { iova: ELSEWHERE, size: 4096n, uaddr: address + 4096n, perm: vhost.VHOST_ACCESS_RW };
-    await driver.file.write(iotlbMessage(vhost.VHOST_IOTLB_UPDATE, update));
+    const mapping = { iova: ELSEWHERE, size: 4096n, uaddr: address + 4096n, perm: vhost.VHOST_ACCESS_RW };
+    await driver.update(mapping);
     offerRead(driver, ELSEWHERE);
     await breaks(driver, disk, /^ERR_RING_UNMAPPED.*the driver does not know/);
   });

@@ -3,16 +3,13 @@ import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { BlockDevice, BlockModel } from '../../../host/index.js';
-import { openVhostVdpaFile } from '../../../host/vhost-vdpa/open.js';
-import { RawDriver } from '../../models/raw-driver.js';
-import { imageFile, run, withDisk } from '../disk-fixture.js';
+import { imageFile, openRawDriver, run, withDisk } from '../disk-fixture.js';
 import { bindDriver, shell, unbindDriver } from '../fixture.js';
 
 const BYTES = 8 * 2 ** 20;
 /** Milliseconds for which a model keeps the event loop. */
 const BLOCKED_MS = 4000;
 
-const kernel = { openVhostVdpa: (path: string) => openVhostVdpaFile(path) };
 for (const options of [{}, { umem: false }])
   test(`virtio_vdpa is unbound in mid-traffic and bound again, with ${JSON.stringify(options)}`, async () => {
     const file = imageFile(BYTES);
@@ -76,7 +73,7 @@ test('messages are answered while a model keeps the event loop', async () => {
 
 test('a queue that becomes ready after DRIVER_OK is served', async () => {
   await withDisk(new BlockDevice({ memory: BYTES }), { driver: 'vhost_vdpa' }, async ({ path, errors }) => {
-    const driver = await RawDriver.open(kernel, path);
+    const driver = await openRawDriver(path);
     await driver.start({ late: true });
     await driver.enable();
     assert.ok(await driver.works());
