@@ -153,9 +153,9 @@ export class Virtqueue {
     return this.#info ? this.block.lastAvail : (await this.#getInfo()).split.avail_index;
   }
 
-  /** Keeps the datapath out for a while. Throws ERR_THREAD_LOST if it does not come out. */
-  pause(): void {
-    if (!this.block.gate.pause(this.#limits.pauseLimitMs))
+  /** Keeps the datapath out for a while. Throws ERR_THREAD_LOST if it does not come out within `limitMs`. */
+  pause(limitMs: number = this.#limits.pauseLimitMs): void {
+    if (!this.block.gate.pause(limitMs))
       throw new RingbellError('ERR_THREAD_LOST', `queue ${this.index}: its thread does not leave the ring`);
   }
 
@@ -164,11 +164,11 @@ export class Virtqueue {
     if (this.block.gate.resume()) loadAddon().eventfdSignal(this.#eventfds.wakeFd);
   }
 
-  /** Stops the datapath until the next `open`. Throws ERR_THREAD_LOST. */
-  stop(): void {
+  /** Stops the datapath until the next `open`. Throws ERR_THREAD_LOST if it does not come out within `limitMs`. */
+  stop(limitMs: number = this.#limits.pauseLimitMs): void {
     if (!this.#running) return;
     this.#running = false;
-    this.pause();
+    this.pause(limitMs);
   }
 
   /** Requests that have ended with an I/O error since the last call. */

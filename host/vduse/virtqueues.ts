@@ -12,11 +12,13 @@ import { Virtqueue } from './virtqueue.js';
  */
 export class Virtqueues {
   readonly #aperture: Aperture;
+  readonly #pauseLimitMs: number;
   readonly #queues: readonly Virtqueue[];
   readonly #addressSpaces: AddressSpaces;
 
   constructor(file: VduseFile, aperture: Aperture, layout: VduseDeviceLayout, listener: VduseDeviceListener) {
     this.#aperture = aperture;
+    this.#pauseLimitMs = layout.pauseLimitMs;
     this.#addressSpaces = new AddressSpaces(file, aperture, layout, listener);
     this.#queues = layout.queues.map(
       ({ vq, ...eventfds }, index) =>
@@ -76,9 +78,10 @@ export class Virtqueues {
   /** Has `change` run while no queue runs: all of them are paused, or none. Throws ERR_THREAD_LOST. */
   async paused<T>(change: () => Promise<T>): Promise<T> {
     const paused: Virtqueue[] = [];
+    const limitMs = this.#countdown();
     try {
       for (const queue of this.#queues) {
-        queue.pause();
+        queue.pause(limitMs());
         paused.push(queue);
       }
       return await change();
@@ -90,9 +93,10 @@ export class Virtqueues {
   /** Stops all that can be stopped, until each is opened again: false if a thread does not leave its ring. */
   stop(): boolean {
     let stopped = true;
+    const limitMs = this.#countdown();
     for (const queue of this.#queues) {
       try {
-        queue.stop();
+        queue.stop(limitMs());
       } catch {
         stopped = false;
       }
@@ -105,6 +109,12 @@ export class Virtqueues {
     for (const queue of this.#queues) queue.reset();
     await this.#addressSpaces.reset();
     this.#showAddressSpaces();
+  }
+
+  /** Milliseconds that are left for the queues together: a transport waits for one answer, however many there are. */
+  #countdown(): () => number {
+    const end = performance.now() + this.#pauseLimitMs;
+    return () => Math.max(end - performance.now(), 0);
   }
 
   /** Finds the rings again in what is mapped now. Those that are gone break their queue. */

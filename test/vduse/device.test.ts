@@ -151,6 +151,31 @@ scenario(
   { queues: 2 },
 );
 
+scenario('a message that stops nothing is answered while a queue is inside its ring', async (stage) => {
+  await stage.start();
+  assert.ok(stage.blocks[0]!.gate.enter());
+  assert.ok(await stage.status(DRIVER_OK));
+  assert.is((await stage.message(77)).result, vduse.VDUSE_REQ_RESULT_FAILED);
+  stage.blocks[0]!.gate.leave();
+  assert.equal(
+    stage.events.filter((event) => event.startsWith('ERR')),
+    [],
+  );
+});
+
+scenario(
+  'queues that are stuck together take no longer to give up than one',
+  async (stage) => {
+    await stage.start();
+    for (const { gate } of stage.blocks) assert.ok(gate.enter());
+    const start = performance.now();
+    await stage.status(0);
+    // One limit, not eight of them, on the slowest machine.
+    assert.ok(performance.now() - start < 8 * PAUSE_LIMIT_MS);
+  },
+  { queues: 8, pauseLimitMs: PAUSE_LIMIT_MS },
+);
+
 scenario('a thread that is stuck inside its ring leaves the device broken for good', async (stage) => {
   await stage.start();
   assert.ok(stage.blocks[0]!.gate.enter());
