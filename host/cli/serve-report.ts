@@ -1,5 +1,5 @@
 import type { DeviceStats, RingbellError, ServedDevice, VdpaDevice } from '../index.js';
-import { statusNames } from '../uapi/names.js';
+import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
 import { styled } from './terminal.js';
 import { formatBytes, formatCount } from './units.js';
 
@@ -83,12 +83,12 @@ export class ServeReport {
     const now = this.#device.stats();
     const rate = (counter: 'requests' | 'bytesRead' | 'bytesWritten') =>
       ((now[counter] - this.#last[counter]) * 1000) / STATUS_INTERVAL_MS;
-    const status = statusNames(this.#device.status);
+    const { status } = this.#device;
     this.#last = now;
     this.#clearLine();
     process.stderr.write(
       [
-        status.at(-1) ?? 'no driver',
+        status & VIRTIO_CONFIG_S_DRIVER_OK ? 'driver running' : 'no driver',
         `${formatCount(rate('requests'))} requests/s`,
         `${formatBytes(rate('bytesRead'))}/s read`,
         `${formatBytes(rate('bytesWritten'))}/s written`,

@@ -12,10 +12,14 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openBlock, VdpaBus } from '../../../host/index.js';
+import { VDUSE_DESTROY_DEV, vduseName } from '../../../host/uapi/vduse.js';
+import { KernelVduseControlFile } from '../../../host/vduse/kernel-file.js';
 import { type Running, run, start } from '../../cli/command-line.js';
 import { modprobe, scratch, shell, until } from '../fixture.js';
 
 const MIB = 2 ** 20;
+/** Milliseconds that a command may take to get somewhere: Node.js alone takes seconds to start where a CPU is emulated. */
+const COMMAND_LIMIT_MS = 60_000;
 
 modprobe('vduse', 'vhost_vdpa', 'virtio_vdpa', 'virtio_blk');
 const bus = new VdpaBus();
@@ -23,7 +27,23 @@ const folder = scratch();
 const image = join(folder, 'disk.img');
 const contents = randomBytes(16 * MIB);
 
+let last: Running | undefined;
+
 test.before.each(() => writeFileSync(image, contents));
+// What a test that failed has left must not fail the next one.
+test.after.each(async () => {
+  last?.kill('SIGKILL');
+  await last?.outcome;
+  if (existsSync('/sys/bus/vdpa/devices/disk0')) await bus.delete('disk0');
+  if (existsSync('/dev/vduse/disk0')) await destroy('disk0');
+});
+
+/** Destroys a device that nobody serves. */
+async function destroy(name: string): Promise<void> {
+  const control = new KernelVduseControlFile();
+  await control.ioctl(VDUSE_DESTROY_DEV, vduseName.encode(name));
+  await control.close();
+}
 
 /** What serve --json says when the device is there. */
 interface Serving {
@@ -34,15 +54,22 @@ interface Serving {
   bytes: number;
 }
 
-/** Starts `ringbell serve blk` and waits for the device. */
-async function serving(...options: string[]): Promise<Running & { device: Serving }> {
-  const running = start(['serve', 'blk', '--name', 'disk0', '--json', ...options]);
+/** Starts `ringbell serve blk` and waits until it says something. */
+async function startServe(...options: string[]): Promise<Running> {
+  last = start(['serve', 'blk', '--name', 'disk0', ...options]);
+  const { said, outcome } = last;
   let ended = false;
-  void running.outcome.finally(() => {
+  void outcome.finally(() => {
     ended = true;
   });
-  await until('the device is served', () => ended || running.said.stdout.includes('\n'));
-  assert.ok(running.said.stdout.includes('\n'), running.said.stderr);
+  await until('the device is served', () => ended || said.stdout.includes('\n'), COMMAND_LIMIT_MS);
+  assert.ok(said.stdout.includes('\n'), said.stderr);
+  return last;
+}
+
+/** The same with what it says of the device. */
+async function serving(...options: string[]): Promise<Running & { device: Serving }> {
+  const running = await startServe('--json', ...options);
   return { ...running, device: JSON.parse(running.said.stdout.split('\n')[0]!) as Serving };
 }
 
@@ -96,7 +123,11 @@ test('a device that a program has open is served until the program closes it', a
   const { device, kill, outcome, said } = await serving('--size', '1M', '--attach', 'vhost');
   const disk = await openBlock(device.node!);
   kill('SIGINT');
-  await until('the command says what it waits for', () => said.stderr.includes(device.node!));
+  await until(
+    'the command says what it waits for',
+    () => said.stderr.includes(device.node!),
+    COMMAND_LIMIT_MS,
+  );
   await disk.write(0, Buffer.alloc(512, 7));
   assert.is((await disk.read(0, 512))[511], 7);
   await disk.close();
@@ -108,16 +139,18 @@ test('a second Ctrl-C ends at once, and leaves a device that is in use', async (
   const { device, kill, outcome, said } = await serving('--size', '1M', '--attach', 'vhost');
   const fd = openSync(device.node!, constants.O_RDWR);
   kill('SIGINT');
-  await until('the command says what it waits for', () => said.stderr.includes(device.node!));
+  await until(
+    'the command says what it waits for',
+    () => said.stderr.includes(device.node!),
+    COMMAND_LIMIT_MS,
+  );
   kill('SIGINT');
   await outcome;
   assert.ok(existsSync('/dev/vduse/disk0'));
   closeSync(fd);
-  shell('vdpa dev del disk0');
 });
 
 test('without --attach the device is on the bus, for others to bind', async () => {
-  // Whoever was ended before has left a device of that name.
   const { device, kill, outcome } = await serving('--size', '2M', '--queues', '2', '--queue-size', '64');
   assert.is(device.driver, null);
   const { queues, queueSize } = await bus.show('disk0');
@@ -131,10 +164,9 @@ test('without --attach the device is on the bus, for others to bind', async () =
 });
 
 test('for people it says where the disk is, and what was done', async () => {
-  const running = start(['serve', 'blk', '--name', 'disk0', '--file', image, '--attach', 'virtio']);
-  await until('the device is served', () => running.said.stdout.includes('queue'));
-  running.kill('SIGINT');
-  const { status, stdout, stderr } = await running.outcome;
+  const { kill, outcome } = await startServe('--file', image, '--attach', 'virtio');
+  kill('SIGINT');
+  const { status, stdout, stderr } = await outcome;
   assert.is(stderr, '');
   assert.is(status, 0);
   assert.match(
