@@ -7,7 +7,7 @@ import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
 import { checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
-import { VDUSE_NAME_MAX } from './uapi/vduse.js';
+import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
 
 /** Queues of a device at most. */
 const QUEUES_LIMIT = 64;
@@ -34,6 +34,18 @@ export interface ServeOptions {
   /** Entries of a queue at most: a power of two from 4 to 1024; 256 if left out. */
   queueSize?: number;
   /**
+   * Groups that the queues are dealt out to, queue i to group i modulo that: each can have an address space of its own. 1 if
+   * left out, at most one a queue; more than 1 needs version 1 of VDUSE's API.
+   */
+  groups?: number;
+  /** Newest version of VDUSE's API to speak: 0 or 1; 1 if left out. What is spoken depends on the transport, too. */
+  apiVersion?: 0 | 1;
+  /**
+   * Whether memory of this process shall be the bounce buffer of a driver in the kernel (VDUSE_IOTLB_REG_UMEM), where
+   * RLIMIT_MEMLOCK allows it, rather than the kernel's own; true if left out.
+   */
+  umem?: boolean;
+  /**
    * Threads that run the queues; 0 for the caller's event loop. If left out, one a queue up to the number of CPUs. A model
    * in JavaScript always runs on the event loop.
    */
@@ -55,6 +67,9 @@ const OPTION_NAMES = [
   'attach',
   'queues',
   'queueSize',
+  'groups',
+  'apiVersion',
+  'umem',
   'threads',
   'mode',
   'doorbell',
@@ -75,6 +90,9 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     name,
     queues,
     queueSize,
+    groups: options.groups ?? 1,
+    apiVersion: options.apiVersion ?? VDUSE_API_VERSION_1,
+    umem: options.umem ?? true,
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     doorbell: doorbell === 'page',
@@ -122,11 +140,15 @@ function check(model: DeviceModel, options: ServeOptions): void {
   };
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
   const { attach, doorbell = 'none', parent = 'set_map' } = options;
+  const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
     refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} bytes of UTF-8 without '/'`);
   checkInteger('queues', queues, 1, QUEUES_LIMIT);
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
+  checkInteger('groups', groups, 1, queues);
+  checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
+  if (typeof umem !== 'boolean') refuse(`umem must be true or false, not ${inspect(umem)}`);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');

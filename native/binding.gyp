@@ -13,6 +13,7 @@
         "file-io.cc",
         "ioctl.cc",
         "memfd.cc",
+        "memlock.cc",
         "netlink.cc",
         "poll.cc",
         "range-set.cc",

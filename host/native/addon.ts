@@ -68,6 +68,11 @@ export interface Addon {
    * /proc/self/maps only, is cut off where it is too long for the kernel.
    */
   memfd(name: string, bytes: number, seal: boolean): number;
+  /**
+   * Raises the soft limit of RLIMIT_MEMLOCK to `bytes`, and the hard one with it where it is lower. Never lowers either.
+   * Throws EPERM where the hard limit is lower and the process may not raise it (CAP_SYS_RESOURCE).
+   */
+  raiseMemlockLimit(bytes: number): void;
   /** ioctl with no argument, an integer, or a buffer that is read and written in place. Returns the call's result. */
   ioctl(fd: number, request: number, argument?: number | Uint8Array): number;
   /** The same on a libuv worker thread, for calls that wait for another thread of this process. */

@@ -213,6 +213,13 @@ VIRTIO_NET_F_RSS 60
 VIRTIO_NET_F_RSC_EXT 61
 VIRTIO_NET_F_STANDBY 62
 VIRTIO_NET_F_SPEED_DUPLEX 63
+VIRTIO_NET_S_LINK_UP 1
+VIRTIO_NET_S_ANNOUNCE 2
+VIRTIO_NET_RECEIVEQ1 0
+VIRTIO_NET_TRANSMITQ1 1
+sizeof(struct virtio_net_hdr_v1) 12
+ETH_ALEN 6
+ETH_HLEN 14
 NETLINK_GENERIC 16
 NLM_F_REQUEST 1
 NLM_F_MULTI 2
@@ -310,6 +317,7 @@ vduse_dev_request 152 type@0:4 request_id@4:4 reserved@8:16 vq_state@24:12 s@24:
 vduse_dev_response 152 request_id@0:4 result@4:4 reserved@8:16 vq_state@24:12
 virtio_blk_geometry 4 cylinders@0:2 heads@2:1 sectors@3:1
 virtio_blk_config 60 capacity@0:8 size_max@8:4 seg_max@12:4 geometry@16:4 blk_size@20:4 physical_block_exp@24:1 alignment_offset@25:1 min_io_size@26:2 opt_io_size@28:4 wce@32:1 num_queues@34:2 max_discard_sectors@36:4 max_discard_seg@40:4 discard_sector_alignment@44:4 max_write_zeroes_sectors@48:4 max_write_zeroes_seg@52:4 write_zeroes_may_unmap@56:1
+virtio_net_config 24 mac@0:6 status@6:2 max_virtqueue_pairs@8:2 mtu@10:2 speed@12:4 duplex@16:1 rss_max_key_size@17:1 rss_max_indirection_table_length@18:2 supported_hash_types@20:4
 nlmsghdr 16 nlmsg_len@0:4 nlmsg_type@4:2 nlmsg_flags@6:2 nlmsg_seq@8:4 nlmsg_pid@12:4
 nlmsgerr 20 error@0:4 msg@4:16
 genlmsghdr 4 cmd@0:1 version@1:1 reserved@2:2
@@ -326,6 +334,7 @@ const LATER_THAN_LINUX_6_1 = new RegExp(
     'vduse_(iotlb_entry_v2|iova_range_v2|vq_group_asid|vq_ready)',
     'ngroups|nas|asid|group|reserved1|reserved2|iova_v2|vq_group_asid|vq_ready',
     'VIRTIO_BLK_(F_LIFETIME|F_ZONED|SECTOR_SIZE)|VIRTQUEUE_MAX_SIZE',
+    'VIRTIO_NET_(RECEIVEQ1|TRANSMITQ1)',
     'VIRTIO_F_(NOTIFICATION_DATA|NOTIF_CONFIG_DATA|ADMIN_VQ)',
     'VDPA_ATTR_DEV_BLK_\\w+',
     'VIRTIO_NET_F_(HASH_TUNNEL|VQ_NOTF_COAL|GUEST_USO4|GUEST_USO6|HOST_USO|GUEST_HDRLEN)',
