@@ -1,4 +1,6 @@
+import { Aperture, type Window } from '../../host/aperture/aperture.js';
 import { type AttachOptions, Bus } from '../../host/bus/index.js';
+import { loadAddon } from '../../host/native/addon.js';
 import * as vhost from '../../host/uapi/vhost.js';
 import type { VduseControlFile, VduseFile } from '../../host/vduse/file.js';
 import type { VhostVdpaFile } from '../../host/vhost-vdpa/file.js';
@@ -46,5 +48,24 @@ export async function scene(
     await act({ bus, control, device: file, responder, driver, doorbellFd });
   } finally {
     await within(bus.close(), 'closing the bus');
+  }
+}
+
+/** Memory that a device can be given: a memory file, mapped into an aperture. */
+export class SharedMemory {
+  readonly aperture = Aperture.create({ bytes: 2 ** 24, privateBytes: 2 ** 16 });
+  readonly fd: number;
+  readonly window: Window;
+  /** Process address. */
+  readonly address: bigint;
+
+  constructor(bytes: number) {
+    this.fd = loadAddon().memfd('test', bytes, true);
+    this.window = this.aperture.map({ fd: this.fd, offset: 0n }, bytes, 'rw');
+    this.address = this.aperture.address + BigInt(this.window.linear);
+  }
+
+  get bytes(): Uint8Array {
+    return this.aperture.viewOwn(this.window);
   }
 }

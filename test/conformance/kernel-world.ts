@@ -3,7 +3,15 @@ import { writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isSystemError, systemError } from '../../host/errors.js';
+import { loadAddon } from '../../host/native/addon.js';
 import { u64 } from '../../host/uapi/codec.js';
+import { encodeAttribute, nulString } from '../../host/uapi/netlink.js';
+import {
+  VDPA_ATTR_DEV_NAME,
+  VDPA_CMD_DEV_DEL,
+  VDPA_GENL_NAME,
+  VDPA_GENL_VERSION,
+} from '../../host/uapi/vdpa.js';
 import {
   VDUSE_CREATE_DEV,
   VDUSE_DESTROY_DEV,
@@ -13,12 +21,15 @@ import {
   vduseDevConfig,
   vduseName,
 } from '../../host/uapi/vduse.js';
+import { GenericNetlinkFamily } from '../../host/vdpa/generic-netlink.js';
+import { VdpaBus } from '../../host/vdpa/vdpa-bus.js';
 import type { VduseControlFile, VduseFile } from '../../host/vduse/file.js';
-import { KernelVduseControlFile, vdpaDevice } from '../../host/vduse/kernel-file.js';
+import { KernelVduseControlFile } from '../../host/vduse/kernel-file.js';
 import type { VhostVdpaFile } from '../../host/vhost-vdpa/file.js';
-import { openKernelVhostVdpa } from '../../host/vhost-vdpa/kernel-file.js';
+import type { MemoryPart } from './driver-memory.js';
+import type { DriverProcess } from './driver-process.js';
 import { get } from './protocol.js';
-import type { Place, World } from './world.js';
+import type { DriverMemory, Place, World } from './world.js';
 
 /** Milliseconds in which a work queue of the kernel has certainly run. */
 const WORK_QUEUE_MS = 30;
@@ -31,12 +42,14 @@ export class KernelWorld implements World {
   readonly parent = 'set_map';
   readonly apiVersion: bigint;
   readonly vduseFeatures: bigint | undefined;
+  readonly #process: DriverProcess;
+  #eventfds = 0;
   readonly #names = new Set<string>();
   readonly #attached = new Set<string>();
   readonly #drivers = new Set<VhostVdpaFile>();
   readonly #files = new Set<{ close(): Promise<void> }>();
 
-  static async create(): Promise<KernelWorld> {
+  static async create(drivers: DriverProcess): Promise<KernelWorld> {
     const control = new KernelVduseControlFile();
     try {
       const apiVersion = await get(control, VDUSE_GET_API_VERSION, u64);
@@ -44,13 +57,14 @@ export class KernelWorld implements World {
         if (isSystemError(error, 'EINVAL')) return undefined;
         throw error;
       });
-      return new KernelWorld(apiVersion, features);
+      return new KernelWorld(drivers, apiVersion, features);
     } finally {
       await control.close();
     }
   }
 
-  private constructor(apiVersion: bigint, vduseFeatures: bigint | undefined) {
+  private constructor(drivers: DriverProcess, apiVersion: bigint, vduseFeatures: bigint | undefined) {
+    this.#process = drivers;
     this.apiVersion = apiVersion;
     this.vduseFeatures = vduseFeatures;
   }
@@ -81,13 +95,13 @@ export class KernelWorld implements World {
 
   async attach(name: string, messageTimeoutMs: number): Promise<void> {
     writeFileSync(`/sys/class/vduse/${name}/msg_timeout`, `${Math.ceil(messageTimeoutMs / 1000)}`);
-    await vdpaDevice('add', name);
+    await new VdpaBus().add(name, 'vduse');
     this.#attached.add(name);
     await writeFile(`${DRIVER}/bind`, name);
   }
 
   async detach(name: string): Promise<void> {
-    await vdpaDevice('del', name);
+    await remove(name);
     this.#attached.delete(name);
   }
 
@@ -97,9 +111,20 @@ export class KernelWorld implements World {
       ? readdirSync(folder).find((entry) => entry.startsWith('vhost-vdpa-'))
       : undefined;
     if (!node) throw systemError('ENOENT', 'open', `${name} has no vhost-vdpa device`);
-    const file = await openKernelVhostVdpa(`/dev/${node}`);
+    const file = await this.#process.open(`/dev/${node}`);
     this.#drivers.add(file);
     return file;
+  }
+
+  memory(parts: readonly MemoryPart[]): Promise<DriverMemory> {
+    return this.#process.memory(parts);
+  }
+
+  eventfd(): number {
+    const fd = this.#process.eventfds[this.#eventfds++];
+    if (fd === undefined) throw new Error('no eventfd is left');
+    loadAddon().eventfdDrain(fd);
+    return fd;
   }
 
   async settle(): Promise<void> {
@@ -109,7 +134,7 @@ export class KernelWorld implements World {
   async [Symbol.asyncDispose](): Promise<void> {
     // Drivers first: a device that has one open stays on the bus until it is closed.
     for (const driver of this.#drivers) await driver.close();
-    for (const name of this.#attached) await vdpaDevice('del', name);
+    for (const name of this.#attached) await remove(name);
     for (const file of this.#files) await file.close();
     const control = new KernelVduseControlFile();
     for (const name of this.#names)
@@ -119,4 +144,11 @@ export class KernelWorld implements World {
       });
     await control.close();
   }
+}
+
+/** `vdpa dev del`, with nothing asked before. */
+async function remove(name: string): Promise<void> {
+  const family = GenericNetlinkFamily.find(VDPA_GENL_NAME, VDPA_GENL_VERSION)!;
+  const attribute = encodeAttribute(VDPA_ATTR_DEV_NAME, nulString, name);
+  await family.request(VDPA_CMD_DEV_DEL, [attribute], `delete ${name}`);
 }

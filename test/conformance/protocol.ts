@@ -1,8 +1,6 @@
 /** What every test of the two file seams needs: messages, arguments, a device that answers, waits that end. */
 import * as assert from 'uvu/assert';
-import { Aperture, type Window } from '../../host/aperture/aperture.js';
 import { type ErrnoName, isSystemError, type SystemError } from '../../host/errors.js';
-import { loadAddon } from '../../host/native/addon.js';
 import { u8, u64 } from '../../host/uapi/codec.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vhost from '../../host/uapi/vhost.js';
@@ -217,23 +215,4 @@ export function iotlbMessage(
 ): Uint8Array {
   const iotlb = { perm: vhost.VHOST_ACCESS_RW, ...body, type };
   return vhost.vhostMsgV2.encode({ type: vhost.VHOST_IOTLB_MSG_V2, asid, iotlb });
-}
-
-/** Memory that a device can be given: a memory file, mapped into an aperture. */
-export class SharedMemory {
-  readonly aperture = Aperture.create({ bytes: 2 ** 24, privateBytes: 2 ** 16 });
-  readonly fd: number;
-  readonly window: Window;
-  /** Process address. */
-  readonly address: bigint;
-
-  constructor(bytes: number) {
-    this.fd = loadAddon().memfd('test', bytes, true);
-    this.window = this.aperture.map({ fd: this.fd, offset: 0n }, bytes, 'rw');
-    this.address = this.aperture.address + BigInt(this.window.linear);
-  }
-
-  get bytes(): Uint8Array {
-    return this.aperture.viewOwn(this.window);
-  }
 }

@@ -1,24 +1,13 @@
-import { closeSync, readFileSync, readSync } from 'node:fs';
+import { readFileSync, readSync } from 'node:fs';
 import * as assert from 'uvu/assert';
-import { Aperture } from '../../../host/aperture/aperture.js';
 import { isSystemError } from '../../../host/errors.js';
 import { loadAddon } from '../../../host/native/addon.js';
 import { u64 } from '../../../host/uapi/codec.js';
 import * as vduse from '../../../host/uapi/vduse.js';
 import * as vhost from '../../../host/uapi/vhost.js';
 import type { VduseFile } from '../../../host/vduse/file.js';
-import {
-  fails,
-  iotlbMessage,
-  LAST_IOVA,
-  mask,
-  NAME,
-  REFUSED,
-  type Request,
-  SharedMemory,
-  setStatus,
-} from '../protocol.js';
-import { onScene, type Rule } from '../rule.js';
+import { fails, iotlbMessage, LAST_IOVA, mask, NAME, REFUSED, type Request, setStatus } from '../protocol.js';
+import { onScene, type Rule, type Scene, type SceneOptions } from '../rule.js';
 import { lacksApi1, lacksDmaMap, lacksSetMap } from './lacks.js';
 
 const { VHOST_IOTLB_UPDATE, VHOST_IOTLB_INVALIDATE, VHOST_IOTLB_BATCH_BEGIN, VHOST_IOTLB_BATCH_END } = vhost;
@@ -26,11 +15,19 @@ const PAGE = 4096n;
 /** Bytes of a vhost_msg_v2 that the kernel looks at: up to the end of its vhost_iotlb_msg. */
 const MESSAGE_BYTES = 40;
 
-const memory = new SharedMemory(65536);
-memory.bytes.forEach((_, index, bytes) => {
-  bytes[index] = index >> 12;
-});
-const uaddr = memory.address;
+/** Pages of a driver's memory that a rule can map. */
+const PAGES = 16;
+
+/** A rule's `play` on a scene whose driver has memory at `uaddr`: pages that begin with their number. */
+function onMemory(
+  act: (scene: Scene, uaddr: bigint) => Promise<void>,
+  options: SceneOptions = {},
+): Rule['play'] {
+  return onScene(async (scene) => {
+    const { address } = await scene.world.memory([{ page: 0, pages: PAGES }]);
+    await act(scene, address);
+  }, options);
+}
 
 /** What the device finds in [start, last] of an address space; undefined for nothing. */
 async function region(device: VduseFile, start = 0n, last = LAST_IOVA, asid?: number) {
@@ -63,7 +60,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'an update gives the device the file behind the memory',
     source: 'vhost_vdpa_va_map, vduse_vdpa_set_map',
-    play: onScene(async ({ world, device, driver, responder }) => {
+    play: onMemory(async ({ world, device, driver, responder }, uaddr) => {
       const iova = 0x7f00_0000_0000n;
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova, size: 8192n, uaddr: uaddr + PAGE }));
       assert.equal(updates(responder.requests), [
@@ -82,7 +79,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'the new mapping is live when the message arrives',
     source: 'vduse_vdpa_set_map',
-    play: onScene(async ({ device, driver, responder }) => {
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
       const seen: unknown[] = [];
       responder.answer = async ({ type }) => {
         if (type === vduse.VDUSE_UPDATE_IOTLB) seen.push((await region(device))?.start);
@@ -96,7 +93,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'whatever the reason for which an update is refused (EEXIST for an overlap), write says EFAULT',
     source: 'vhost_chr_write_iter, vhost_vdpa_process_iotlb_update',
-    play: onScene(async ({ device, driver }) => {
+    play: onMemory(async ({ device, driver }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: 2n * PAGE, uaddr }));
       for (const [iova, size] of [
         [PAGE, 2n * PAGE],
@@ -111,7 +108,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'an update of no bytes is EINVAL, one past 2^64 EFAULT, one up to it is made',
     source: 'vhost_chr_write_iter, vhost_vdpa_process_iotlb_update',
-    play: onScene(async ({ device, driver }) => {
+    play: onMemory(async ({ device, driver }, uaddr) => {
       const update = (iova: bigint, size: bigint) =>
         driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova, size, uaddr }));
       await fails(update(0n, 0n), 'EINVAL', 'write');
@@ -129,7 +126,7 @@ export const iotlbRules: readonly Rule[] = [
       { at: '6.12', why: 'refused since 7.3; before, the range wraps, and from IOVA 0 covers everything' },
       { at: '7.2', why: 'refused since 7.3; before, the range wraps, and from IOVA 0 covers everything' },
     ],
-    play: onScene(async ({ at, device, driver }) => {
+    play: onMemory(async ({ at, device, driver }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: PAGE, uaddr }));
       const writing = driver.write(iotlbMessage(VHOST_IOTLB_INVALIDATE, { iova: 0n, size: 0n }));
       if (at('6.12') || at('7.2')) {
@@ -144,7 +141,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'invalidation removes whatever it touches, whole',
     source: 'vhost_vdpa_va_unmap',
-    play: onScene(async ({ device, driver }) => {
+    play: onMemory(async ({ device, driver }, uaddr) => {
       for (const page of [1n, 3n, 5n])
         await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: page * PAGE, size: PAGE, uaddr }));
       await driver.write(iotlbMessage(VHOST_IOTLB_INVALIDATE, { iova: 2n * PAGE - 1n, size: PAGE + 2n }));
@@ -156,7 +153,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'an invalidation that passes 2^64 wraps, and removes nothing',
     source: 'vhost_vdpa_unmap',
-    play: onScene(async ({ device, driver }) => {
+    play: onMemory(async ({ device, driver }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 4n * PAGE, size: PAGE, uaddr }));
       await driver.write(iotlbMessage(VHOST_IOTLB_INVALIDATE, { iova: 2n * PAGE, size: LAST_IOVA }));
       assert.is((await region(device))?.start, 4n * PAGE);
@@ -165,42 +162,35 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'anonymous memory is skipped without a word',
     source: 'vhost_vdpa_va_map',
-    play: onScene(async ({ device, driver, responder }) => {
-      const aperture = Aperture.create({ bytes: 2 ** 20, privateBytes: 2 ** 16 });
-      const address = aperture.address + PAGE;
+    play: onScene(async ({ world, device, driver, responder }) => {
+      const { address } = await world.memory([{ anonymous: 1 }]);
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr: address }));
       assert.equal(updates(responder.requests), []);
       assert.is(await region(device), undefined);
-      aperture.close();
     }),
   },
   {
     name: 'an address above the process is EFAULT',
     source: 'vhost_vdpa_va_map',
     play: onScene(async ({ driver }) => {
-      for (const address of [2n ** 63n, LAST_IOVA - PAGE + 1n])
+      for (const uaddr of [2n ** 63n, LAST_IOVA - PAGE + 1n])
         await fails(
-          driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr: address })),
+          driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr })),
           'EFAULT',
           'write',
         );
     }),
   },
   {
-    name: 'a range over two files and anonymous memory becomes two regions',
+    name: 'a range over two parts of a file and anonymous memory becomes two regions',
     source: 'vhost_vdpa_va_map',
-    play: onScene(async ({ device, driver }) => {
-      const addon = loadAddon();
-      const aperture = Aperture.create({ bytes: 2 ** 20, privateBytes: 2 ** 16 });
-      const fd = addon.memfd('parts', 3 * 4096, true);
-      const { linear } = aperture.reserveWindow(4 * 4096);
-      aperture.mapAt(linear, { fd, offset: 8192n }, 4096, 'rw');
-      aperture.mapAt(linear + 3 * 4096, { fd, offset: 0n }, 4096, 'rw');
-      const range = {
-        iova: 0x10_0000n,
-        size: 4n * PAGE - 8n,
-        uaddr: aperture.address + BigInt(linear) + 8n,
-      };
+    play: onScene(async ({ world, device, driver }) => {
+      const { address } = await world.memory([
+        { page: 2, pages: 1 },
+        { anonymous: 2 },
+        { page: 0, pages: 1 },
+      ]);
+      const range = { iova: 0x10_0000n, size: 4n * PAGE - 8n, uaddr: address + 8n };
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, range));
       const [first, second] = [await region(device), await region(device, range.iova + 2n * PAGE)];
       assert.equal([first?.start, first?.last, first?.offset], [0x10_0000n, 0x10_0000n + PAGE - 9n, 8200n]);
@@ -208,19 +198,16 @@ export const iotlbRules: readonly Rule[] = [
         [second?.start, second?.last, second?.offset],
         [0x10_0000n + 3n * PAGE - 8n, 0x10_0000n + 4n * PAGE - 9n, 0n],
       );
-      aperture.close();
-      closeSync(fd);
     }),
   },
   {
     name: 'a region outlives the descriptor that it came from',
     source: 'vhost_vdpa_va_map',
-    play: onScene(async ({ device, driver }) => {
-      const other = new SharedMemory(4096);
-      other.bytes[0] = 77;
-      await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr: other.address }));
-      closeSync(other.fd);
-      assert.is((await region(device))?.firstByte, 77);
+    play: onScene(async ({ world, device, driver }) => {
+      const memory = await world.memory([{ page: 7, pages: 1 }]);
+      await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr: memory.address }));
+      await memory.closeFile();
+      assert.is((await region(device))?.firstByte, 7);
     }),
   },
   {
@@ -232,18 +219,17 @@ export const iotlbRules: readonly Rule[] = [
         why: 'a process knows its mappings by the descriptors that it made them with: without one, memory is skipped like anonymous memory',
       },
     ],
-    play: onScene(async ({ at, device, driver }) => {
-      const gone = new SharedMemory(4096);
-      gone.bytes[0] = 78;
-      closeSync(gone.fd);
-      await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr: gone.address }));
-      assert.is((await region(device))?.firstByte, at('bus') ? undefined : 78);
+    play: onScene(async ({ world, at, device, driver }) => {
+      const memory = await world.memory([{ page: 7, pages: 1 }]);
+      await memory.closeFile();
+      await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr: memory.address }));
+      assert.is((await region(device))?.firstByte, at('bus') ? undefined : 7);
     }),
   },
   {
     name: 'an update that the device refuses is EFAULT, and leaves the device what it had',
     source: 'vhost_vdpa_map, vduse_vdpa_set_map',
-    play: onScene(async ({ device, driver, responder }) => {
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 8n * PAGE, size: PAGE, uaddr }));
       responder.answer = () => {
         responder.answer = () => ({});
@@ -260,7 +246,7 @@ export const iotlbRules: readonly Rule[] = [
     name: 'a device that refuses twice is left with nothing, and the driver with what it had',
     source: 'vduse_vdpa_set_map',
     lacks: lacksSetMap,
-    play: onScene(async ({ device, driver, responder }) => {
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 8n * PAGE, size: PAGE, uaddr }));
       responder.answer = () => REFUSED;
       const update = iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: PAGE, uaddr });
@@ -275,7 +261,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'an update at IOVA 0 that the device refuses takes everything else with it',
     source: 'vhost_vdpa_va_map, vhost_vdpa_unmap of (0, 0 bytes)',
-    play: onScene(async ({ device, driver, responder }) => {
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 8n * PAGE, size: PAGE, uaddr }));
       responder.answer = () => {
         responder.answer = () => ({});
@@ -290,7 +276,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'an invalidation that the device refuses looks like success, and has happened',
     source: 'vhost_vdpa_unmap',
-    play: onScene(async ({ device, driver, responder }) => {
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr }));
       responder.answer = () => REFUSED;
       await driver.write(iotlbMessage(VHOST_IOTLB_INVALIDATE, { iova: 0n, size: PAGE }));
@@ -312,7 +298,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'a message counts from 40 bytes on, shorter is EINVAL; the rest of its 72 bytes is padding',
     source: 'vhost_chr_write_iter',
-    play: onScene(async ({ device, driver }) => {
+    play: onMemory(async ({ device, driver }, uaddr) => {
       const v2 = iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: PAGE, uaddr });
       const iotlb = { iova: 4n * PAGE, size: PAGE, uaddr, perm: 3, type: VHOST_IOTLB_UPDATE };
       const v1 = vhost.vhostMsg.encode({ type: vhost.VHOST_IOTLB_MSG, iotlb });
@@ -328,7 +314,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'a message of version 1 says the same',
     source: 'vhost_chr_write_iter',
-    play: onScene(async ({ device, driver }) => {
+    play: onMemory(async ({ device, driver }, uaddr) => {
       const iotlb = { iova: PAGE, size: PAGE, uaddr, perm: 3, type: VHOST_IOTLB_UPDATE };
       await driver.write(vhost.vhostMsg.encode({ type: vhost.VHOST_IOTLB_MSG, iotlb }));
       assert.is((await region(device))?.start, PAGE);
@@ -370,7 +356,7 @@ export const iotlbRules: readonly Rule[] = [
     name: 'a batch is one message to the device, at its end',
     source: 'vhost_vdpa_process_iotlb_msg',
     lacks: lacksSetMap,
-    play: onScene(async ({ device, driver, responder }) => {
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));
       for (const page of [0n, 1n, 2n])
         await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: page * PAGE, size: PAGE, uaddr }));
@@ -386,7 +372,7 @@ export const iotlbRules: readonly Rule[] = [
     name: 'a batch that the device refuses looks like success, and the device has nothing',
     source: 'vhost_vdpa_process_iotlb_msg',
     lacks: lacksSetMap,
-    play: onScene(async ({ device, driver, responder }) => {
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr }));
       responder.answer = () => REFUSED;
@@ -398,7 +384,7 @@ export const iotlbRules: readonly Rule[] = [
     name: 'a batch of single mappings changes nothing: every update is a message',
     source: 'vhost_vdpa_map',
     lacks: lacksDmaMap,
-    play: onScene(async ({ driver, responder }) => {
+    play: onMemory(async ({ driver, responder }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: PAGE, uaddr }));
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr }));
@@ -413,7 +399,7 @@ export const iotlbRules: readonly Rule[] = [
     name: 'a reset in the middle of a batch leaves it open',
     source: '_compat_vdpa_reset',
     lacks: lacksSetMap,
-    play: onScene(async ({ device, driver, responder }) => {
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: PAGE, uaddr }));
       await setStatus(driver, 0);
@@ -426,7 +412,7 @@ export const iotlbRules: readonly Rule[] = [
     name: 'a reset leaves the mappings, and so does a driver that closes, until the next driver maps',
     source: 'vhost_vdpa_remove_as',
     lacks: lacksSetMap,
-    play: onScene(async ({ world, device, driver, responder }) => {
+    play: onMemory(async ({ world, device, driver, responder }, uaddr) => {
       const update = iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: PAGE, uaddr });
       await driver.write(update);
       await setStatus(driver, 0);
@@ -447,7 +433,7 @@ export const iotlbRules: readonly Rule[] = [
     name: 'a reset drops the device’s mappings and not vhost’s, closing drops both',
     source: 'vhost_vdpa_remove_as',
     lacks: lacksDmaMap,
-    play: onScene(async ({ world, device, driver, responder }) => {
+    play: onMemory(async ({ world, device, driver, responder }, uaddr) => {
       const update = iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: PAGE, uaddr });
       await driver.write(update);
       await setStatus(driver, 0);
@@ -465,7 +451,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'without its backend feature the address space of a message is not looked at',
     source: 'vhost_chr_write_iter',
-    play: onScene(async ({ device, driver }) => {
+    play: onMemory(async ({ device, driver }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: PAGE, uaddr }, 7));
       assert.is((await region(device))?.start, PAGE);
       const acknowledged = u64.encode(mask(vhost.VHOST_BACKEND_F_IOTLB_ASID));
@@ -480,8 +466,8 @@ export const iotlbRules: readonly Rule[] = [
     name: 'address spaces are apart, and a batch belongs to one',
     source: 'vhost_vdpa_process_iotlb_msg',
     lacks: lacksApi1,
-    play: onScene(
-      async ({ device, driver, responder }) => {
+    play: onMemory(
+      async ({ device, driver, responder }, uaddr) => {
         const update = (iova: bigint, asid: number) =>
           driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova, size: PAGE, uaddr }, asid));
         const refused = (call: Promise<void>) => fails(call, 'EFAULT', 'write');
@@ -517,7 +503,7 @@ export const iotlbRules: readonly Rule[] = [
         why: 'VDUSE gives descriptors that a child process inherits; those of the bus are close-on-exec, as every other of this package',
       })),
     ],
-    play: onScene(async ({ at, device, driver }) => {
+    play: onMemory(async ({ at, device, driver }, uaddr) => {
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: 8192n, uaddr }));
       const entry = () => vduse.vduseIotlbEntry.encode({ start: 5000n, last: 5000n });
       const first = await device.ioctl(vduse.VDUSE_IOTLB_GET_FD, entry());
@@ -533,8 +519,8 @@ export const iotlbRules: readonly Rule[] = [
     name: 'reserved fields of VDUSE_IOTLB_GET_FD2 are zero, else EINVAL',
     source: 'vduse_dev_ioctl, VDUSE_IOTLB_GET_FD2',
     lacks: lacksApi1,
-    play: onScene(
-      async ({ device, driver }) => {
+    play: onMemory(
+      async ({ device, driver }, uaddr) => {
         await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: PAGE, uaddr }));
         const reserved = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         const entry = vduse.vduseIotlbEntryV2.encode({ start: 0n, last: LAST_IOVA, reserved });
@@ -547,7 +533,7 @@ export const iotlbRules: readonly Rule[] = [
   {
     name: 'a region can be asked for without its file; with vhost-vdpa it is never a bounce buffer',
     source: 'vduse_dev_ioctl, VDUSE_IOTLB_GET_INFO',
-    play: onScene(async ({ device, driver }) => {
+    play: onMemory(async ({ device, driver }, uaddr) => {
       const info = vduse.vduseIovaInfo.encode({ start: 0n, last: LAST_IOVA });
       await fails(device.ioctl(vduse.VDUSE_IOTLB_GET_INFO, info), 'EINVAL', 'ioctl');
       await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: PAGE, size: 8192n, uaddr }));

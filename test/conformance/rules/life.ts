@@ -102,7 +102,7 @@ export const lifeRules: readonly Rule[] = [
     ],
     play: onScene(async ({ world, at, driver }) => {
       const addon = loadAddon();
-      const config = addon.eventfd();
+      const config = world.eventfd();
       await driver.ioctl(vhost.VHOST_VDPA_SET_CONFIG_CALL, s32.encode(config));
       await setStatus(driver, STATUS_FEATURES_OK);
       let detached = false;
@@ -124,7 +124,6 @@ export const lifeRules: readonly Rule[] = [
       await driver.close();
       await within(detaching, 'detaching');
       await fails(world.open(NAME), 'ENOENT');
-      addon.close(config);
     }),
   },
 ];

@@ -12,14 +12,18 @@ import { lacksVduseFeature } from './lacks.js';
 class Bells {
   readonly #addon = loadAddon();
   readonly #scene: Scene;
-  readonly kick = this.#addon.eventfd();
-  readonly call = this.#addon.eventfd();
-  readonly config = this.#addon.eventfd();
+  readonly kick: number;
+  readonly call: number;
+  readonly config: number;
   /** The device's own, for VDUSE_VQ_SETUP_KICKFD. */
-  readonly own = this.#addon.eventfd();
+  readonly own: number;
 
   constructor(scene: Scene) {
     this.#scene = scene;
+    this.kick = scene.world.eventfd();
+    this.call = scene.world.eventfd();
+    this.config = scene.world.eventfd();
+    this.own = scene.world.eventfd();
   }
 
   bindKick(fd = this.kick): Promise<number> {
@@ -88,22 +92,11 @@ class Bells {
     await this.#scene.world.settle();
     assert.is(this.#addon.eventfdDrain(fd), 0);
   }
-
-  close(): void {
-    for (const fd of [this.kick, this.call, this.config, this.own]) this.#addon.close(fd);
-  }
 }
 
 /** A rule's `play` on a scene with its eventfds. */
 function onBells(act: (scene: Scene, bells: Bells) => Promise<void>, options: SceneOptions = {}) {
-  return onScene(async (scene) => {
-    const bells = new Bells(scene);
-    try {
-      await act(scene, bells);
-    } finally {
-      bells.close();
-    }
-  }, options);
+  return onScene((scene) => act(scene, new Bells(scene)), options);
 }
 
 /** Kicks, interrupts and config interrupts. */
