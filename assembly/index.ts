@@ -15,7 +15,9 @@ export {
   devicePending,
   devicePop,
   devicePush,
+  deviceResume,
   deviceStart,
   deviceWait,
 } from './split/device';
+export { deviceIdle } from './split/in-flight';
 export { driverArm, driverDisarm, driverStart } from './split/driver';

@@ -62,6 +62,10 @@ export const VQ_SNAPSHOT = 40;
 export const VQ_HEADS = 44;
 /** u64: the features negotiated, for device models to look their own up in. */
 export const VQ_FEATURES = 48;
+/** u32, linear of the queue's section of an in-flight log; 0 where none is kept. */
+export const VQ_LOG = 56;
+/** u32, linear of a private ring of VQ_SIZE heads (u16): those that VQ_REPLAYING speaks of, at their avail indices. */
+export const VQ_REPLAY = 60;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
 export const VQ_REGION_IOVA = 128;
 export const VQ_REGION_BYTES = 136;
@@ -93,6 +97,12 @@ export const VQ_FAULT_ACCESS = 296;
 export const VQ_MISS = 300;
 /** u32: +1 at each start, so that requests from before a reset are told from those after it. */
 export const VQ_EPOCH = 304;
+/** u32: 1 while pops take heads from VQ_REPLAY, which another process left in flight, instead of the available ring. */
+export const VQ_REPLAYING = 308;
+/** u32, modulo 2^16: avail index at which VQ_REPLAY ends and the available ring goes on. */
+export const VQ_REPLAY_END = 312;
+/** u64: chains that requests have taken, as the in-flight log counts them. */
+export const VQ_TAKEN = 320;
 // Line 3, 4: counters, u64, only ever added to by the running thread, read by anyone at any time.
 export const VQ_REQUESTS = 384;
 export const VQ_BYTES_READ = 392;
@@ -106,6 +116,7 @@ export const VQ_HOSTILE_CHAINS = 448;
 export const VQ_BURSTS = 456;
 export const VQ_CROSSINGS = 464;
 export const VQ_IO_ERRORS = 472;
+export const VQ_REPLAYED = 480;
 // Line 5: the gate between the thread that runs the queue and the control plane (host/queue/gate.ts).
 /** i32, GATE_*. */
 export const VQ_GATE = 640;
@@ -188,6 +199,8 @@ export const VERDICT_TRAP = 21;
 export const VERDICT_MEMORY_LOST = 22;
 /** The queue's thread is gone. */
 export const VERDICT_THREAD_LOST = 23;
+/** The in-flight log and the ring contradict each other. */
+export const VERDICT_IN_FLIGHT_LOG = 24;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Virtqueue, driver side. One block a queue.
@@ -359,3 +372,47 @@ export const REQUEST_WRITABLE_BYTES = 16;
 export const REQUEST_EPOCH = 20;
 /** Snapshot of the chain's descriptors, VIRTQ_DESC_SIZE each. */
 export const REQUEST_DESCRIPTORS = 32;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// In-flight log: a file that outlives the process, one a device. A header, which only the host reads and writes
+// (host/vduse/in-flight-log.ts), then a section a queue, which only the engine does (split/in-flight.ts).
+/** 8 bytes of ASCII, written last. */
+export const LOG_MAGIC = 0;
+/** u32: changes whenever a log of before could be misread. */
+export const LOG_VERSION = 8;
+/** u32, virtio device id. */
+export const LOG_DEVICE_ID = 12;
+/** u32: queues, entries of each, bytes of the config space. */
+export const LOG_QUEUES = 16;
+export const LOG_QUEUE_SIZE = 20;
+export const LOG_CONFIG_SIZE = 24;
+/** u32: version of the VDUSE API that the device was made under. */
+export const LOG_API_VERSION = 28;
+/** u64: features that the device offers. */
+export const LOG_FEATURES = 32;
+/** LOG_INSTANCE_BYTES bytes: digest of what tells this device from others of its name. */
+export const LOG_INSTANCE = 64;
+/** Bytes. */
+export const LOG_INSTANCE_BYTES = 32;
+/** Bytes; the first section follows. */
+export const LOG_HEADER_SIZE = 128;
+
+/** Section: u32, LOG_STATE_*. */
+export const LOG_STATE = 0;
+/** u32, modulo 2^16: how far the avail index was ahead of the used index when the driver started the queue. */
+export const LOG_AHEAD = 4;
+/** u64: used buffers published, counted so that its low 16 bits are used.idx. */
+export const LOG_USED = 8;
+/** An entry a head, LOG_ENTRY_SIZE each. */
+export const LOG_ENTRIES = 128;
+export const LOG_ENTRY_SIZE = 16;
+/** u64: VQ_TAKEN when the head was last taken. */
+export const LOG_ENTRY_TAKEN = 0;
+/** u64: LOG_USED's count at which the head is, or will be, a used buffer: in flight while that is not below used.idx. */
+export const LOG_ENTRY_USED = 8;
+
+// LOG_STATE
+/** The driver has not started the queue since it started the device. */
+export const LOG_STATE_IDLE = 0;
+/** Positions and entries are those of the driver that runs now. */
+export const LOG_STATE_RUNNING = 1;

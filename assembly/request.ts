@@ -21,7 +21,6 @@ import {
   REQUEST_WRITABLE_BYTES,
   VERDICT_HEAD_IN_FLIGHT,
   VQ_DEVICE,
-  VQ_DRIVER,
   VQ_EPOCH,
   VQ_HEADS,
   VQ_IN_FLIGHT,
@@ -31,16 +30,16 @@ import {
   VQ_USED,
 } from './layout';
 import { breakQueue, chainMapped, chainSnapshot, noteMiss } from './split/chain';
-import { available, devicePublish } from './split/device';
-import { VIRTQ_AVAIL_RING, VIRTQ_DESC_SIZE, VIRTQ_USED_RING } from './virtio';
+import { available, devicePublish, headsRing } from './split/device';
+import { logGive, logTake } from './split/in-flight';
+import { VIRTQ_DESC_SIZE, VIRTQ_USED_RING } from './virtio';
 
 /** Takes one chain into the block at `request` (room for REQUEST_DESCRIPTORS + VQ_SIZE + 1 descriptors): 1, or 0. */
 export function requestTake(vq: usize, request: usize): u32 {
   if (available(vq, 1) == 0) return 0;
   const last = load<u32>(vq, VQ_LAST_AVAIL);
   const size = load<u32>(vq, VQ_SIZE);
-  const ring: usize = load<u32>(vq, VQ_DRIVER) + VIRTQ_AVAIL_RING;
-  const head = <u32>load<u16>(ring + ((last & (size - 1)) << 1));
+  const head = <u32>load<u16>(headsRing(vq) + ((last & (size - 1)) << 1));
   const snapshot = request + REQUEST_DESCRIPTORS;
   const counts = chainSnapshot(vq, head, snapshot);
   if (counts == 0 || !chainMapped(vq, head, snapshot, counts)) return 0;
@@ -51,6 +50,7 @@ export function requestTake(vq: usize, request: usize): u32 {
     return 0;
   }
   store<u8>(held, 1);
+  logTake(vq, head);
   const readable = counts & 0xffff;
   const count = counts >> 16;
   let readableBytes: u32 = 0;
@@ -91,6 +91,7 @@ export function requestFinish(vq: usize, request: usize, written: u32): void {
   const capped = min(written, load<u32>(request, REQUEST_WRITABLE_BYTES));
   const entry: usize = load<u32>(vq, VQ_DEVICE) + VIRTQ_USED_RING + index * CHAIN_SIZE;
   store<u64>(entry, <u64>head | (<u64>capped << 32));
+  logGive(vq, head, used);
   store<u32>(vq, (used + 1) & 0xffff, VQ_USED);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - 1, VQ_IN_FLIGHT);
   store<u8>(<usize>load<u32>(vq, VQ_HEADS) + head, 0);

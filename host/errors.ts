@@ -1,3 +1,5 @@
+import { getSystemErrorName } from 'node:util';
+
 /** Every code that this package gives to its errors, with what it means. docs/errors.md lists cause and remedy. */
 export const ERROR_CODES = {
   ERR_ADDON_MISSING: 'the native addon is neither prebuilt for this platform nor built here',
@@ -6,6 +8,7 @@ export const ERROR_CODES = {
   ERR_APERTURE_FULL: 'the aperture has no room left for a window or a structure',
   ERR_NO_DEVICE: 'no such device',
   ERR_DEVICE_BUSY: 'the device is already open',
+  ERR_TAKE_OVER: 'a device of that name exists and cannot be taken over',
   ERR_NOT_SUPPORTED: 'this device, transport or machine cannot do it',
   ERR_FEATURES: 'the device refused the features, or lacks one that is needed',
   ERR_CONTROL_PLANE: 'the control plane failed: an ioctl or a message was refused',
@@ -40,6 +43,7 @@ export const ERROR_CODES = {
   ERR_TRAP: 'the datapath touched memory that is not accessible',
   ERR_MEMORY_LOST: 'a file was truncated under its mapping',
   ERR_THREAD_LOST: 'a thread of the device ended unexpectedly',
+  ERR_IN_FLIGHT_LOG: 'the in-flight log and the ring contradict each other',
 } as const;
 
 /** A code of a RingbellError. */
@@ -71,6 +75,7 @@ export const VERDICT_CODES: readonly (ErrorCode | undefined)[] = [
   'ERR_TRAP',
   'ERR_MEMORY_LOST',
   'ERR_THREAD_LOST',
+  'ERR_IN_FLIGHT_LOG',
 ];
 
 /** What may lie behind a RingbellError. */
@@ -140,6 +145,13 @@ export type ErrnoName = keyof typeof ERRNO;
 export function systemError(code: ErrnoName, syscall: string, detail?: string): SystemError {
   const message = `${code}: ${detail ?? 'refused'}, ${syscall}`;
   return Object.assign(new Error(message), { code, errno: -ERRNO[code], syscall });
+}
+
+/** Makes a system error of a number that the kernel itself gave: `kernelError(-17, 'netlink', 'device exists')`. */
+export function kernelError(errno: number, syscall: string, detail: string): SystemError {
+  const code =
+    (Object.keys(ERRNO) as ErrnoName[]).find((name) => ERRNO[name] === -errno) ?? getSystemErrorName(errno);
+  return Object.assign(new Error(`${code}: ${detail}, ${syscall}`), { code, errno, syscall });
 }
 
 /** Whether `error` is a system error, optionally with that code. */

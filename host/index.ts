@@ -34,6 +34,7 @@ export {
   type RingbellErrorOptions,
   type SystemError,
 } from './errors.js';
+export type { KernelAttachment } from './kernel-transport.js';
 export { BlockDevice, type BlockDeviceOptions } from './models/block-device.js';
 export { BlockModel } from './models/block-model.js';
 export type { DeviceModel } from './models/device-model.js';
@@ -44,3 +45,11 @@ export { type Check, type CheckArea, type CheckState, type Probe, probe } from '
 export type { QueueStats } from './queue/queue-stats.js';
 export { type ServeOptions, serve } from './serve.js';
 export type * from './types.js';
+export type { VdpaConfig } from './vdpa/config.js';
+export type { VdpaDriver } from './vdpa/sysfs-device.js';
+export {
+  type ManagementDevice,
+  VdpaBus,
+  type VdpaDevice,
+  type VdpaDeviceOptions,
+} from './vdpa/vdpa-bus.js';

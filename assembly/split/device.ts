@@ -20,6 +20,9 @@ import {
   VQ_LAST_AVAIL,
   VQ_MISS,
   VQ_REGION_BYTES,
+  VQ_REPLAY,
+  VQ_REPLAY_END,
+  VQ_REPLAYING,
   VQ_REQUESTS,
   VQ_SHADOW_AVAIL,
   VQ_SIGNALLED_USED,
@@ -40,11 +43,33 @@ import {
   VIRTQ_USED_RING,
 } from '../virtio';
 import { breakQueue, refreshRegion } from './chain';
+import { logAhead, logGiveBurst, logIsRunning, logPublish, logReplay, logStart } from './in-flight';
 import { parseBurst } from './parse';
 
 /** Resets the running state: the next chain is avail[lastAvail], the used index is what the ring says. Counters stay. */
 export function deviceStart(vq: usize, lastAvail: u32): void {
-  const used = <u32>atomic.load<u16>(<usize>load<u32>(vq, VQ_DEVICE), VIRTQ_USED_IDX);
+  const used = usedIndex(vq);
+  begin(vq, lastAvail, used);
+  logStart(vq, lastAvail, used);
+}
+
+/**
+ * Goes on where another process has stopped, by its in-flight log and used.idx: what it had taken and not published is
+ * taken first. False if the driver had not started the queue.
+ */
+export function deviceResume(vq: usize): bool {
+  if (!logIsRunning(vq)) return false;
+  const used = usedIndex(vq);
+  begin(vq, used + logAhead(vq), used);
+  logReplay(vq, used);
+  return true;
+}
+
+function usedIndex(vq: usize): u32 {
+  return <u32>atomic.load<u16>(<usize>load<u32>(vq, VQ_DEVICE), VIRTQ_USED_IDX);
+}
+
+function begin(vq: usize, lastAvail: u32, used: u32): void {
   store<u32>(vq, lastAvail & 0xffff, VQ_LAST_AVAIL);
   store<u32>(vq, lastAvail & 0xffff, VQ_SHADOW_AVAIL);
   store<u32>(vq, used, VQ_USED);
@@ -53,6 +78,7 @@ export function deviceStart(vq: usize, lastAvail: u32): void {
   store<u32>(vq, 0, VQ_VERDICT);
   store<u32>(vq, 0, VQ_VERDICT_HEAD);
   store<u32>(vq, 0, VQ_MISS);
+  store<u32>(vq, 0, VQ_REPLAYING);
   store<u64>(vq, 0, VQ_REGION_BYTES);
   store<u32>(vq, load<u32>(vq, VQ_EPOCH) + 1, VQ_EPOCH);
   const heads = load<u32>(vq, VQ_HEADS);
@@ -64,7 +90,7 @@ export function devicePop(vq: usize, max: u32): u32 {
   const waiting = available(vq, min(max, load<u32>(vq, VQ_BURST)));
   if (waiting == 0) return 0;
   refreshRegion(vq);
-  const taken = parseBurst(vq, waiting);
+  const taken = parseBurst(vq, headsRing(vq), waiting);
   store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) + taken) & 0xffff, VQ_LAST_AVAIL);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + taken, VQ_IN_FLIGHT);
   return taken;
@@ -79,6 +105,7 @@ export function deviceReturn(vq: usize, count: u32): void {
 /** Publishes the first `count` entries of the chain table, which hold {head, written bytes} now: `count` | NOTIFY_DUE. */
 export function devicePush(vq: usize, count: u32): u32 {
   if (count == 0) return 0;
+  if (load<u32>(vq, VQ_REPLAYING)) logGiveBurst(vq, count);
   const size = load<u32>(vq, VQ_SIZE);
   const mask = size - 1;
   const ring: usize = load<u32>(vq, VQ_DEVICE) + VIRTQ_USED_RING;
@@ -114,6 +141,7 @@ export function devicePublish(vq: usize, count: u32): u32 {
   // Entries before the index, the index before the suppression word: one atomic store serves both. It pairs with the
   // driver's store of used_event (or flags), which comes before its own look at used.idx.
   atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>used, VIRTQ_USED_IDX);
+  logPublish(vq, used);
   add(vq + VQ_REQUESTS, count);
   const driver: usize = load<u32>(vq, VQ_DRIVER);
   let wanted: bool;
@@ -172,10 +200,22 @@ export function deviceBreak(vq: usize, verdict: u32): void {
   breakQueue(vq, verdict, 0);
 }
 
+/** The ring of heads that the chains behind VQ_LAST_AVAIL come from: the driver's, or the private one of a replay. */
+// @ts-ignore: decorator
+@inline
+export function headsRing(vq: usize): usize {
+  return load<u32>(vq, VQ_REPLAYING) ? load<u32>(vq, VQ_REPLAY) : load<u32>(vq, VQ_DRIVER) + VIRTQ_AVAIL_RING;
+}
+
 /** Up to `max` chains that wait: avail.idx is read again only when the last look does not suffice. */
 export function available(vq: usize, max: u32): u32 {
   if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
   const last = load<u32>(vq, VQ_LAST_AVAIL);
+  if (load<u32>(vq, VQ_REPLAYING)) {
+    const left = (load<u32>(vq, VQ_REPLAY_END) - last) & 0xffff;
+    if (left) return min(left, max);
+    store<u32>(vq, 0, VQ_REPLAYING);
+  }
   let waiting = (load<u32>(vq, VQ_SHADOW_AVAIL) - last) & 0xffff;
   if (waiting < max) {
     // An atomic load: entries of the ring are read after it, as they were written before the driver's store of the index.

@@ -13,7 +13,6 @@ import {
   SEGMENT_SIZE,
   VQ_CHAINS,
   VQ_DESC,
-  VQ_DRIVER,
   VQ_F_INDIRECT_DESC,
   VQ_FLAGS,
   VQ_LAST_AVAIL,
@@ -26,7 +25,6 @@ import {
   VQ_SIZE,
 } from '../layout';
 import {
-  VIRTQ_AVAIL_RING,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
@@ -134,9 +132,8 @@ function parseChain(
  * Takes chains from `at` on for as long as they are direct and plainly right: the place behind them. A place is a chain of
  * the burst | linear address of its first segment << 32.
  */
-function parseDirect(vq: usize, at: u64, count: u32): u64 {
+function parseDirect(vq: usize, ring: usize, at: u64, count: u32): u64 {
   const size = load<u32>(vq, VQ_SIZE);
-  const ring: usize = load<u32>(vq, VQ_DRIVER) + VIRTQ_AVAIL_RING;
   const descriptors: usize = load<u32>(vq, VQ_DESC);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
   const end = segmentsEnd(vq);
@@ -160,9 +157,8 @@ function parseDirect(vq: usize, at: u64, count: u32): u64 {
 }
 
 /** The same for chains of one descriptor that refers to an indirect table. */
-function parseIndirect(vq: usize, at: u64, count: u32): u64 {
+function parseIndirect(vq: usize, ring: usize, at: u64, count: u32): u64 {
   const size = load<u32>(vq, VQ_SIZE);
-  const ring: usize = load<u32>(vq, VQ_DRIVER) + VIRTQ_AVAIL_RING;
   const descriptors: usize = load<u32>(vq, VQ_DESC);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
   const end = segmentsEnd(vq);
@@ -206,29 +202,32 @@ function segmentsEnd(vq: usize): usize {
   return load<u32>(vq, VQ_SEGMENTS) + (load<u32>(vq, VQ_SEGMENTS_CAPACITY) - FAST_SEGMENTS) * SEGMENT_SIZE;
 }
 
-/** Parses chains [0, count) behind VQ_LAST_AVAIL: how many were taken; fewer than `count` if one was refused or has no room. */
-export function parseBurst(vq: usize, count: u32): u32 {
+/**
+ * Parses chains [0, count) behind VQ_LAST_AVAIL, whose heads are in the ring of u16 at `ring`: how many were taken; fewer
+ * than `count` if one was refused or has no room.
+ */
+export function parseBurst(vq: usize, ring: usize, count: u32): u32 {
   const end = load<u32>(vq, VQ_SEGMENTS) + load<u32>(vq, VQ_SEGMENTS_CAPACITY) * SEGMENT_SIZE;
-  let at = parseDirect(vq, <u64>load<u32>(vq, VQ_SEGMENTS) << 32, count);
+  let at = parseDirect(vq, ring, <u64>load<u32>(vq, VQ_SEGMENTS) << 32, count);
   while (<u32>at < count) {
     if (load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT_DESC) {
       const before = <u32>at;
-      at = parseIndirect(vq, at, count);
+      at = parseIndirect(vq, ring, at, count);
       if (<u32>at == count) break;
       if (<u32>at != before) {
-        at = parseDirect(vq, at, count);
+        at = parseDirect(vq, ring, at, count);
         continue;
       }
     }
     const k = <u32>at;
     const segment = <u32>(at >> 32);
     const index = load<u32>(vq, VQ_LAST_AVAIL) + k;
-    const head = <u32>load<u16>(load<u32>(vq, VQ_DRIVER) + VIRTQ_AVAIL_RING + ((index & (load<u32>(vq, VQ_SIZE) - 1)) << 1));
+    const head = <u32>load<u16>(ring + ((index & (load<u32>(vq, VQ_SIZE) - 1)) << 1));
     const taken = chainParse(vq, head, segment, (end - segment) / SEGMENT_SIZE);
     if (taken == NO_ROOM && k == 0) refuseTooManySegments(vq, head);
     if (taken == 0 || taken == NO_ROOM) return k;
     store<u64>(load<u32>(vq, VQ_CHAINS) + k * CHAIN_SIZE, <u64>head | (<u64>taken << 32));
-    at = parseDirect(vq, <u64>(k + 1) | (<u64>(segment + (taken >> 16) * SEGMENT_SIZE) << 32), count);
+    at = parseDirect(vq, ring, <u64>(k + 1) | (<u64>(segment + (taken >> 16) * SEGMENT_SIZE) << 32), count);
   }
   return <u32>at;
 }

@@ -21,6 +21,13 @@ export interface Engine {
   // Virtqueue, device side. The calls of a burst: devicePop, handle, devicePush; before sleeping, deviceArm.
   /** Resets the running state to `lastAvail`, taking the used index from the ring. Counters stay. */
   deviceStart(vq: number, lastAvail: number): void;
+  /**
+   * Goes on, over the same rings, where another process has stopped, by its in-flight log: 1; 0 if the log says that the
+   * driver had not started the queue. VQ_VERDICT is set if log and ring contradict each other.
+   */
+  deviceResume(vq: number): number;
+  /** Notes in the in-flight log, if there is one, that the driver has not started the queue. */
+  deviceIdle(vq: number): void;
   /** Parses up to `max` chains into the chain and segment tables: how many. 0 with VQ_VERDICT or VQ_MISS set when refused. */
   devicePop(vq: number, max: number): number;
   /** Publishes the first `count` entries of the chain table as used: `count`, with NOTIFY_DUE if an interrupt is. */

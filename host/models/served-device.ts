@@ -11,20 +11,20 @@ import { QueueLoop } from '../queue/queue-loop.js';
 import { QueueRunner } from '../queue/queue-runner.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { QueueThread } from '../queue/queue-thread.js';
-import { u64 } from '../uapi/codec.js';
 import { featureNames, statusNames } from '../uapi/names.js';
 import {
-  VDUSE_API_VERSION,
+  VDUSE_API_VERSION_1,
   VDUSE_CREATE_DEV,
   VDUSE_DESTROY_DEV,
-  VDUSE_SET_API_VERSION,
   vduseDevConfig,
   vduseName,
 } from '../uapi/vduse.js';
+import type { BounceBuffer } from '../vduse/device-layout.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
 import type { VduseControlFile, VduseFile } from '../vduse/file.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
+import { negotiate, type VduseProtocol } from '../vduse/protocol.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
@@ -58,6 +58,12 @@ export interface ServedDeviceOptions {
   queues: number;
   /** Entries. */
   queueSize: number;
+  /** Groups of queues, each with an address space of its own. */
+  groups: number;
+  /** Newest VDUSE API version to speak. */
+  apiVersion: number;
+  /** Whether memory of this process shall be the kernel's bounce buffer, where it can be. */
+  umem: boolean;
   /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
   threads: number;
   poll: boolean;
@@ -78,6 +84,8 @@ export interface ServedDeviceEvents {
   status: [status: number];
   /** The driver has reset the device. */
   reset: [];
+  /** The driver has come to need bounce buffers; `reason` says why they are not in memory of this process. */
+  bounceBuffer: [bounceBuffer: BounceBuffer, reason: string | undefined];
   /** The device has been closed, by `close`, by a signal, or because its message thread ended. */
   close: [];
 }
@@ -99,6 +107,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   #attached!: AttachedModel;
   #messages!: MessageThread;
   #status = 0;
+  #bounceBuffer: BounceBuffer = 'none';
   /** What the queue thread died of that was lost last. */
   #threadError: Error | undefined;
   /** A thread could not be stopped: its memory and its files stay for as long as the process. */
@@ -143,6 +152,11 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** Names of the features that the device offers. */
   get features(): string[] {
     return featureNames(this.model.deviceId, this.#attached.features);
+  }
+
+  /** Where the bounce buffers of the driver are; 'none' where there are none, as on the in-process bus. */
+  get bounceBuffer(): BounceBuffer {
+    return this.#bounceBuffer;
   }
 
   /** The thread that answers for the device; for profilers, and for whoever wants to see it die. */
@@ -212,15 +226,16 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const aperture = this.#aperture;
     const sigbusFlag = aperture.allocate(4);
     aperture.guardSigbus(sigbusFlag);
-    const iotlb = DriverMemory.allocateIotlb(aperture);
+    const iotlbs = Array.from({ length: options.groups }, () => DriverMemory.allocateIotlb(aperture));
     for (let index = 0; index < options.queues; index++)
-      this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlb));
+      this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!));
     const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
     this.#attached = attached;
     this.#undo.push(() => {
       if (!this.#abandoned) attached.close();
     });
-    const file = await this.#createDevice(transport.control, options);
+    const protocol = await this.#negotiate(transport.control, options);
+    const file = await this.#createDevice(transport.control, options, protocol);
 
     const attentionFd = this.#eventfd();
     const kickFds = this.#blocks.map(() => this.#eventfd());
@@ -236,7 +251,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
         this.#startLoop(index, { ...surroundings, wakeFd: wakeFd(index) });
 
     const layout = {
-      iotlb,
+      protocol,
+      iotlbs,
+      groups: options.groups,
+      umem: options.umem,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
       queueSize,
       pauseLimitMs: PAUSE_LIMIT_MS,
@@ -249,6 +267,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       { aperture: this.#shareWindows(), layout, attentionFd },
       {
         status: (status) => this.#statusChanged(status),
+        bounceBuffer: (bounceBuffer, reason) => this.#bounceBufferChanged(bounceBuffer, reason),
         error: (code, message) => {
           const cause = code === 'ERR_THREAD_LOST' ? this.#threadError : undefined;
           this.#report(code, message, cause);
@@ -265,10 +284,25 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     this.#undo.push(() => transport.detach(name));
   }
 
-  async #createDevice(control: VduseControlFile, options: ServedDeviceOptions): Promise<VduseFile> {
+  async #negotiate(control: VduseControlFile, options: ServedDeviceOptions): Promise<VduseProtocol> {
+    const protocol = await negotiate(control, options.apiVersion);
+    if (options.groups > 1 && protocol.apiVersion < VDUSE_API_VERSION_1)
+      throw new RingbellError(
+        'ERR_NOT_SUPPORTED',
+        `groups of queues need API version ${VDUSE_API_VERSION_1} of VDUSE, not ${protocol.apiVersion}`,
+      );
+    return protocol;
+  }
+
+  async #createDevice(
+    control: VduseControlFile,
+    options: ServedDeviceOptions,
+    { apiVersion }: VduseProtocol,
+  ): Promise<VduseFile> {
     const { name } = options;
     const config = this.#attached.config();
-    await control.ioctl(VDUSE_SET_API_VERSION, u64.encode(BigInt(VDUSE_API_VERSION)));
+    // Version 0 has no names for one group and one address space.
+    const groups = apiVersion < VDUSE_API_VERSION_1 ? 0 : options.groups;
     await control.ioctl(
       VDUSE_CREATE_DEV,
       vduseDevConfig.encode({
@@ -277,6 +311,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
         features: this.#attached.features,
         vq_num: options.queues,
         vq_align: VQ_ALIGN,
+        ngroups: groups,
+        nas: groups,
         config_size: config.length,
         config,
       }),
@@ -375,9 +411,15 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     // Opening, resetting and closing each send status 0.
     if (status === this.#status) return;
     this.#status = status;
+    if (status === 0) this.#bounceBuffer = 'none';
     statusChannel.publish({ device: this, status });
     if (status === 0) this.emit('reset');
     this.emit('status', status);
+  }
+
+  #bounceBufferChanged(bounceBuffer: BounceBuffer, reason: string | undefined): void {
+    this.#bounceBuffer = bounceBuffer;
+    this.emit('bounceBuffer', bounceBuffer, reason);
   }
 
   #report(code: ErrorCode, message: string, cause?: unknown): void {

@@ -24,7 +24,11 @@ import {
   VQ_IOTLB,
   VQ_KICK_FD,
   VQ_LAST_AVAIL,
+  VQ_LOG,
   VQ_MISS,
+  VQ_REPLAY,
+  VQ_REPLAY_END,
+  VQ_REPLAYING,
   VQ_SEGMENTS,
   VQ_SEGMENTS_CAPACITY,
   VQ_SIZE,
@@ -35,6 +39,7 @@ import {
 import {
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
+  VIRTQ_AVAIL_ENTRY_SIZE,
   VIRTQ_DESC_SIZE,
 } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
@@ -75,6 +80,7 @@ export class QueueBlock {
     set(VQ_SEGMENTS_CAPACITY, segments);
     set(VQ_SNAPSHOT, aperture.allocate(Math.max(maxSize + 1, 4) * VIRTQ_DESC_SIZE));
     set(VQ_HEADS, aperture.allocate(maxSize));
+    set(VQ_REPLAY, aperture.allocate(maxSize * VIRTQ_AVAIL_ENTRY_SIZE));
     aperture.data.setInt32(vq + VQ_KICK_FD, -1, true);
     aperture.data.setInt32(vq + VQ_CALL_FD, -1, true);
     const block = new QueueBlock(aperture, vq);
@@ -99,6 +105,11 @@ export class QueueBlock {
     return this.#get(VQ_BURST);
   }
 
+  /** Linear address of the IOTLB through which the queue sees the driver's memory. Only while stopped. */
+  set iotlb(iotlb: number) {
+    this.#set(VQ_IOTLB, iotlb);
+  }
+
   /** Says where the rings are. Only while stopped; a queue that runs already goes on where it was. */
   place(placement: RingPlacement): void {
     this.#set(VQ_SIZE, placement.size);
@@ -112,12 +123,30 @@ export class QueueBlock {
    * Throws WebAssembly.RuntimeError if the rings are not accessible.
    */
   start(lastAvail: number, features: bigint): void {
+    this.#negotiate(features);
+    this.aperture.engine.deviceStart(this.vq, lastAvail);
+  }
+
+  /**
+   * Starts the queue over its rings where another process has left it, by its in-flight log: false if the log says that the
+   * driver had not started it. Only while stopped. Throws WebAssembly.RuntimeError if the rings are not accessible.
+   */
+  resume(features: bigint): boolean {
+    this.#negotiate(features);
+    return this.aperture.engine.deviceResume(this.vq) !== 0;
+  }
+
+  /** Has the in-flight log, if there is one, say that the driver has not started the queue. Only while stopped. */
+  idle(): void {
+    this.aperture.engine.deviceIdle(this.vq);
+  }
+
+  #negotiate(features: bigint): void {
     this.aperture.data.setBigUint64(this.vq + VQ_FEATURES, features, true);
     let flags = 0;
     if (this.negotiated(VIRTIO_RING_F_EVENT_IDX)) flags |= VQ_F_EVENT_IDX;
     if (this.negotiated(VIRTIO_RING_F_INDIRECT_DESC)) flags |= VQ_F_INDIRECT_DESC;
     this.#set(VQ_FLAGS, flags);
-    this.aperture.engine.deviceStart(this.vq, lastAvail);
   }
 
   /** Whether the feature of bit number `bit` was negotiated. */
@@ -176,9 +205,14 @@ export class QueueBlock {
     return this.#get(VQ_EPOCH);
   }
 
-  /** Next entry of the available ring to read, modulo 2^16. */
+  /** Keeps the queue's section of an in-flight log, at a linear address. Before the queue is first started. */
+  set log(linear: number) {
+    this.#set(VQ_LOG, linear);
+  }
+
+  /** Next entry of the available ring to read, modulo 2^16: what is being replayed comes from before it. */
   get lastAvail(): number {
-    return this.#get(VQ_LAST_AVAIL) & 0xffff;
+    return this.#get(this.#get(VQ_REPLAYING) ? VQ_REPLAY_END : VQ_LAST_AVAIL) & 0xffff;
   }
 
   /** Eventfd on which the driver's kicks show, −1 for none. */

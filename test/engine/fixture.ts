@@ -13,6 +13,8 @@ export const DRIVER_IOVA = 0x7f00_0000_0000n;
 /** Linear address of the disk of a memory-backed device, and its sectors. */
 export const DISK_LINEAR = 0x300000;
 export const DISK_SECTORS = 2048;
+/** Linear address of a section of an in-flight log. */
+export const LOG_LINEAR = 0x400000;
 
 export interface RingOptions {
   size?: number;
@@ -21,6 +23,8 @@ export interface RingOptions {
   burst?: number;
   segments?: number;
   access?: number;
+  /** Keeps an in-flight log. */
+  log?: boolean;
   /** Bytes of the linear memory. */
   bytes?: number;
 }
@@ -74,6 +78,7 @@ export class Ring {
     this.segments = this.allocate((capacity + layout.SEGMENTS_SLACK) * layout.SEGMENT_SIZE);
     const snapshot = this.allocate(Math.max(size + 1, 4) * virtio.VIRTQ_DESC_SIZE);
     const heads = this.allocate(size);
+    const replay = this.allocate(size * 2);
     this.io = this.allocate((burst + 1) * layout.IO_SIZE);
     this.request = this.allocate(layout.REQUEST_DESCRIPTORS + (size + 1) * virtio.VIRTQ_DESC_SIZE);
     this.submissions = this.allocate(256 * layout.SUBMISSION_SIZE);
@@ -101,6 +106,8 @@ export class Ring {
       [layout.VQ_BURST]: burst,
       [layout.VQ_SNAPSHOT]: snapshot,
       [layout.VQ_HEADS]: heads,
+      [layout.VQ_LOG]: options.log ? LOG_LINEAR : 0,
+      [layout.VQ_REPLAY]: replay,
       [layout.VQ_FEATURES]: 1 << virtio.VIRTIO_BLK_F_FLUSH,
     });
     this.set(this.dq, {

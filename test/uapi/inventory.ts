@@ -1,4 +1,6 @@
+import * as netlink from '../../host/uapi/netlink.js';
 import { type Fields, Struct } from '../../host/uapi/struct.js';
+import * as vdpa from '../../host/uapi/vdpa.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vhost from '../../host/uapi/vhost.js';
 import * as virtio from '../../host/uapi/virtio.js';
@@ -11,8 +13,9 @@ export interface Fact {
   value: number;
 }
 
-/** Constants of assembly/virtio.ts that are the place of something in a struct, or that the kernel names otherwise. */
+/** Constants that are the place of something in a struct, or that the kernel's headers put otherwise. */
 const EXPRESSIONS: Readonly<Record<string, string>> = {
+  NLA_TYPE_MASK: 'NLA_TYPE_MASK & 0xFFFF',
   VIRTQ_DESC_SIZE: 'sizeof(struct vring_desc)',
   VIRTQ_DESC_F_NEXT: 'VRING_DESC_F_NEXT',
   VIRTQ_DESC_F_WRITE: 'VRING_DESC_F_WRITE',
@@ -65,4 +68,4 @@ function factsOfModule(module: object): Fact[] {
 }
 
 /** Every number of host/uapi: constants, sizes and offsets. */
-export const facts: readonly Fact[] = [vhost, vduse, virtio].flatMap(factsOfModule);
+export const facts: readonly Fact[] = [vhost, vduse, virtio, netlink, vdpa].flatMap(factsOfModule);

@@ -1,0 +1,62 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { instantiateSync } from '@assemblyscript/loader';
+import asc from 'assemblyscript/asc';
+import type { Engine } from '../../host/aperture/engine.js';
+import { type Memory, Module } from '../../host/aperture/web-assembly.js';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+/** What an engine dies of. */
+export class Death extends Error {}
+
+/** The engine as it is released, with every store announced to the host before it is made. */
+export async function buildMortalEngine(): Promise<Module> {
+  let binary: Uint8Array | undefined;
+  const options = ['--target', 'release', '--runPasses', 'instrument-memory'];
+  const { error, stderr } = await asc.main(['assembly/index.ts', ...options, '-o', 'mortal.wasm'], {
+    readFile: (name, baseDir) => {
+      try {
+        return readFileSync(join(root, baseDir, name), 'utf8');
+      } catch {
+        return null;
+      }
+    },
+    writeFile: (name, contents) => {
+      if (name.endsWith('.wasm')) binary = contents as Uint8Array;
+    },
+    listFiles: () => null,
+  });
+  if (error || !binary) throw new Error(`${error?.message ?? 'no output'}\n${stderr.toString()}`);
+  return new Module(Uint8Array.from(binary));
+}
+
+/**
+ * An instance that dies when it is about to store to memory for which `isShared` holds, having done so `lives` times
+ * before: what it has in any other memory is lost with it.
+ */
+export function mortalEngine(
+  module: Module,
+  memory: Memory,
+  lives: number,
+  isShared: (linear: number) => boolean,
+): Engine {
+  let left = lives;
+  const value = (_id: number, stored: unknown) => stored;
+  const imports = new Proxy(
+    { memory },
+    {
+      get: (target, name) => {
+        if (name === 'memory') return target.memory;
+        if (name === 'load_ptr') return (_id: number, _bytes: number, _offset: number, at: number) => at;
+        if (name !== 'store_ptr') return value;
+        return (_id: number, _bytes: number, offset: number, at: number) => {
+          if (isShared((at + offset) >>> 0) && left-- === 0) throw new Death();
+          return at;
+        };
+      },
+    },
+  );
+  return instantiateSync(module, { env: imports as never }).instance.exports as unknown as Engine;
+}
