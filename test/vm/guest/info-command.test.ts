@@ -128,7 +128,8 @@ else
       [0, 0, 1],
     );
     assert.ok(net.backendFeatures!.includes('VHOST_BACKEND_F_SUSPEND'));
-    assert.is((await info('net0')).config.mtu, 1500);
+    assert.is(net.config.mtu, 1500);
+    assert.equal((await info('net0')).config, net.config);
     const blk = await info((await bus.show('blk0')).node!);
     assert.is(blk.deviceId, VIRTIO_ID_BLOCK);
     assert.is(blk.config.capacity, '0x40000');
