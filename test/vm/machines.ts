@@ -45,5 +45,8 @@ const DOORBELL: Machine = {
   needsSimulators: true,
 };
 
+/** The kernel's own simulators of vDPA devices. */
+const SIMULATOR: Machine = { ...GUEST, name: 'simulator', needsSimulators: true };
+
 /** All machines, the default one first. */
-export const MACHINES: readonly Machine[] = [GUEST, DOORBELL];
+export const MACHINES: readonly Machine[] = [GUEST, DOORBELL, SIMULATOR];
