@@ -1,9 +1,19 @@
 /** The kernel's simulated disk, driven by us and, in turn, by the kernel. */
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type BlockDisk, type OpenBlockOptions, openBlock, type RingbellError } from '../../../host/index.js';
-import { addSimulator, bindDriver, hasModule, modprobe, shell, skip, unbindDriver } from '../fixture.js';
+import {
+  addSimulator,
+  bindDriver,
+  hasModule,
+  modprobe,
+  removeDevice,
+  shell,
+  skip,
+  unbindDriver,
+} from '../fixture.js';
 
 const NAME = 'simulator0';
 /** Bytes of a request of ours, which is split by what the device takes. */
@@ -126,9 +136,9 @@ if (!hasModule('vdpa_sim_blk')) {
     path = await bindDriver(NAME, 'vhost_vdpa');
   });
 
-  for (const options of ['batch_mapping=0', 'use_va=0', 'batch_mapping=0 use_va=0'])
-    test(`a simulator with ${options} is driven as well`, async () => {
-      await reload(options);
+  for (const parameters of [['batch_mapping=0'], ['use_va=0'], ['batch_mapping=0', 'use_va=0']])
+    test(`a simulator with ${parameters.join(' and ')} is driven as well`, async () => {
+      await reload(parameters);
       await using disk = await openBlock(path);
       await sweep(2 ** 20, 0, (offset, length) => disk.write(offset, pattern(offset, length, 9)));
       assert.is(
@@ -140,36 +150,35 @@ if (!hasModule('vdpa_sim_blk')) {
     });
 
   test('where memory is pinned, too small a limit on locked memory is named', async () => {
-    await reload('use_va=0');
+    await reload(['use_va=0']);
     const limit = (bytes: string) => shell(`prlimit --pid ${process.pid} --memlock=${bytes}`);
     limit(`${SMALL_MEMLOCK}:unlimited`);
-    try {
-      await openBlock(path);
-      assert.unreachable('opened');
-    } catch (error) {
-      assert.is((error as RingbellError).code, 'ERR_CONTROL_PLANE');
-      assert.match((error as Error).message, /RLIMIT_MEMLOCK/);
-    } finally {
-      limit('unlimited:unlimited');
-    }
+    const refusal = await openBlock(path).then(
+      (disk) => disk.close(),
+      (error: RingbellError) => error,
+    );
+    limit('unlimited:unlimited');
+    assert.is(refusal?.code, 'ERR_CONTROL_PLANE');
+    assert.match(refusal.message, /RLIMIT_MEMLOCK/);
     await using disk = await openBlock(path);
     await disk.read(0, 4096);
   });
 
-  /** Loads the simulator anew, with options of its own. */
-  const reload = async (options: string): Promise<void> => {
-    const root = process.env.RINGBELL_VM_MODULES ?? '/';
-    shell(
-      `vdpa dev del ${NAME}; modprobe -d ${root} -r vdpa_sim_blk; modprobe -d ${root} -r vdpa_sim || true`,
-    );
-    shell(`modprobe -d ${root} vdpa_sim ${options}`);
+  /** Loads the simulator anew, with parameters of its own. */
+  const reload = async (parameters: readonly string[]): Promise<void> => {
+    const modprobe = `modprobe -d ${process.env.RINGBELL_VM_MODULES ?? '/'}`;
+    shell(`vdpa dev del ${NAME} && ${modprobe} -r vdpa_sim_blk`);
+    shell(`${modprobe} vdpa_sim ${parameters.join(' ')}`);
+    for (const parameter of parameters) {
+      const [name, value] = parameter.split('=');
+      const set = readFileSync(`/sys/module/vdpa_sim/parameters/${name}`, 'latin1').trim();
+      assert.is(set, value === '0' ? 'N' : 'Y', name);
+    }
     addSimulator('blk', NAME);
     path = await bindDriver(NAME, 'vhost_vdpa');
   };
 
-  test.after(async () => {
-    shell(`vdpa dev del ${NAME}`);
-  });
+  test.after(() => removeDevice(NAME));
 }
 
 test.run();
