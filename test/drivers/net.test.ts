@@ -255,6 +255,26 @@ test('a queue without a doorbell page says so in stats and by an event, once', (
     );
   }));
 
+test('a device of which one queue has a page rings that, and kicks the other', async () => {
+  const { bus, device } = await serveTestNet({ doorbell: 'page' });
+  bus.faults.inject({ point: 'mmap', errno: 'EINVAL' });
+  const net = await openNet('net0', { bus });
+  const refusals: [number, string][] = [];
+  net.on('doorbellRefused', (queue, code) => refusals.push([queue, code]));
+  await new Promise(setImmediate);
+  assert.equal(refusals, [[0, 'EINVAL']]);
+  assert.equal(
+    net.stats().queues.map(({ doorbell, doorbellRefused }) => [doorbell, doorbellRefused]),
+    [
+      [false, 'EINVAL'],
+      [true, undefined],
+    ],
+  );
+  await net.close();
+  await bus.close();
+  device.close();
+});
+
 test('tells what cannot be opened', async () => {
   const bus = new Bus();
   await rejects(openNet('nothing', { bus }), 'ERR_NO_DEVICE');
