@@ -53,5 +53,8 @@ const DOORBELL: Machine = {
   needsSimulators: true,
 };
 
+/** Two CPUs, for what a kernel does only where it has several. */
+const PROCESSORS: Machine = { ...GUEST, name: 'processors', processors: 2 };
+
 /** All machines, the default one first. */
-export const MACHINES: readonly Machine[] = [GUEST, DOORBELL];
+export const MACHINES: readonly Machine[] = [GUEST, DOORBELL, PROCESSORS];
