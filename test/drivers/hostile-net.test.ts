@@ -104,6 +104,23 @@ test('a frame that fills its buffer to the last byte is taken', () =>
     assert.equal((await net.receive()).map(Buffer.from), [Buffer.from(testFrame(BUFFER_BYTES).subarray(12))]);
   }));
 
+test('a device that scribbles over frames, descriptors and the available ring cannot confuse the driver', () =>
+  netScene(async ({ device, net }) => {
+    device.scribbles = true;
+    for (let index = 0; index < 300; index++) {
+      await net.send(testFrame(60, index));
+      await net.receive();
+      // The buffers of the receive queue are there already: what is written over of them is lost to the device alone.
+      device.transmit.scribble();
+    }
+    assert.equal(
+      device.arrived.map((frame) => Buffer.from(frame)),
+      Array.from({ length: 300 }, (_, index) =>
+        Buffer.from([...new Uint8Array(12), ...testFrame(60, index)]),
+      ),
+    );
+  }));
+
 test('a device that asks for a reset breaks the interface', () =>
   netScene(async ({ file, net }) => {
     const received = net.receive();

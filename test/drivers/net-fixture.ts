@@ -90,6 +90,14 @@ class TestQueue {
     return { head, bytes, writable: flags === VIRTQ_DESC_F_WRITE };
   }
 
+  /** Writes over the descriptor table and the available ring. */
+  scribble(): void {
+    const fill = (iova: bigint, bytes: number) =>
+      new Uint8Array(this.#view.buffer, this.#view.byteOffset + this.#at(iova), bytes).fill(0xee);
+    fill(this.#info.desc_addr, this.#info.num * VIRTQ_DESC_SIZE);
+    fill(this.#info.driver_addr + BigInt(VIRTQ_AVAIL_RING), this.#info.num * 2);
+  }
+
   /** Gives a chain back, or says so. */
   give(id: number, bytes: number): void {
     const ring = this.#at(this.#info.device_addr);
@@ -115,6 +123,8 @@ export class TestNet {
   held: boolean;
   /** Frames that arrived, with their headers. */
   readonly arrived: Uint8Array[] = [];
+  /** Whether what was read is written over at once. */
+  scribbles = false;
   queues: TestQueue[] = [];
   readonly #aperture = Aperture.create({ bytes: 2 ** 28, privateBytes: 2 ** 16 });
   readonly #file: VduseFile;
@@ -188,6 +198,7 @@ export class TestNet {
       if (writable) throw new Error('a frame to transmit that can be written to');
       const frame = bytes.slice();
       this.arrived.push(frame.slice());
+      if (this.scribbles) bytes.fill(0xee);
       this.transmit.give(head, 0);
       // What the specification has a device say of a frame in one buffer: num_buffers.
       frame[VIRTIO_NET_HDR_SIZE - 2] = 1;
