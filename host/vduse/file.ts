@@ -7,7 +7,7 @@
 /** /dev/vduse/control. */
 export interface VduseControlFile {
   ioctl(request: number, argument?: Uint8Array): Promise<number>;
-  /** Opens /dev/vduse/NAME. Exclusive: EBUSY while it is open, ENODEV when it was not created. */
+  /** Opens /dev/vduse/NAME. Exclusive: EBUSY while it is open, ENOENT when it was not created. */
   open(name: string): Promise<VduseFile>;
   close(): Promise<void>;
 }

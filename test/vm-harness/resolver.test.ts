@@ -71,6 +71,7 @@ test('a series without a meta package is found by its parts, signed ones first',
   const unsigned = inParts('7.3.4+deb13', '7.3.4-1~bpo13+1', 'binary-unsigned');
   const found = resolveKernel('7.3', unsigned, '12')!;
   assert.equal(names(found.image), [
+    'linux-base-7.3.4+deb13-amd64=7.3.4-1~bpo13+1',
     'linux-binary-unsigned-7.3.4+deb13-amd64=7.3.4-1~bpo13+1',
     'linux-modules-7.3.4+deb13-amd64=7.3.4-1~bpo13+1',
   ]);

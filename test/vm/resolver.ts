@@ -63,7 +63,7 @@ export function resolveKernel(
   return undefined;
 }
 
-/** The packages of a release: all in one, or the kernel and its modules each in their own. */
+/** The packages of a release: all in one, or the kernel, its modules and what is common to both each in their own. */
 function partsOf(release: string, series: string, stanzas: readonly Stanza[]): KernelPackages | undefined {
   const newest = (name: string) => {
     const versions = stanzas.filter((stanza) => stanza.package === name).map(({ version }) => version);
@@ -71,8 +71,9 @@ function partsOf(release: string, series: string, stanzas: readonly Stanza[]): K
     return version === undefined ? undefined : { name, version };
   };
   const modules = newest(`linux-modules-${release}`);
+  const binary = newest(`linux-binary-${release}`) ?? newest(`linux-binary-unsigned-${release}`);
   const image = modules
-    ? [newest(`linux-binary-${release}`) ?? newest(`linux-binary-unsigned-${release}`), modules]
+    ? [newest(`linux-base-${release}`), binary, modules]
     : [newest(`linux-image-${release}`)];
   if (!image.every((part) => part !== undefined)) return undefined;
   const base = release.slice(0, -FLAVOUR.length);
