@@ -54,10 +54,7 @@ for (const options of [{}, { umem: false }])
 
 /** A driver in a process of its own: offers a request, leaves before it is answered, comes back, and says when it has. */
 const IMPATIENT = `
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 const { RawDriver } = await import('${new URL('../../models/raw-driver.js', import.meta.url)}');
 const { openVhostVdpaFile } = await import('${new URL('../../../host/vhost-vdpa/open.js', import.meta.url)}');
