@@ -229,7 +229,8 @@ export const notificationRules: readonly Rule[] = [
       await bells.enable();
       await bells.quiet();
       await device.close();
-      const again = await control.open('disk0');
+      const again = await control.open(NAME);
+      void new Responder(again);
       bells.ring();
       const fd = at('bus') ? await again.kickFd(0, bells.own) : bells.own;
       await eventually('a kick', () => loadAddon().eventfdDrain(fd) > 0);
