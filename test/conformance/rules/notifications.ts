@@ -4,7 +4,17 @@ import { loadAddon } from '../../../host/native/addon.js';
 import { s32, u32 } from '../../../host/uapi/codec.js';
 import * as vduse from '../../../host/uapi/vduse.js';
 import * as vhost from '../../../host/uapi/vhost.js';
-import { eventually, fails, mask, STATUS_DRIVER_OK, setStatus, vringFile, vringState } from '../protocol.js';
+import {
+  eventually,
+  fails,
+  mask,
+  NAME,
+  Responder,
+  STATUS_DRIVER_OK,
+  setStatus,
+  vringFile,
+  vringState,
+} from '../protocol.js';
 import { onScene, type Rule, type Scene, type SceneOptions } from '../rule.js';
 import { lacksVduseFeature } from './lacks.js';
 
