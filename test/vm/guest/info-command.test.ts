@@ -3,9 +3,9 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { infoByName, infoByNode } from '../../../host/cli/device-info.js';
 import { BlockDevice, type ServedDevice, serve, VdpaBus } from '../../../host/index.js';
-import { VIRTIO_ID_BLOCK, VIRTIO_ID_NET } from '../../../host/uapi/virtio.js';
+import { VIRTIO_ID_BLOCK } from '../../../host/uapi/virtio.js';
 import { run } from '../../cli/command-line.js';
-import { addSimulator, bindDriver, hasModule, modprobe, skip } from '../fixture.js';
+import { modprobe } from '../fixture.js';
 
 const MIB = 2 ** 20;
 
@@ -103,28 +103,5 @@ test('what is not there is said on one line', async () => {
   assert.is(stdout, '');
   assert.match(stderr, /^ringbell: there is no nobody on the vDPA bus[^\n]*\n$/);
 });
-
-if (!hasModule('vdpa_sim_net')) skip('simulated devices are shown', 'there is no vdpa_sim_net');
-else
-  test('simulated devices are shown', async () => {
-    addSimulator('net', 'net0');
-    addSimulator('blk', 'blk0');
-    for (const name of ['net0', 'blk0']) await bindDriver(name, 'vhost_vdpa');
-    const net = await info((await bus.show('net0')).node!);
-    assert.is(net.deviceId, VIRTIO_ID_NET);
-    assert.is(net.groups, 2);
-    assert.is(net.addressSpaces, 2);
-    assert.equal(
-      net.queues!.map(({ group }) => group),
-      [0, 0, 1],
-    );
-    assert.ok(net.backendFeatures!.includes('VHOST_BACKEND_F_SUSPEND'));
-    assert.is(net.config.mtu, 1500);
-    assert.equal((await info('net0')).config, net.config);
-    const blk = await info((await bus.show('blk0')).node!);
-    assert.is(blk.deviceId, VIRTIO_ID_BLOCK);
-    assert.is(blk.config.capacity, 0x40000n);
-    for (const name of ['net0', 'blk0']) await bus.delete(name);
-  });
 
 test.run();
