@@ -68,6 +68,8 @@ export class RawDriver {
   readonly memory: DriverMemory;
   readonly data: DataView;
   readonly #batched: boolean;
+  /** Address space that everything is mapped in. */
+  asid = 0;
   #kick = loadAddon().eventfd();
   readonly #call = loadAddon().eventfd();
   #avail = 0;
@@ -124,6 +126,15 @@ export class RawDriver {
     await this.file.ioctl(vhost.VHOST_VDPA_SET_VRING_ENABLE, vringState(0, 1));
   }
 
+  /** Gives the group of the queue address space `asid`, and maps everything there from now on. Before `start`. */
+  async moveTo(asid: number): Promise<void> {
+    const bits = [vhost.VHOST_BACKEND_F_IOTLB_MSG_V2, vhost.VHOST_BACKEND_F_IOTLB_ASID];
+    const features = bits.reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n);
+    await this.file.ioctl(vhost.VHOST_SET_BACKEND_FEATURES, u64.encode(features));
+    await this.file.ioctl(vhost.VHOST_VDPA_SET_GROUP_ASID, vringState(0, asid));
+    this.asid = asid;
+  }
+
   /** Maps all of the driver's memory, at its own IOVA or at another one as well. */
   async map(perm = vhost.VHOST_ACCESS_RW, iova = IOVA): Promise<void> {
     await this.update({ iova, size: BigInt(MEMORY_BYTES), uaddr: this.memory.address, perm });
@@ -131,15 +142,16 @@ export class RawDriver {
 
   /** Maps anything. */
   async update(mapping: Parameters<typeof iotlbMessage>[1]): Promise<void> {
-    if (this.#batched) await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_BATCH_BEGIN, {}));
-    await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_UPDATE, mapping));
-    if (this.#batched) await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_BATCH_END, {}));
+    const { asid } = this;
+    if (this.#batched) await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_BATCH_BEGIN, {}, asid));
+    await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_UPDATE, mapping, asid));
+    if (this.#batched) await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_BATCH_END, {}, asid));
   }
 
   /** Unmaps all of it. */
   async unmap(): Promise<void> {
     await this.file.write(
-      iotlbMessage(vhost.VHOST_IOTLB_INVALIDATE, { iova: IOVA, size: BigInt(MEMORY_BYTES) }),
+      iotlbMessage(vhost.VHOST_IOTLB_INVALIDATE, { iova: IOVA, size: BigInt(MEMORY_BYTES) }, this.asid),
     );
   }
 

@@ -6,6 +6,7 @@ import { Bus } from '../../host/bus/index.js';
 import { BlockDevice } from '../../host/models/block-device.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import { VDUSE_GET_FEATURES, VDUSE_SET_API_VERSION } from '../../host/uapi/vduse.js';
+import { VIRTIO_CONFIG_S_DRIVER_OK } from '../../host/uapi/virtio.js';
 import { rejects, scene, until, within } from './fixture.js';
 import { RawDriver } from './raw-driver.js';
 
@@ -51,6 +52,31 @@ for (const told of [true, false])
     await driver.close();
     await until(() => device.status === 0, 'the reset');
   });
+
+test('a queue sees the address space of its group, and no other', async () => {
+  await using bus = new Bus();
+  await using device = await serve(new BlockDevice({ memory: BYTES }), {
+    name: 'disk0',
+    bus,
+    queues: 2,
+    groups: 2,
+  });
+  const errors: string[] = [];
+  device.on('error', (error) => errors.push(error.code));
+  const driver = await RawDriver.open(bus);
+  await driver.moveTo(1);
+  await driver.start();
+  assert.ok(await driver.works());
+  await driver.reset();
+  // The group is back where it was, and the driver's memory is not there.
+  assert.not((await driver.start()) & VIRTIO_CONFIG_S_DRIVER_OK);
+  assert.equal(errors, ['ERR_CONTROL_PLANE']);
+  await driver.reset();
+  driver.asid = 0;
+  await driver.start();
+  assert.ok(await driver.works());
+  await driver.close();
+});
 
 test('groups need a version of the API that knows them', async () => {
   await using bus = new Bus();

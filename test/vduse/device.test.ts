@@ -163,19 +163,6 @@ scenario('a message that stops nothing is answered while a queue is inside its r
   );
 });
 
-scenario(
-  'queues that are stuck together take no longer to give up than one',
-  async (stage) => {
-    await stage.start();
-    for (const { gate } of stage.blocks) assert.ok(gate.enter());
-    const start = performance.now();
-    await stage.status(0);
-    // One limit, not eight of them, on the slowest machine.
-    assert.ok(performance.now() - start < 8 * PAUSE_LIMIT_MS);
-  },
-  { queues: 8, pauseLimitMs: PAUSE_LIMIT_MS },
-);
-
 scenario('a thread that is stuck inside its ring leaves the device broken for good', async (stage) => {
   await stage.start();
   assert.ok(stage.blocks[0]!.gate.enter());

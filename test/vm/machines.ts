@@ -53,8 +53,11 @@ const DOORBELL: Machine = {
   needsSimulators: true,
 };
 
+/** The kernel's own simulators of vDPA devices. */
+const SIMULATOR: Machine = { ...GUEST, name: 'simulator', needsSimulators: true };
+
 /** Two CPUs, for what a kernel does only where it has several. */
 const PROCESSORS: Machine = { ...GUEST, name: 'processors', processors: 2 };
 
 /** All machines, the default one first. */
-export const MACHINES: readonly Machine[] = [GUEST, DOORBELL, PROCESSORS];
+export const MACHINES: readonly Machine[] = [GUEST, DOORBELL, SIMULATOR, PROCESSORS];

@@ -14,16 +14,23 @@ import { vringRules } from './vring.js';
 
 export { iotlbRules };
 
-export const rules: readonly Rule[] = [
+/** Those of /dev/vduse: the device's side. */
+export const vduseRules: readonly Rule[] = [
   ...vduseControlRules,
   ...vduseDeviceRules,
   ...messageRules,
+  ...notificationRules,
+];
+
+/** Those of /dev/vhost-vdpa-N: the driver's side. */
+export const vhostRules: readonly Rule[] = [
   ...lifeRules,
   ...vhostVdpaRules,
   ...statusRules,
   ...configSpaceRules,
   ...vringRules,
   ...iotlbRules,
-  ...notificationRules,
   ...doorbellRules,
 ];
+
+export const rules: readonly Rule[] = [...vduseRules, ...vhostRules];

@@ -93,11 +93,12 @@ export const vduseDeviceRules: readonly Rule[] = [
     name: 'memory for the bounce buffer is refused while there is no bounce buffer',
     source: 'vduse_dev_reg_umem',
     play: onScene(async ({ device }) => {
-      const umem = (reserved = [0, 0, 0, 0, 0]) => vduse.vduseIovaUmem.encode({ reserved });
+      const umem = (reserved = [0, 0, 0, 0, 0], asid = 0) => vduse.vduseIovaUmem.encode({ reserved, asid });
       await fails(device.ioctl(vduse.VDUSE_IOTLB_REG_UMEM, umem()), 'EINVAL', 'ioctl');
       await fails(device.ioctl(vduse.VDUSE_IOTLB_REG_UMEM, umem(dirty(5))), 'EINVAL');
       await fails(device.ioctl(vduse.VDUSE_IOTLB_DEREG_UMEM, umem()), 'ENOENT');
       await fails(device.ioctl(vduse.VDUSE_IOTLB_DEREG_UMEM, umem(dirty(5))), 'EINVAL');
+      await fails(device.ioctl(vduse.VDUSE_IOTLB_DEREG_UMEM, umem(undefined, 1)), 'EINVAL');
     }),
   },
   {

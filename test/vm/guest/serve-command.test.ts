@@ -183,7 +183,7 @@ test('a driver that is not loaded, or a name that is taken, is said on one line 
   assert.match(taken.stderr, /^ringbell: --name disk0: [^\n]+\n$/);
   kill('SIGINT');
   await outcome;
-  shell('modprobe -r vhost_vdpa');
+  shell('rmmod vhost_vdpa');
   const missing = await run(['serve', 'blk', '--name', 'disk0', '--size', '1M', '--attach', 'vhost']);
   modprobe('vhost_vdpa');
   assert.is(missing.status, 1);
