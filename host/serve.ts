@@ -7,6 +7,7 @@ import { type DeviceTransport, ServedDevice } from './models/served-device.js';
 import { checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { VDUSE_NAME_MAX } from './uapi/vduse.js';
+import { defaultLogPath } from './vduse/in-flight-log.js';
 import { KernelVduseControlFile, vdpaDevice } from './vduse/kernel-file.js';
 
 /** Queues of a device at most. */
@@ -39,6 +40,11 @@ export interface ServeOptions {
   doorbell?: 'none' | 'page';
   /** How the in-process bus hands the driver's mappings on; 'set_map' if left out. */
   parent?: 'set_map' | 'dma_map';
+  /**
+   * Path of the in-flight log, a file by which another process can take the device over when this one is killed. Of 'vduse'
+   * devices: `/run/ringbell/NAME` if left out; false for none. On the in-process bus: none if left out.
+   */
+  inFlightLog?: string | false;
   /** Closes the device when it aborts. */
   signal?: AbortSignal;
 }
@@ -53,12 +59,14 @@ const OPTION_NAMES = [
   'mode',
   'doorbell',
   'parent',
+  'inFlightLog',
   'signal',
 ];
 
 /**
  * Offers `model` to drivers under a name. Rejects with ERR_ARGUMENT for options or a model that cannot work, ERR_DEVICE_BUSY
- * for one that is being served, EEXIST (a SystemError) for a name that is taken, ERR_NOT_SUPPORTED without VDUSE,
+ * for one that is being served, ERR_TAKE_OVER for a device of that name that cannot be taken over, EEXIST (a SystemError) for
+ * one where no in-flight log is kept, ERR_DEVICE_BROKEN for one that nobody answered for, ERR_NOT_SUPPORTED without VDUSE,
  * ERR_CONTROL_PLANE where the transport refuses, ERR_APERTURE_FULL, an AbortError.
  */
 export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
@@ -72,6 +80,7 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     doorbell: doorbell === 'page',
+    log: logOf(options),
   });
   if (!signal) return device;
   const abort = () => void device.close();
@@ -82,6 +91,11 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   signal.addEventListener('abort', abort, { once: true });
   device.once('close', () => signal.removeEventListener('abort', abort));
   return device;
+}
+
+function logOf({ name, transport, inFlightLog }: ServeOptions): string | undefined {
+  if (inFlightLog === undefined) return transport === 'vduse' ? defaultLogPath(name) : undefined;
+  return inFlightLog === false ? undefined : inFlightLog;
 }
 
 function transportOf({ transport, bus = Bus.default, doorbell, parent }: ServeOptions): DeviceTransport {
@@ -114,7 +128,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
-  const { doorbell = 'none', parent = 'set_map' } = options;
+  const { doorbell = 'none', parent = 'set_map', inFlightLog } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
     refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} bytes of UTF-8 without '/'`);
@@ -123,6 +137,12 @@ function check(model: DeviceModel, options: ServeOptions): void {
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
+  if (
+    inFlightLog !== undefined &&
+    inFlightLog !== false &&
+    (typeof inFlightLog !== 'string' || inFlightLog === '')
+  )
+    refuse(`inFlightLog must be a path, or false, not ${inspect(inFlightLog)}`);
   checkChoice('transport', transport, ['bus', 'vduse']);
   checkChoice('mode', mode, ['notify', 'poll']);
   checkChoice('doorbell', doorbell, ['none', 'page']);

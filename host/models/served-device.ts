@@ -23,8 +23,10 @@ import {
 } from '../uapi/vduse.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
 import type { VduseControlFile, VduseFile } from '../vduse/file.js';
+import { InFlightLog } from '../vduse/in-flight-log.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
+import { createDevice, openAbandoned, setConfig } from '../vduse/take-over.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
@@ -62,6 +64,8 @@ export interface ServedDeviceOptions {
   threads: number;
   poll: boolean;
   doorbell: boolean;
+  /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
+  log: string | undefined;
 }
 
 /** What `stats` gives: the sum of the queues, and each of them. */
@@ -104,6 +108,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** A thread could not be stopped: its memory and its files stay for as long as the process. */
   #abandoned = false;
   #closing: Promise<void> | undefined;
+  #log: InFlightLog | undefined;
+  #takenOver = false;
+  /** The device is this process's: what it has not taken over yet, it leaves as it was. */
+  #owned = false;
 
   /**
    * For `serve`: makes the device and attaches it. On failure nothing is left.
@@ -138,6 +146,11 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** The device status that the driver sees: VIRTIO_CONFIG_S_* bits. */
   get status(): number {
     return this.#status;
+  }
+
+  /** Whether another process had served it before and left it on the bus: its driver has seen a pause at most. */
+  get takenOver(): boolean {
+    return this.#takenOver;
   }
 
   /** Names of the features that the device offers. */
@@ -239,6 +252,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       iotlb,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
       queueSize,
+      takenOver: this.#takenOver,
       pauseLimitMs: PAUSE_LIMIT_MS,
       sigbusFlag,
       memoryLossIsFinal: attached.memoryLossIsFinal,
@@ -261,32 +275,57 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       },
     );
     this.#undo.push(() => this.#messages.close());
-    await transport.attach(name);
+    if (!this.#takenOver) await transport.attach(name);
+    this.#owned = true;
     this.#undo.push(() => transport.detach(name));
   }
 
   async #createDevice(control: VduseControlFile, options: ServedDeviceOptions): Promise<VduseFile> {
-    const { name } = options;
+    const { name, queues, log } = options;
     const config = this.#attached.config();
-    await control.ioctl(VDUSE_SET_API_VERSION, u64.encode(BigInt(VDUSE_API_VERSION)));
-    await control.ioctl(
-      VDUSE_CREATE_DEV,
-      vduseDevConfig.encode({
-        name,
-        device_id: this.model.deviceId,
-        features: this.#attached.features,
-        vq_num: options.queues,
-        vq_align: VQ_ALIGN,
-        config_size: config.length,
-        config,
-      }),
-    );
-    this.#undo.push(async () => {
-      await control.ioctl(VDUSE_DESTROY_DEV, vduseName.encode(name));
+    const bytes = vduseDevConfig.encode({
+      name,
+      device_id: this.model.deviceId,
+      features: this.#attached.features,
+      vq_num: queues,
+      vq_align: VQ_ALIGN,
+      config_size: config.length,
+      config,
     });
-    const file = await control.open(name);
+    await control.ioctl(VDUSE_SET_API_VERSION, u64.encode(BigInt(VDUSE_API_VERSION)));
+    if (log === undefined) await control.ioctl(VDUSE_CREATE_DEV, bytes);
+    else this.#takenOver = !(await createDevice(control, name, bytes));
+    this.#owned = !this.#takenOver;
+    this.#undo.push(async () => {
+      if (!this.#owned) return;
+      await control.ioctl(VDUSE_DESTROY_DEV, vduseName.encode(name));
+      this.#log?.remove();
+    });
+    const file = await (this.#takenOver ? openAbandoned(control, name) : control.open(name));
     this.#undo.push(() => file.close());
+    if (log !== undefined) this.#openLog(log, await control.instance(name), config.length, options);
+    if (this.#takenOver) await setConfig(file, config);
     return file;
+  }
+
+  /** Once the device node is open, which only one process can have: nobody else is using the log. */
+  #openLog(path: string, instance: string, configSize: number, options: ServedDeviceOptions): void {
+    const { queues, queueSize } = options;
+    const shape = {
+      deviceId: this.model.deviceId,
+      queues,
+      queueSize,
+      configSize,
+      apiVersion: VDUSE_API_VERSION,
+      features: this.#attached.features,
+      instance,
+    };
+    const log = InFlightLog[this.#takenOver ? 'adopt' : 'create'](path, shape, this.#aperture);
+    this.#log = log;
+    this.#undo.push(() => {
+      if (!this.#abandoned) log.close();
+    });
+    for (const [index, block] of this.#blocks.entries()) block.log = log.section(index);
   }
 
   #startThread(

@@ -1,5 +1,7 @@
 import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED, VQ_IO_ERRORS } from '../../assembly/layout.js';
 import {
+  VIRTIO_CONFIG_S_ACKNOWLEDGE,
+  VIRTIO_CONFIG_S_DRIVER,
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
@@ -14,24 +16,29 @@ import type { Initializer } from '../uapi/struct.js';
 import {
   VDUSE_DEV_GET_FEATURES,
   VDUSE_DEV_INJECT_CONFIG_IRQ,
-  VDUSE_DEV_SET_CONFIG,
   VDUSE_GET_VQ_STATE,
   VDUSE_REQ_RESULT_FAILED,
   VDUSE_REQ_RESULT_OK,
   VDUSE_SET_STATUS,
   VDUSE_SUSPEND,
   VDUSE_UPDATE_IOTLB,
-  vduseConfigData,
   vduseDevRequest,
   vduseDevResponse,
 } from '../uapi/vduse.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
 import { DriverMemory } from './driver-memory.js';
 import type { VduseFile } from './file.js';
+import { setConfig } from './take-over.js';
 import { Virtqueue } from './virtqueue.js';
 
 /** Milliseconds between looks at queues that were not ready at DRIVER_OK; most kernels send no message when they are. */
 const LATE_READY_INTERVAL_MS = 200;
+/** What a driver has written that runs. */
+const STATUS_RUNNING =
+  VIRTIO_CONFIG_S_ACKNOWLEDGE |
+  VIRTIO_CONFIG_S_DRIVER |
+  VIRTIO_CONFIG_S_FEATURES_OK |
+  VIRTIO_CONFIG_S_DRIVER_OK;
 const LAST_IOVA = (1n << 64n) - 1n;
 
 type Response = Initializer<(typeof vduseDevResponse)['fields']>;
@@ -59,6 +66,7 @@ export class VduseDevice {
   #stuck = false;
   #closed = false;
   #lateReady: NodeJS.Timeout | undefined;
+  #driverOk: NodeJS.Timeout | undefined;
 
   constructor(file: VduseFile, aperture: Aperture, layout: VduseDeviceLayout, listener: VduseDeviceListener) {
     this.#file = file;
@@ -75,13 +83,15 @@ export class VduseDevice {
     this.#ioErrors = layout.queues.map(() => 0n);
   }
 
-  /** Announces the queues. Afterwards the device can be attached. */
+  /** Announces the queues. Afterwards the device can be attached, if it is not already. */
   async start(): Promise<void> {
+    if (this.#layout.takenOver) return;
     for (const queue of this.#queues) await queue.setup();
   }
 
   /** Answers messages until the file is closed. */
   async run(): Promise<void> {
+    if (this.#layout.takenOver) await this.#exclusive(() => this.#takeOver());
     for (;;) {
       let request: Uint8Array;
       try {
@@ -189,18 +199,71 @@ export class VduseDevice {
     try {
       const buffer = await change();
       if (!buffer) return;
-      // One aligned copy: the kernel has no lock against a driver that reads meanwhile.
-      const data = { offset: 0, length: buffer.length, buffer };
-      await this.#file.ioctl(VDUSE_DEV_SET_CONFIG, vduseConfigData.encode(data));
+      await setConfig(this.#file, buffer);
     } finally {
       this.#resumeAll();
     }
+    // No driver yet: it will read the config space when it comes.
+    await this.#interruptConfig();
+  }
+
+  /** Tells the driver that the config space has changed: false if there is none that runs. */
+  async #interruptConfig(): Promise<boolean> {
     try {
       await this.#file.ioctl(VDUSE_DEV_INJECT_CONFIG_IRQ);
+      return true;
     } catch (error) {
-      // No driver yet: it will read the config space when it comes.
       if (!isSystemError(error, 'EINVAL')) throw error;
+      return false;
     }
+  }
+
+  /**
+   * Goes on where another process has stopped. No message says whether the driver runs, nor does any ioctl, but the
+   * transport passes interrupts on to those that do; and the driver is to see the config space as it is now.
+   */
+  async #takeOver(): Promise<void> {
+    try {
+      if (await this.#interruptConfig()) await this.#resume();
+      else if (await this.#getFeatures()) this.#watchDriverOk();
+    } catch (error) {
+      await this.#fail(error);
+    }
+  }
+
+  /**
+   * Waits for a driver that has got as far as features. If it has written DRIVER_OK, the other process has died between its
+   * reply and the moment at which the transport took the status over; otherwise its next message says how it goes on.
+   */
+  #watchDriverOk(): void {
+    this.#driverOk = setInterval(() => {
+      this.#exclusive(async () => {
+        if (this.#status || this.#closed || !(await this.#interruptConfig())) return;
+        clearInterval(this.#driverOk);
+        await this.#resume();
+      }).catch((error) => this.#fail(error));
+    }, LATE_READY_INTERVAL_MS);
+    this.#driverOk.unref();
+  }
+
+  /** Runs the queues of a driver that runs. A queue that cannot be run breaks the device: only a reset helps. */
+  async #resume(): Promise<void> {
+    this.#features = await this.#getFeatures();
+    this.#status = STATUS_RUNNING;
+    this.#listener.status(this.#status);
+    let late = false;
+    for (const queue of this.#queues) {
+      try {
+        if (!(await queue.takeOver(this.#features))) late = true;
+      } catch (error) {
+        const code = error instanceof RingbellError ? error.code : 'ERR_CONTROL_PLANE';
+        return this.#break(code, error instanceof Error ? error.message : String(error));
+      }
+      const { verdict } = queue.block;
+      if (verdict) return this.#break(VERDICT_CODES[verdict]!, this.#describe(queue));
+    }
+    if (late) this.#watchLateReady();
+    for (const queue of this.#queues) if (queue.adopted) queue.open();
   }
 
   async #vqState(index: number): Promise<Response> {
@@ -216,6 +279,8 @@ export class VduseDevice {
 
   /** The message comes before the kernel's own status changes: what needs the new status is returned, for after the reply. */
   async #setStatus(status: number): Promise<(() => void) | undefined> {
+    // Whatever it says, it says how the driver goes on.
+    clearInterval(this.#driverOk);
     if (status === 0) {
       this.#reset();
       this.#listener.status(0);
@@ -233,15 +298,19 @@ export class VduseDevice {
   }
 
   async #acceptFeatures(): Promise<void> {
-    const features = new Uint8Array(u64.size);
-    await this.#file.ioctl(VDUSE_DEV_GET_FEATURES, features);
-    this.#features = u64.decode(features);
+    this.#features = await this.#getFeatures();
     for (const [bit, name] of [
       [VIRTIO_F_VERSION_1, 'VIRTIO_F_VERSION_1'],
       [VIRTIO_F_ACCESS_PLATFORM, 'VIRTIO_F_ACCESS_PLATFORM'],
     ] as const)
       if (!((this.#features >> BigInt(bit)) & 1n))
         throw new RingbellError('ERR_FEATURES', `the driver did not accept ${name}`);
+  }
+
+  async #getFeatures(): Promise<bigint> {
+    const features = new Uint8Array(u64.size);
+    await this.#file.ioctl(VDUSE_DEV_GET_FEATURES, features);
+    return u64.decode(features);
   }
 
   async #adopt(): Promise<void> {
@@ -281,6 +350,7 @@ export class VduseDevice {
   /** Idempotent: opening, resetting and closing each send status 0. */
   #reset(): void {
     clearInterval(this.#lateReady);
+    clearInterval(this.#driverOk);
     this.#status = 0;
     this.#features = 0n;
     this.#stopAll();

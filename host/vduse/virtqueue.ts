@@ -94,17 +94,38 @@ export class Virtqueue {
    * cannot be run. The queue stays stopped until `open`.
    */
   async adopt(features: bigint): Promise<boolean> {
+    // The log of whatever was before ends here: whoever comes after us has to know that this driver has not started it.
+    this.block.idle();
     const info = await this.#getInfo();
     if (!info.ready) return false;
     this.block.place(await this.#locate(info));
     this.block.start(info.split.avail_index, features);
-    // A reset has made the transport forget the kick eventfd.
+    await this.#connect(info);
+    return true;
+  }
+
+  /**
+   * Takes over what another process has left of a running queue, where it has left it, if the queue is ready: whether it is.
+   * Throws ERR_CONTROL_PLANE, WebAssembly.RuntimeError for a queue that cannot be run. The queue stays stopped until `open`.
+   */
+  async takeOver(features: bigint): Promise<boolean> {
+    const info = await this.#getInfo();
+    if (!info.ready) return false;
+    this.block.place(await this.#locate(info));
+    // The kernel's index is where the driver started it, not where it is: it counts for a queue that became ready so late
+    // that nobody has started to serve it.
+    if (!this.block.resume(features)) this.block.start(info.split.avail_index, features);
+    await this.#connect(info);
+    return true;
+  }
+
+  async #connect(info: Info): Promise<void> {
+    // A reset has made the transport forget the kick eventfd; the one of another process kicks nobody.
     const { kickFd } = this.#eventfds;
     await this.#file.ioctl(VDUSE_VQ_SETUP_KICKFD, vduseVqEventfd.encode({ index: this.index, fd: kickFd }));
     this.block.kickFd = await this.#file.kickFd(this.index, kickFd);
     this.block.callFd = await this.#file.callFd(this.index);
     this.#info = info;
-    return true;
   }
 
   /**

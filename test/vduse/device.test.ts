@@ -69,6 +69,7 @@ class Stage {
       iotlb,
       queues: this.blocks.map(({ vq }) => ({ vq, wakeFd: this.#eventfd(), kickFd: this.#eventfd() })),
       queueSize: 64,
+      takenOver: false,
       pauseLimitMs: 20,
       sigbusFlag,
       memoryLossIsFinal: false,
