@@ -4,6 +4,7 @@
 
 export { copy } from './copy';
 export { blkReap, blkSubmit } from './drivers/blk';
+export { netReap, netReceive, netTransmit } from './drivers/net';
 export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
 export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
 export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';

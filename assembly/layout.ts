@@ -212,9 +212,9 @@ export const DQ_DRIVER = 12;
 export const DQ_DEVICE = 16;
 /** u64: IOVA minus linear, for all of the driver's memory. */
 export const DQ_IOVA_DELTA = 24;
-/** u32: slots, each one request in flight; VQ size with indirect descriptors, a third of it without. */
+/** u32: slots, each one request in flight. Of a block queue: VQ size with indirect descriptors, a third of it without. */
 export const DQ_SLOTS = 32;
-/** u32, linear of the slots' shared memory: DQ_SLOTS of SLOT_SIZE. */
+/** u32, linear of the slots' shared memory: DQ_SLOTS of DQ_SLOT_BYTES. */
 export const DQ_SLOT_MEMORY = 36;
 /** u32, linear of the slots' private state: DQ_SLOTS of SLOT_STATE_SIZE. */
 export const DQ_SLOT_STATE = 40;
@@ -224,10 +224,12 @@ export const DQ_FREE_STACK = 44;
 export const DQ_DOORBELL = 48;
 /** u32: queue index, what a doorbell store says. */
 export const DQ_INDEX = 52;
+/** u32, bytes of a slot's shared memory: SLOT_SIZE of a block queue, header and longest frame of a network queue. */
+export const DQ_SLOT_BYTES = 56;
 // Line 2: running state.
 export const DQ_AVAIL = 256;
 export const DQ_LAST_USED = 260;
-/** u32: slots on the free stack. */
+/** u32: slots that no request holds. */
 export const DQ_FREE = 264;
 /** u32, modulo 2^16: available index at the last notification decision. */
 export const DQ_SIGNALLED_AVAIL = 268;
@@ -236,13 +238,13 @@ export const DQ_VERDICT_HEAD = 284;
 // Counters: same offsets and meaning as VQ_*.
 export const DQ_BLOCK_SIZE = 768;
 
-/** Shared memory of a slot: request header, status byte, ranges of DISCARD and WRITE_ZEROES, indirect table. */
+/** Shared memory of a block queue's slot: request header, status byte, ranges of DISCARD and WRITE_ZEROES, indirect table. */
 export const SLOT_SIZE = 128;
 export const SLOT_HEADER = 0;
 export const SLOT_STATUS = 16;
 export const SLOT_RANGE = 32;
 export const SLOT_INDIRECT = 64;
-/** Descriptors of a request: header, data, status. */
+/** Descriptors of a block request: header, data, status. */
 export const SLOT_DESCRIPTORS = 3;
 
 /** Private state of a slot. */
@@ -255,6 +257,13 @@ export const SLOT_STATE_BUSY = 8;
 /** u32, VIRTIO_BLK_T_* of the request, and its bytes of data. */
 export const SLOT_STATE_TYPE = 12;
 export const SLOT_STATE_BYTES = 16;
+
+/** One frame of a network queue's table: what to transmit, what was received, or a slot alone. */
+export const FRAME_SIZE = 8;
+/** u32: the slot that holds it, which is also its head and the index of its only descriptor. */
+export const FRAME_SLOT = 0;
+/** u32, bytes without the header; 0 of a received buffer that holds no frame. */
+export const FRAME_BYTES = 4;
 
 /** One request of a submission table. */
 export const SUBMISSION_SIZE = 32;
@@ -381,6 +390,8 @@ export const LOG_CONFIG_SIZE = 24;
 export const LOG_API_VERSION = 28;
 /** u64: features that the device offers. */
 export const LOG_FEATURES = 32;
+/** u64: VDUSE_F_* that it was made with. */
+export const LOG_PROTOCOL_FEATURES = 40;
 /** LOG_INSTANCE_BYTES bytes: digest of what tells this device from others of its name. */
 export const LOG_INSTANCE = 64;
 /** Bytes. */

@@ -170,3 +170,31 @@ export const VIRTIO_NET_F_RSS = 60;
 export const VIRTIO_NET_F_RSC_EXT = 61;
 export const VIRTIO_NET_F_STANDBY = 62;
 export const VIRTIO_NET_F_SPEED_DUPLEX = 63;
+
+// Network device: struct virtio_net_config, byte offsets.
+export const VIRTIO_NET_CONFIG_MAC = 0;
+export const VIRTIO_NET_CONFIG_STATUS = 6;
+export const VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS = 8;
+export const VIRTIO_NET_CONFIG_MTU = 10;
+export const VIRTIO_NET_CONFIG_SPEED = 12;
+export const VIRTIO_NET_CONFIG_DUPLEX = 16;
+export const VIRTIO_NET_CONFIG_RSS_MAX_KEY_SIZE = 17;
+export const VIRTIO_NET_CONFIG_RSS_MAX_INDIRECTION_TABLE_LENGTH = 18;
+export const VIRTIO_NET_CONFIG_SUPPORTED_HASH_TYPES = 20;
+/** Bytes of struct virtio_net_config. */
+export const VIRTIO_NET_CONFIG_BYTES = 24;
+
+// Network device: `status` of the config space.
+export const VIRTIO_NET_S_LINK_UP = 1;
+export const VIRTIO_NET_S_ANNOUNCE = 2;
+
+// Network device: queues of the first pair ("Virtqueues" of "Network Device").
+export const VIRTIO_NET_RECEIVEQ1 = 0;
+export const VIRTIO_NET_TRANSMITQ1 = 1;
+
+/** Bytes of struct virtio_net_hdr_v1, which every frame of a VIRTIO_F_VERSION_1 device has in front. */
+export const VIRTIO_NET_HDR_SIZE = 12;
+/** Bytes of an Ethernet address. */
+export const ETH_ALEN = 6;
+/** Bytes of an Ethernet header: destination, source, EtherType. */
+export const ETH_HLEN = 14;

@@ -1,3 +1,5 @@
+import { getSystemErrorName } from 'node:util';
+
 /** Every code that this package gives to its errors, with what it means. docs/errors.md lists cause and remedy. */
 export const ERROR_CODES = {
   ERR_ADDON_MISSING: 'the native addon is neither prebuilt for this platform nor built here',
@@ -143,6 +145,13 @@ export type ErrnoName = keyof typeof ERRNO;
 export function systemError(code: ErrnoName, syscall: string, detail?: string): SystemError {
   const message = `${code}: ${detail ?? 'refused'}, ${syscall}`;
   return Object.assign(new Error(message), { code, errno: -ERRNO[code], syscall });
+}
+
+/** Makes a system error of a number that the kernel itself gave: `kernelError(-17, 'netlink', 'device exists')`. */
+export function kernelError(errno: number, syscall: string, detail: string): SystemError {
+  const code =
+    (Object.keys(ERRNO) as ErrnoName[]).find((name) => ERRNO[name] === -errno) ?? getSystemErrorName(errno);
+  return Object.assign(new Error(`${code}: ${detail}, ${syscall}`), { code, errno, syscall });
 }
 
 /** Whether `error` is a system error, optionally with that code. */

@@ -14,9 +14,18 @@ export {
 export type { OpenBlockOptions } from './drivers/blk.js';
 export type { BlockBatch } from './drivers/block-batch.js';
 export type { BlockConfig, BlockRangeLimits } from './drivers/block-config.js';
-export type { BlockDisk, BlockDiskEvents, BlockDiskStats, RequestOptions } from './drivers/block-disk.js';
-export type { CompletionMode } from './drivers/block-queue.js';
+export type { BlockDisk, RequestOptions } from './drivers/block-disk.js';
+export type { CompletionMode } from './drivers/completion-watch.js';
+export type {
+  DrivenDevice,
+  DrivenDeviceEvents,
+  DrivenDeviceStats,
+  DrivenQueueStats,
+} from './drivers/driven-device.js';
 export type { DriverQueueStats } from './drivers/driver-queue.js';
+export type { OpenNetOptions } from './drivers/net.js';
+export type { NetConfig } from './drivers/net-config.js';
+export type { NetCallOptions, NetInterface } from './drivers/net-interface.js';
 export {
   ERROR_CODES,
   type ErrnoName,
@@ -25,12 +34,22 @@ export {
   type RingbellErrorOptions,
   type SystemError,
 } from './errors.js';
+export type { KernelAttachment } from './kernel-transport.js';
 export { BlockDevice, type BlockDeviceOptions } from './models/block-device.js';
 export { BlockModel } from './models/block-model.js';
 export type { DeviceModel } from './models/device-model.js';
 export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './models/served-device.js';
 export { openBlock } from './open-block.js';
+export { openNet } from './open-net.js';
 export { type Check, type CheckArea, type CheckState, type Probe, probe } from './probe.js';
 export type { QueueStats } from './queue/queue-stats.js';
 export { type ServeOptions, serve } from './serve.js';
 export type * from './types.js';
+export type { VdpaConfig } from './vdpa/config.js';
+export type { VdpaDriver } from './vdpa/sysfs-device.js';
+export {
+  type ManagementDevice,
+  VdpaBus,
+  type VdpaDevice,
+  type VdpaDeviceOptions,
+} from './vdpa/vdpa-bus.js';

@@ -26,6 +26,29 @@ export function checkBus(bus: unknown, methods: readonly string[]): void {
   checkMembers('bus', 'a Bus', bus, methods);
 }
 
+/** Judges a number, if there is one: throws ERR_ARGUMENT unless it is an integer from `low` to `high`. */
+export function checkInteger(option: string, value: unknown, low: number, high: number): void {
+  if (value === undefined) return;
+  if (!Number.isInteger(value) || (value as number) < low || (value as number) > high)
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      `${option} must be an integer from ${low} to ${high}, not ${value}`,
+    );
+}
+
+/** Judges a queue size, if there is one: throws ERR_ARGUMENT unless it is a power of two from `low` to `high`. */
+export function checkQueueSize(value: number | undefined, low: number, high: number): void {
+  checkInteger('queueSize', value, low, high);
+  if (value !== undefined && (value & (value - 1)) !== 0)
+    throw new RingbellError('ERR_ARGUMENT', `queueSize must be a power of two, not ${value}`);
+}
+
+/** Judges a mode, if there is one: throws ERR_ARGUMENT for any but 'notify' and 'poll'. */
+export function checkMode(value: unknown): void {
+  if (value !== undefined && value !== 'notify' && value !== 'poll')
+    throw new RingbellError('ERR_ARGUMENT', `mode must be 'notify' or 'poll', not '${value}'`);
+}
+
 /** By members, not by class: what another realm or copy of a package has made will do. */
 function checkMembers(option: string, kind: string, value: unknown, members: readonly string[]): void {
   if (value === undefined) return;

@@ -1,14 +1,14 @@
 import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
 import { Bus } from './bus/index.js';
-import { abortError, RingbellError } from './errors.js';
+import { abortError, isSystemError, RingbellError } from './errors.js';
+import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
 import { checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
-import { VDUSE_NAME_MAX } from './uapi/vduse.js';
+import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
 import { defaultLogPath } from './vduse/in-flight-log.js';
-import { KernelVduseControlFile, vdpaDevice } from './vduse/kernel-file.js';
 
 /** Queues of a device at most. */
 const QUEUES_LIMIT = 64;
@@ -25,10 +25,27 @@ export interface ServeOptions {
   transport?: 'bus' | 'vduse';
   /** The in-process bus; the thread's default one if left out. */
   bus?: Bus;
+  /**
+   * To whom the kernel hands the device: 'vhost', programs, as /dev/vhost-vdpa-N; 'virtio', its own driver, as /dev/vdX;
+   * false: nobody, it is not even put on the bus. If left out, it is put there and the kernel does as it is set to.
+   */
+  attach?: KernelAttachment;
   /** Virtqueues; 1 if left out, at most 64. */
   queues?: number;
   /** Entries of a queue at most: a power of two from 4 to 1024; 256 if left out. */
   queueSize?: number;
+  /**
+   * Groups that the queues are dealt out to, queue i to group i modulo that: each can have an address space of its own. 1 if
+   * left out, at most one a queue; more than 1 needs version 1 of VDUSE's API.
+   */
+  groups?: number;
+  /** Newest version of VDUSE's API to speak: 0 or 1; 1 if left out. What is spoken depends on the transport, too. */
+  apiVersion?: 0 | 1;
+  /**
+   * Whether memory of this process shall be the bounce buffer of a driver in the kernel (VDUSE_IOTLB_REG_UMEM), where
+   * RLIMIT_MEMLOCK allows it, rather than the kernel's own; true if left out.
+   */
+  umem?: boolean;
   /**
    * Threads that run the queues; 0 for the caller's event loop. If left out, one a queue up to the number of CPUs. A model
    * in JavaScript always runs on the event loop.
@@ -42,7 +59,7 @@ export interface ServeOptions {
   parent?: 'set_map' | 'dma_map';
   /**
    * Path of the in-flight log, a file by which another process can take the device over when this one is killed. Of 'vduse'
-   * devices: `/run/ringbell/NAME` if left out; false for none. On the in-process bus: none if left out.
+   * devices of one group: `/run/ringbell/NAME` if left out; false for none. Of any other: none if left out.
    */
   inFlightLog?: string | false;
   /** Closes the device when it aborts. */
@@ -53,8 +70,12 @@ const OPTION_NAMES = [
   'name',
   'transport',
   'bus',
+  'attach',
   'queues',
   'queueSize',
+  'groups',
+  'apiVersion',
+  'umem',
   'threads',
   'mode',
   'doorbell',
@@ -77,6 +98,9 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     name,
     queues,
     queueSize,
+    groups: options.groups ?? 1,
+    apiVersion: options.apiVersion ?? VDUSE_API_VERSION_1,
+    umem: options.umem ?? true,
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     doorbell: doorbell === 'page',
@@ -93,22 +117,28 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   return device;
 }
 
-function logOf({ name, transport, inFlightLog }: ServeOptions): string | undefined {
-  if (inFlightLog === undefined) return transport === 'vduse' ? defaultLogPath(name) : undefined;
+function logOf({ name, transport, groups = 1, inFlightLog }: ServeOptions): string | undefined {
+  if (inFlightLog === undefined)
+    return transport === 'vduse' && groups === 1 ? defaultLogPath(name) : undefined;
   return inFlightLog === false ? undefined : inFlightLog;
 }
 
-function transportOf({ transport, bus = Bus.default, doorbell, parent }: ServeOptions): DeviceTransport {
-  if (transport === 'vduse')
-    return {
-      control: new KernelVduseControlFile(),
-      attach: (name) => vdpaDevice('add', name),
-      detach: (name) => vdpaDevice('del', name),
-    };
+function transportOf({
+  transport,
+  bus = Bus.default,
+  attach,
+  doorbell,
+  parent,
+}: ServeOptions): DeviceTransport {
+  if (transport === 'vduse') return new KernelTransport(attach);
   return {
     control: bus.control(),
     attach: async (name) => {
-      await bus.attach(name, { ...(doorbell && { doorbell }), ...(parent && { parent }) });
+      // A device that outlived its last server is there already.
+      const attached = bus.attach(name, { ...(doorbell && { doorbell }), ...(parent && { parent }) });
+      await attached.catch((error) => {
+        if (!isSystemError(error, 'EEXIST')) throw error;
+      });
     },
     detach: (name) => bus.detach(name),
   };
@@ -128,28 +158,45 @@ function check(model: DeviceModel, options: ServeOptions): void {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
-  const { doorbell = 'none', parent = 'set_map', inFlightLog } = options;
+  const { attach, doorbell = 'none', parent = 'set_map' } = options;
+  const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
     refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} bytes of UTF-8 without '/'`);
   checkInteger('queues', queues, 1, QUEUES_LIMIT);
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
+  checkInteger('groups', groups, 1, queues);
+  checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
+  if (typeof umem !== 'boolean') refuse(`umem must be true or false, not ${inspect(umem)}`);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
-  if (
-    inFlightLog !== undefined &&
-    inFlightLog !== false &&
-    (typeof inFlightLog !== 'string' || inFlightLog === '')
-  )
-    refuse(`inFlightLog must be a path, or false, not ${inspect(inFlightLog)}`);
+  checkLog(options);
   checkChoice('transport', transport, ['bus', 'vduse']);
   checkChoice('mode', mode, ['notify', 'poll']);
   checkChoice('doorbell', doorbell, ['none', 'page']);
   checkChoice('parent', parent, ['set_map', 'dma_map']);
+  if (attach !== undefined && attach !== false) checkChoice('attach', attach, ['vhost', 'virtio']);
+  if (attach !== undefined && transport !== 'vduse')
+    refuse('attach is an option of vduse, not of the in-process bus');
   if (transport === 'vduse')
     for (const option of ['bus', 'doorbell', 'parent'] as const)
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
+}
+
+function checkLog({ inFlightLog, groups = 1 }: ServeOptions): void {
+  if (inFlightLog === undefined || inFlightLog === false) return;
+  if (typeof inFlightLog !== 'string' || inFlightLog === '')
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      `inFlightLog must be a path, or false, not ${inspect(inFlightLog)}`,
+    );
+  // No kernel says which address space a group has, once the message that did is answered.
+  if (groups > 1)
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      'a device of several groups cannot be taken over: no inFlightLog',
+    );
 }
 
 /** Threads that it takes to run so many queues. */

@@ -13,6 +13,7 @@ export type { Gate } from './queue/gate.js';
 export type { QueueBlock, RingPlacement } from './queue/queue-block.js';
 export type { LoopDatapath } from './queue/queue-loop.js';
 export type { Datapath } from './queue/queue-runner.js';
+export type { BounceBuffer } from './vduse/device-layout.js';
 export type { VduseControlFile, VduseFile } from './vduse/file.js';
 export type { MmapRequest, VhostVdpaFile } from './vhost-vdpa/file.js';
 export type { VhostVdpaBus } from './vhost-vdpa/open.js';

@@ -23,7 +23,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitAperture(env, exports);
   InitDescriptor(env, exports);
   InitMemfd(env, exports);
+  InitMemlock(env, exports);
   InitIoctl(env, exports);
+  InitNetlink(env, exports);
   InitEventfd(env, exports);
   InitPoll(env, exports);
   InitWatch(env, exports);

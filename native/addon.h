@@ -11,7 +11,7 @@
 /// `close` (descriptor.cc), so nobody but the caller can know whether the number still means the same file:
 /// by itself the addon never closes a descriptor that it gave or was given. It owns what JavaScript cannot
 /// close by other means, and takes that back when the environment ends: windows (aperture-table.h), watchers
-/// and their private descriptors (watch.cc), ioctls under way (ioctl.cc).
+/// and their private descriptors (watch.cc), ioctls and netlink exchanges under way (ioctl.cc, netlink.cc).
 ///
 /// A worker may be terminated at any moment, from any thread. Every Node-API call that could run JavaScript
 /// then fails, and gives an empty value: look before using one.
@@ -20,7 +20,9 @@ namespace ringbell {
 void InitAperture(Napi::Env env, Napi::Object exports);
 void InitDescriptor(Napi::Env env, Napi::Object exports);
 void InitMemfd(Napi::Env env, Napi::Object exports);
+void InitMemlock(Napi::Env env, Napi::Object exports);
 void InitIoctl(Napi::Env env, Napi::Object exports);
+void InitNetlink(Napi::Env env, Napi::Object exports);
 void InitEventfd(Napi::Env env, Napi::Object exports);
 void InitPoll(Napi::Env env, Napi::Object exports);
 void InitWatch(Napi::Env env, Napi::Object exports);

@@ -13,6 +13,8 @@
         "file-io.cc",
         "ioctl.cc",
         "memfd.cc",
+        "memlock.cc",
+        "netlink.cc",
         "poll.cc",
         "range-set.cc",
         "sigbus.cc",

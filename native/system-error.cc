@@ -2,6 +2,7 @@
 
 #include <uv.h>
 
+#include <cerrno>
 #include <string>
 
 namespace ringbell {
@@ -10,11 +11,18 @@ namespace {
 /// The kernel's own ENOTSUPP, which vhost-vdpa's mmap lets through to user space and no libc names.
 constexpr int kKernelNotSupported = 524;
 
+/// The kernel's name of an errno: libuv calls EOPNOTSUPP by that of another which has the same number.
+const char* NameOf(int error) {
+  if (error == kKernelNotSupported) return "ENOTSUPP";
+  if (error == EOPNOTSUPP) return "EOPNOTSUPP";
+  return uv_err_name(-error);
+}
+
 }  // namespace
 
 Napi::Error SystemError(Napi::Env env, int error, const char* syscall) {
   const bool unnamed = error == kKernelNotSupported;
-  const std::string code = unnamed ? "ENOTSUPP" : uv_err_name(-error);
+  const std::string code = NameOf(error);
   const std::string reason = unnamed ? "operation is not supported" : uv_strerror(-error);
   Napi::Error thrown = Napi::Error::New(env, code + ": " + reason + ", " + syscall);
   thrown.Set("code", code);

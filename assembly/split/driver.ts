@@ -1,4 +1,4 @@
-// Split virtqueue, driver side. Every request has a slot: a fixed group of descriptors (or a fixed indirect table) and a
+// Split virtqueue, driver side. Every request has a slot: fixed descriptors (of the table, or an indirect table) and a
 // fixed piece of shared memory, so that nothing is ever read back from memory that the device can write except used
 // entries and status, and those are checked against private state.
 
@@ -127,6 +127,13 @@ export function offerSlot(dq: usize, slot: u32, count: u32, index: u32): void {
     const table = <u64>(slotMemory(dq, slot) + SLOT_INDIRECT) + load<u64>(dq, DQ_IOVA_DELTA);
     writeDescriptor(load<u32>(dq, DQ_DESC) + slot * VIRTQ_DESC_SIZE, table, count * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT, 0);
   } else head = slot * SLOT_DESCRIPTORS;
+  offerHead(dq, head, index);
+}
+
+/** Makes a chain the entry at available index `index`; visible once published. */
+// @ts-ignore: decorator
+@inline
+export function offerHead(dq: usize, head: u32, index: u32): void {
   const ring: usize = load<u32>(dq, DQ_DRIVER) + VIRTQ_AVAIL_RING;
   store<u16>(ring + ((index & (load<u32>(dq, DQ_SIZE) - 1)) << 1), <u16>head);
 }
@@ -197,12 +204,18 @@ export function completed(dq: usize): u32 {
 
 /** The slot that a used id names, if it is in flight; DQ_SLOTS and a verdict if not. */
 export function usedSlot(dq: usize, id: u32): u32 {
-  const slots = load<u32>(dq, DQ_SLOTS);
   const indirect = load<u32>(dq, DQ_FLAGS) & VQ_F_INDIRECT_DESC;
   const slot = indirect ? id : id / SLOT_DESCRIPTORS;
-  if (slot < slots && (indirect || id == slot * SLOT_DESCRIPTORS) && load<u32>(slotState(dq, slot), SLOT_STATE_BUSY)) return slot;
+  if ((indirect || id == slot * SLOT_DESCRIPTORS) && inFlight(dq, slot)) return slot;
   driverBreak(dq, VERDICT_USED_ID, id);
-  return slots;
+  return load<u32>(dq, DQ_SLOTS);
+}
+
+/** Whether there is such a slot, and a request holds it. */
+// @ts-ignore: decorator
+@inline
+export function inFlight(dq: usize, slot: u32): bool {
+  return slot < load<u32>(dq, DQ_SLOTS) && load<u32>(slotState(dq, slot), SLOT_STATE_BUSY) != 0;
 }
 
 /** Breaks the queue: the first verdict stays, nothing is reaped any more. */

@@ -77,6 +77,13 @@ export interface Engine {
   blkSubmit(dq: number, table: number, count: number): number;
   /** Collects up to `max` completions to `table`; while there are fewer than `min`, looks again up to `spins` times. */
   blkReap(dq: number, table: number, max: number, min: number, spins: number): number;
+  /** Puts the `count` frames at `table` on the ring of a transmit queue, and rings the doorbell as blkSubmit: NOTIFY_DUE or
+   * 0. Their slots must be free, and hold the frames behind room for the header. */
+  netTransmit(dq: number, table: number, count: number): number;
+  /** Puts the free slots of the `count` entries at `table` on the ring of a receive queue: NOTIFY_DUE or 0. */
+  netReceive(dq: number, table: number, count: number): number;
+  /** Collects up to `max` used slots of either queue to `table`, with the bytes of their frames: how many. */
+  netReap(dq: number, table: number, max: number): number;
   /** Asks for interrupts, then looks again: how many completions wait. 0: safe to sleep. */
   driverArm(dq: number): number;
   driverDisarm(dq: number): void;

@@ -11,19 +11,18 @@ import {
   VIRTIO_BLK_F_TOPOLOGY,
   VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_SECTOR_SIZE,
-  VIRTIO_F_ACCESS_PLATFORM,
-  VIRTIO_F_VERSION_1,
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
-import { abortError, RingbellError } from '../errors.js';
-import { checkBus, checkOptions, checkSignal } from '../options.js';
-import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
+import { RingbellError } from '../errors.js';
+import { checkBus, checkInteger, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
+import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
-import { bounceBytes, type CompletionMode, tableBytes } from './block-queue.js';
-import { VirtioDriver } from './virtio-driver.js';
+import { BLOCK_SLOT, bounceBytes, tableBytes } from './block-queue.js';
+import type { CompletionMode } from './completion-watch.js';
+import { chooseQueueSize, openDriven } from './open-driven.js';
 
 /** How to open a disk. */
 export interface OpenBlockOptions {
@@ -49,8 +48,8 @@ export interface OpenBlockOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Entries. */
-const QUEUE_SIZE_DEFAULT = 256;
+/** What the 16 bits of num_queues can say. */
+const QUEUES_MAX = 65535;
 /** Bytes. */
 const SLOT_BYTES_DEFAULT = 65536;
 /** Bytes. */
@@ -58,9 +57,7 @@ const ALLOC_BYTES_DEFAULT = 2 ** 24;
 /** Bytes; more would not fit an aperture next to anything else. */
 const BYTES_MAX = 2 ** 31;
 
-const REQUIRED = mask(VIRTIO_F_VERSION_1);
 const WANTED = mask(
-  VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_BLK_F_SIZE_MAX,
   VIRTIO_BLK_F_SEG_MAX,
   VIRTIO_BLK_F_GEOMETRY,
@@ -92,92 +89,52 @@ const OPTION_NAMES = [
  */
 export async function openBlock(target: string, options: OpenBlockOptions = {}): Promise<BlockDisk> {
   validate(options);
-  const { signal } = options;
   const mode = options.mode ?? 'notify';
   const slotBytes = options.slotBytes ?? SLOT_BYTES_DEFAULT;
-  if (signal?.aborted) throw abortError(signal);
-  const driver = await VirtioDriver.connect(await openVhostVdpaFile(target, options.bus), {
+  return openDriven(target, options, {
     deviceId: VIRTIO_ID_BLOCK,
-    required: REQUIRED,
     wanted:
       WANTED |
       (options.indirect === false ? 0n : mask(VIRTIO_RING_F_INDIRECT_DESC)) |
       (options.eventIdx === false ? 0n : mask(VIRTIO_RING_F_EVENT_IDX)),
+    setUp: async (driver) => {
+      const config = await readBlockConfig(driver);
+      const queues = options.queues ?? 1;
+      const offered = Math.min(config.queues, driver.device.queueCount ?? config.queues);
+      if (queues > offered)
+        throw new RingbellError('ERR_NOT_SUPPORTED', `queues: ${target} has ${offered}, not ${queues}`);
+      // No chain may be longer than the queue, an indirect one included ("Indirect Descriptors").
+      const queueSize = await chooseQueueSize(driver, options.queueSize, queues, SLOT_DESCRIPTORS);
+      await driver.setUp({
+        queues,
+        queueSize,
+        slot: BLOCK_SLOT,
+        sharedBytesPerQueue: bounceBytes(queueSize, slotBytes),
+        privateBytesPerQueue: tableBytes(queueSize),
+        arenaBytes: options.allocBytes ?? ALLOC_BYTES_DEFAULT,
+        doorbell: options.doorbell ?? true,
+      });
+      return new BlockDisk(driver, config, { mode, slotBytes });
+    },
   });
-  let disk: BlockDisk | undefined;
-  try {
-    const config = await readBlockConfig(driver);
-    const queues = options.queues ?? 1;
-    const offered = Math.min(config.queues, driver.device.queueCount ?? config.queues);
-    if (queues > offered)
-      throw new RingbellError('ERR_NOT_SUPPORTED', `queues: ${target} has ${offered}, not ${queues}`);
-    const queueSize = await chooseQueueSize(driver, options.queueSize);
-    await driver.setUp({
-      queues,
-      queueSize,
-      sharedBytesPerQueue: bounceBytes(queueSize, slotBytes),
-      privateBytesPerQueue: tableBytes(queueSize),
-      arenaBytes: options.allocBytes ?? ALLOC_BYTES_DEFAULT,
-      doorbell: options.doorbell ?? true,
-    });
-    disk = new BlockDisk(driver, config, { mode, slotBytes });
-    await disk.start();
-    if (signal?.aborted) throw abortError(signal);
-    if (signal) closeOn(signal, disk);
-    return disk;
-  } catch (error) {
-    await driver.device.fail().catch(() => {});
-    await (disk ?? driver).close().catch(() => {});
-    throw error;
-  }
-}
-
-function closeOn(signal: AbortSignal, disk: BlockDisk): void {
-  const close = () => void disk.close().catch(() => {});
-  signal.addEventListener('abort', close, { once: true });
-  disk.once('close', () => signal.removeEventListener('abort', close));
-}
-
-async function chooseQueueSize(driver: VirtioDriver, wanted: number | undefined): Promise<number> {
-  const most = await driver.device.maxQueueSize(0);
-  if (wanted !== undefined && wanted > most)
-    throw new RingbellError(
-      'ERR_NOT_SUPPORTED',
-      `queueSize: queues of ${driver.device.name} have at most ${most} entries, not ${wanted}`,
-    );
-  // The kernel takes powers of two only, whatever the device's maximum.
-  const size = wanted ?? 2 ** Math.floor(Math.log2(Math.min(most, QUEUE_SIZE_DEFAULT)));
-  // No chain may be longer than the queue, an indirect one included ("Indirect Descriptors").
-  if (size < SLOT_DESCRIPTORS)
-    throw new RingbellError(
-      'ERR_NOT_SUPPORTED',
-      `queues of ${driver.device.name} have ${most} entries: too few for one request`,
-    );
-  return size;
 }
 
 function validate(options: OpenBlockOptions): void {
   checkOptions('openBlock', options, OPTION_NAMES);
   checkSignal(options.signal);
   checkBus(options.bus, ['openVhostVdpa']);
-  const fail = (message: string): never => {
-    throw new RingbellError('ERR_ARGUMENT', message);
-  };
-  const integer = (name: 'queues' | 'queueSize' | 'slotBytes' | 'allocBytes', low: number, high: number) => {
-    const value = options[name];
-    if (value !== undefined && (!Number.isInteger(value) || value < low || value > high))
-      fail(`${name} must be an integer from ${low} to ${high}, not ${value}`);
-  };
-  integer('queues', 1, 65535);
+  checkInteger('queues', options.queues, 1, QUEUES_MAX);
   // A request has three descriptors.
-  integer('queueSize', 4, VIRTQUEUE_MAX_SIZE);
-  integer('slotBytes', VIRTIO_BLK_SECTOR_SIZE, BYTES_MAX);
-  integer('allocBytes', 0, BYTES_MAX);
-  const { queueSize = QUEUE_SIZE_DEFAULT, slotBytes = SLOT_BYTES_DEFAULT, mode = 'notify' } = options;
-  if ((queueSize & (queueSize - 1)) !== 0) fail(`queueSize must be a power of two, not ${queueSize}`);
+  checkQueueSize(options.queueSize, 4, VIRTQUEUE_MAX_SIZE);
+  checkInteger('slotBytes', options.slotBytes, VIRTIO_BLK_SECTOR_SIZE, BYTES_MAX);
+  checkInteger('allocBytes', options.allocBytes, 0, BYTES_MAX);
+  checkMode(options.mode);
+  const { slotBytes = SLOT_BYTES_DEFAULT } = options;
   if (slotBytes % VIRTIO_BLK_SECTOR_SIZE !== 0)
-    fail(`slotBytes must be a multiple of ${VIRTIO_BLK_SECTOR_SIZE}, not ${slotBytes}`);
-  if (mode !== 'notify' && mode !== 'poll') fail(`mode must be 'notify' or 'poll', not '${mode}'`);
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      `slotBytes must be a multiple of ${VIRTIO_BLK_SECTOR_SIZE}, not ${slotBytes}`,
+    );
 }
 
 function mask(...bits: number[]): bigint {

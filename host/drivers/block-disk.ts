@@ -1,5 +1,4 @@
 import { channel } from 'node:diagnostics_channel';
-import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import {
   VIRTIO_BLK_CONFIG_BYTES,
@@ -17,25 +16,27 @@ import { featureNames } from '../uapi/names.js';
 import { BlockBatch } from './block-batch.js';
 import { type BlockConfig, decodeBlockConfig } from './block-config.js';
 import type { BlockOperation, BlockOperationKind } from './block-operation.js';
-import { BlockQueue, type CompletionMode } from './block-queue.js';
+import { BlockQueue } from './block-queue.js';
 import { BlockScheduler } from './block-scheduler.js';
-import type { DriverQueueStats } from './driver-queue.js';
+import type { CompletionMode } from './completion-watch.js';
+import { DrivenDevice } from './driven-device.js';
 import type { VirtioDriver } from './virtio-driver.js';
 
-/** Milliseconds that `close` gives requests on their way. */
-const CLOSE_TIMEOUT_MS = 10_000;
 /** Bytes of one request without a bounce buffer; longer ones run in parallel parts. */
 const ZERO_COPY_BYTES_MAX = 2 ** 20;
 
 const REQUEST_OPTION_NAMES = ['signal'];
 const WRITE_ZEROES_OPTION_NAMES = ['unmap', ...REQUEST_OPTION_NAMES];
 
-const openChannel = channel('ringbell:disk:open');
-const doorbellChannel = channel('ringbell:disk:doorbell');
 const requestChannel = channel('ringbell:disk:request');
-const configChannel = channel('ringbell:disk:config');
-const errorChannel = channel('ringbell:disk:error');
-const closeChannel = channel('ringbell:disk:close');
+const channels = {
+  key: 'disk',
+  open: channel('ringbell:disk:open'),
+  doorbell: channel('ringbell:disk:doorbell'),
+  config: channel('ringbell:disk:config'),
+  error: channel('ringbell:disk:error'),
+  close: channel('ringbell:disk:close'),
+};
 
 /** Of every call that asks something of the device. */
 export interface RequestOptions {
@@ -44,27 +45,6 @@ export interface RequestOptions {
    * answer nobody will see: a zero-copy read may still change its memory.
    */
   signal?: AbortSignal | undefined;
-}
-
-/** What a disk has done so far: the sum of its queues, and each. */
-export interface BlockDiskStats extends Omit<DriverQueueStats, 'doorbell'> {
-  /** Each queue in use, by index. */
-  queues: (DriverQueueStats & {
-    /** Requests on the ring. */
-    inFlight: number;
-    /** Why kicks go by eventfd although a doorbell was wanted: an errno name. */
-    doorbellRefused: string | undefined;
-  })[];
-}
-
-/** What a disk emits. */
-export interface BlockDiskEvents {
-  /** The device did what it must not, or asks for a reset: every call fails from now on. */
-  error: [error: RingbellError];
-  /** The config space changed: capacity, most likely. */
-  config: [config: BlockConfig];
-  /** The disk has been closed, by `close` or by a signal. */
-  close: [];
 }
 
 /** What the disk keeps from the options it was opened with. */
@@ -80,81 +60,48 @@ export interface BlockDiskOptions {
  * ERR_ALIGNMENT, ERR_OUT_OF_RANGE, ERR_NOT_SUPPORTED, ERR_IO or ERR_UNSUPPORTED_REQUEST. Buffers must be left alone until
  * then. Requests on their way keep the process alive, an idle disk does not.
  */
-export class BlockDisk extends EventEmitter<BlockDiskEvents> {
-  /** As given to `openBlock`. */
-  readonly name: string;
+export class BlockDisk extends DrivenDevice<BlockConfig> {
   /** Whether the device refuses everything that changes it (VIRTIO_BLK_F_RO). */
   readonly readOnly: boolean;
-  /** Names of the negotiated features. */
-  readonly features: readonly string[];
-  readonly #driver: VirtioDriver;
-  readonly #lanes: BlockQueue[];
+  /** @internal */
+  protected override readonly lanes: readonly BlockQueue[];
   readonly #batches: (BlockBatch | undefined)[] = [];
   readonly #scheduler: BlockScheduler;
-  #config: BlockConfig;
-  #broken = false;
-  #closing: Promise<void> | undefined;
-  /** Nothing of the device matters any more. */
-  #closed = false;
 
   /**
    * For `openBlock`: a driver that is set up and not yet started.
    * @internal
    */
   constructor(driver: VirtioDriver, config: BlockConfig, options: BlockDiskOptions) {
-    super();
-    this.#driver = driver;
-    this.#config = config;
-    this.name = driver.device.name;
+    super(driver, config, channels);
     this.readOnly = driver.hasFeature(VIRTIO_BLK_F_RO);
-    this.features = featureNames(driver.device.deviceId, driver.features);
-    this.#lanes = driver.queues.map(
-      (queue) => new BlockQueue(queue, { ...options, onBroken: (error) => this.#break(error) }),
+    this.lanes = driver.queues.map(
+      (queue) => new BlockQueue(queue, { ...options, onBroken: (error) => this.breakDevice(error) }),
     );
-    this.#scheduler = new BlockScheduler(this.#lanes, {
+    this.#scheduler = new BlockScheduler(this.lanes, {
       bouncedBytes: options.slotBytes,
       zeroCopyBytes: () => this.maxBytes,
     });
   }
 
-  /**
-   * For `openBlock`: sets DRIVER_OK.
-   * @internal
-   */
-  async start(): Promise<void> {
-    await this.#driver.start({
-      config: () => void this.#configChanged(),
-      broken: (error) => this.#break(error),
-    });
-    openChannel.publish({ disk: this });
-    this.#driver.doorbellRefusals.forEach((code, queue) => {
-      if (code !== undefined) doorbellChannel.publish({ disk: this, queue, code });
-    });
-  }
-
   /** Bytes. */
   get capacity(): number {
-    return this.#config.capacity;
-  }
-
-  /** The config space, as it was last read: when the disk was opened, or at the last 'config' event. */
-  get config(): BlockConfig {
-    return this.#config;
+    return this.config.capacity;
   }
 
   /** Queues in use. */
   get queues(): number {
-    return this.#lanes.length;
+    return this.lanes.length;
   }
 
   /** Whether the disk has a write cache that `flush` empties. */
   get flushes(): boolean {
-    return this.#driver.hasFeature(VIRTIO_BLK_F_FLUSH);
+    return this.driver.hasFeature(VIRTIO_BLK_F_FLUSH);
   }
 
   /** Bytes of one read or write on the ring; `read` and `write` take any number. */
   get maxBytes(): number {
-    const { sizeMax } = this.#config;
+    const { sizeMax } = this.config;
     return sizeMax === undefined ? ZERO_COPY_BYTES_MAX : Math.min(wholeSectors(sizeMax), ZERO_COPY_BYTES_MAX);
   }
 
@@ -188,7 +135,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   async discard(offset: number, length: number, options: RequestOptions = {}): Promise<void> {
     this.#check('discard', offset, length, options);
     this.#writable();
-    const limits = this.#config.discard;
+    const limits = this.config.discard;
     if (!limits) throw this.#lacks(VIRTIO_BLK_F_DISCARD);
     await this.#track(this.#scheduler.ranges('discard', offset, length, limits.maxBytes, 0), options);
   }
@@ -201,7 +148,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   ): Promise<void> {
     this.#check('writeZeroes', offset, length, options);
     this.#writable();
-    const limits = this.#config.writeZeroes;
+    const limits = this.config.writeZeroes;
     if (!limits) throw this.#lacks(VIRTIO_BLK_F_WRITE_ZEROES);
     const flags = options.unmap && limits.mayUnmap ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
     await this.#track(this.#scheduler.ranges('writeZeroes', offset, length, limits.maxBytes, flags), options);
@@ -221,96 +168,30 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
    * never given back before `close`, and stays valid memory after it, for as long as it is reachable. Throws ERR_APERTURE_FULL (option `allocBytes`), ERR_CLOSED.
    */
   alloc(bytes: number): Uint8Array {
-    this.#open();
-    return this.#driver.memory.alloc(bytes);
+    this.checkOpen();
+    return this.driver.memory.alloc(bytes);
   }
 
   /** The batch of a queue: the same one each time. Throws ERR_ARGUMENT for a queue that there is not, ERR_CLOSED. */
   batch(options: { queue?: number } = {}): BlockBatch {
-    this.#open();
+    this.checkOpen();
     checkOptions('batch', options, ['queue']);
     const { queue = 0 } = options;
-    const lane = this.#lanes[queue];
+    const lane = this.lanes[queue];
     if (!lane)
-      throw new RingbellError('ERR_ARGUMENT', `queue ${queue}: the disk has ${this.#lanes.length} queues`);
+      throw new RingbellError('ERR_ARGUMENT', `queue ${queue}: the disk has ${this.lanes.length} queues`);
     const batch = this.#batches[queue] ?? new BlockBatch(lane, this);
     this.#batches[queue] = batch;
     return batch;
   }
 
-  /** Counters; readable at any time before `close`, after it what they were at the end. */
-  stats(): BlockDiskStats {
-    const queues = this.#lanes.map((lane, index) => ({
-      ...lane.queue.stats(),
-      inFlight: lane.queue.slots - lane.queue.free,
-      doorbellRefused: this.#driver.doorbellRefusals[index],
-    }));
-    const sum = (key: Exclude<keyof DriverQueueStats, 'doorbell'>) =>
-      queues.reduce((total, queue) => total + queue[key], 0);
-    return {
-      requests: sum('requests'),
-      bytesRead: sum('bytesRead'),
-      bytesWritten: sum('bytesWritten'),
-      kicks: sum('kicks'),
-      kicksSuppressed: sum('kicksSuppressed'),
-      interrupts: sum('interrupts'),
-      crossings: sum('crossings'),
-      queues,
-    };
-  }
-
-  /** Lets the open disk keep the process alive, even when idle. */
-  ref(): this {
-    this.#driver.device.ref();
-    for (const lane of this.#lanes) lane.hold(true);
-    return this;
-  }
-
-  /** Lets the process end even while requests are on their way. */
-  unref(): this {
-    this.#driver.device.unref();
-    for (const lane of this.#lanes) lane.hold(false);
-    return this;
-  }
-
-  /**
-   * Waits for what is on its way (10 seconds at most), resets the device and gives everything back. Calls from now on, and
-   * those that did not end in time, reject with ERR_CLOSED.
-   */
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  /** The same as `close`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-
-  async #close(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
-    });
-    await Promise.race([Promise.all(this.#lanes.map((lane) => lane.drained())), timeout]);
-    clearTimeout(timer);
-    this.#closed = true;
-    const closed = new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
-    for (const lane of this.#lanes) {
-      lane.fail(closed);
-      lane.close();
-    }
-    await this.#driver.close();
-    closeChannel.publish({ disk: this });
-    this.emit('close');
-  }
-
-  #open(): void {
-    if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
+  /** @internal */
+  protected override readConfig(): Promise<BlockConfig> {
+    return readBlockConfig(this.driver);
   }
 
   #check(kind: BlockOperationKind, offset: number, length: number, options: RequestOptions): void {
-    this.#open();
+    this.checkOpen();
     checkOptions(kind, options, kind === 'writeZeroes' ? WRITE_ZEROES_OPTION_NAMES : REQUEST_OPTION_NAMES);
     checkSignal(options.signal);
     if (!Number.isSafeInteger(offset)) throw new TypeError(`offset must be an integer, not ${offset}`);
@@ -333,7 +214,7 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
   }
 
   #lacks(feature: number): RingbellError {
-    const [name] = featureNames(this.#driver.device.deviceId, 1n << BigInt(feature));
+    const [name] = featureNames(this.driver.device.deviceId, 1n << BigInt(feature));
     return new RingbellError('ERR_NOT_SUPPORTED', `${this.name} lacks ${name}`);
   }
 
@@ -356,34 +237,8 @@ export class BlockDisk extends EventEmitter<BlockDiskEvents> {
     return operation.promise;
   }
 
-  async #configChanged(): Promise<void> {
-    try {
-      this.#config = await readBlockConfig(this.#driver);
-    } catch (error) {
-      this.#break(
-        new RingbellError('ERR_DEVICE_BROKEN', `${this.name}: the config space cannot be read`, {
-          cause: error,
-        }),
-      );
-      return;
-    }
-    configChannel.publish({ disk: this, config: this.#config });
-    this.emit('config', this.#config);
-  }
-
-  /** Gives the device up: FAILED, every queue fails, one event. */
-  #break(cause: RingbellError): void {
-    if (this.#closed || this.#broken) return;
-    this.#broken = true;
-    for (const lane of this.#lanes) lane.break(cause);
-    this.#driver.device.fail().catch(() => {});
-    errorChannel.publish({ disk: this, error: cause });
-    // Every call reports it anyway: a program need not listen to be told.
-    if (this.listenerCount('error') > 0) this.emit('error', cause);
-  }
-
   [inspect.custom](): string {
-    const state = this.#closing ? ', closed' : this.#broken ? ', broken' : '';
+    const state = this.closing ? ', closed' : this.broken ? ', broken' : '';
     const access = this.readOnly ? 'read-only, ' : '';
     return `BlockDisk { ${this.name}, ${this.capacity} bytes, ${access}${this.queues} queue${this.queues === 1 ? '' : 's'}${state} }`;
   }

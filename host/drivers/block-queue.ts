@@ -7,15 +7,15 @@ import {
   COUNT_MASK,
   NOTIFY_DUE,
   PAGE_SIZE,
+  SLOT_DESCRIPTORS,
+  SLOT_SIZE,
   SUBMISSION_SIZE,
 } from '../../assembly/layout.js';
 import { VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from '../../assembly/virtio.js';
-import type { Engine } from '../aperture/engine.js';
-import { RuntimeError } from '../aperture/web-assembly.js';
 import { RingbellError } from '../errors.js';
-import { loadAddon, type Watcher } from '../native/addon.js';
 import { type BlockRequest, statusError } from './block-operation.js';
-import type { DriverQueue } from './driver-queue.js';
+import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
+import type { DriverQueue, SlotShape } from './driver-queue.js';
 import { writeSubmission } from './submission.js';
 
 /** Bit of a tag: the request belongs to a promise, not to a batch. The other bits are then the index in `#pending`. */
@@ -29,8 +29,8 @@ const SUBMISSION_TABLES = 2;
 /** Completions of promises, of the batch, and the batch's backlog. */
 const COMPLETION_TABLES = 3;
 
-/** How completions are noticed: by interrupt, or by looking again on each turn of the event loop. */
-export type CompletionMode = 'notify' | 'poll';
+/** What a request takes of a queue: header, data and status. */
+export const BLOCK_SLOT: SlotShape = { descriptors: SLOT_DESCRIPTORS, bytes: SLOT_SIZE };
 
 /** What takes completions of requests that belong to no promise. */
 export interface BatchSink {
@@ -63,13 +63,7 @@ function bounceStride(slotBytes: number): number {
  * One virtqueue of a block device on the caller's event loop: requests of promises come in, wait for a slot if need be,
  * go to the ring once a turn with at most one notification, and are completed from interrupts or by polling.
  */
-export class BlockQueue {
-  readonly queue: DriverQueue;
-  readonly engine: Engine;
-  readonly mode: CompletionMode;
-  /** What broke the queue. */
-  error: RingbellError | undefined;
-  readonly #onBroken: (error: RingbellError) => void;
+export class BlockQueue extends DriverLane {
   readonly #i32: Int32Array;
   readonly #submissions: number;
   readonly #completions: number;
@@ -81,25 +75,13 @@ export class BlockQueue {
   #waitingFirst: BlockRequest | undefined;
   #waitingLast: BlockRequest | undefined;
   #flushScheduled = false;
-  #armed = false;
-  #immediate: NodeJS.Immediate | undefined;
-  readonly #watcher: Watcher | undefined;
-  #holds = true;
-  #held = false;
   #batch: BatchSink | undefined;
   #idle: (() => void) | undefined;
-  #closed = false;
 
-  constructor(
-    queue: DriverQueue,
-    options: { mode: CompletionMode; slotBytes: number; onBroken(error: RingbellError): void },
-  ) {
+  constructor(queue: DriverQueue, options: DriverLaneOptions & { slotBytes: number }) {
+    super(queue, options);
     const { memory, slots } = queue;
     const { aperture } = memory;
-    this.queue = queue;
-    this.engine = aperture.engine;
-    this.mode = options.mode;
-    this.#onBroken = options.onBroken;
     this.#i32 = aperture.i32;
     this.#submissions = aperture.allocate(slots * SUBMISSION_SIZE);
     this.#completions = aperture.allocate(slots * COMPLETION_SIZE);
@@ -108,13 +90,6 @@ export class BlockQueue {
     this.#pending = new Array(slots).fill(undefined);
     // A stack: the bounce buffer used last is the one that is still in the cache.
     this.#freeTags = Array.from({ length: slots }, (_, index) => slots - 1 - index);
-    if (this.mode === 'notify') {
-      this.#watcher = loadAddon().watch(queue.callFd, () => {
-        queue.drainCall();
-        this.#service();
-      });
-      this.#watcher.unref();
-    } else this.engine.driverDisarm(queue.block);
   }
 
   /** Requests of promises that the device holds. */
@@ -141,7 +116,7 @@ export class BlockQueue {
     queueMicrotask(() => {
       this.#flushScheduled = false;
       this.#flush();
-      this.#settle();
+      this.settle();
     });
   }
 
@@ -154,7 +129,7 @@ export class BlockQueue {
     try {
       result = this.engine.blkSubmit(queue.block, table, count);
     } catch (error) {
-      throw this.#trapped(error);
+      throw this.trapped(error);
     }
     if (result & NOTIFY_DUE) queue.kick();
     if (queue.broken) throw this.break(queue.verdict());
@@ -170,7 +145,7 @@ export class BlockQueue {
     try {
       count = this.engine.blkReap(queue.block, table, max, min, spins);
     } catch (error) {
-      throw this.#trapped(error);
+      throw this.trapped(error);
     }
     if (queue.broken) throw this.break(queue.verdict());
     return count;
@@ -200,48 +175,22 @@ export class BlockQueue {
 
   /** Somebody waits for the batch: completions must now be noticed. */
   watchBatch(): void {
-    this.#settle();
+    this.settle();
   }
 
-  /** Whether requests on their way keep the process alive. */
-  hold(holds: boolean): void {
-    this.#holds = holds;
-    this.#settle();
-  }
-
-  /** Resolves once nothing is on its way. */
-  drained(): Promise<void> {
+  override drained(): Promise<void> {
     if (this.idle || this.error) return Promise.resolve();
     return new Promise((resolve) => {
       this.#idle = resolve;
-      this.#settle();
+      this.settle();
     });
   }
 
-  /** Gives the queue up: everything on its way fails. The error to be thrown. */
-  break(cause: RingbellError): RingbellError {
-    if (!this.error) {
-      this.fail(new RingbellError('ERR_DEVICE_BROKEN', `the device is broken: ${cause.message}`, { cause }));
-      this.#onBroken(cause);
-    }
-    return this.error as unknown as RingbellError;
-  }
-
-  /** Everything on its way fails with `error`, and what comes later too. Slots stay taken: the device may still write. */
-  fail(error: RingbellError): void {
-    if (this.error) return;
-    this.error = error;
+  protected override failAll(error: RingbellError): void {
     for (const request of this.#pending) request?.operation.fail(error);
     for (let request = this.#waitingFirst; request; request = request.next) request.operation.fail(error);
     this.#waitingFirst = this.#waitingLast = undefined;
     this.#batch?.wake(error);
-    this.#settle();
-  }
-
-  close(): void {
-    this.#closed = true;
-    clearImmediate(this.#immediate);
-    this.#watcher?.close();
   }
 
   /** Moves requests that wait to free slots. */
@@ -294,13 +243,10 @@ export class BlockQueue {
     return this.#bounce + index * this.#bounceStride;
   }
 
-  /** One turn: takes completions, moves waiting requests up. What is left over is for the next turn. */
-  readonly #service = (): void => {
-    if (this.#closed || this.error) return;
+  /** What is left over is for the next turn. */
+  protected override look(): void {
     const { slots } = this.queue;
-    this.#immediate = undefined;
-    this.#armed = false;
-    const spins = this.mode === 'poll' ? POLL_SPINS : 0;
+    const spins = this.watch.mode === 'poll' ? POLL_SPINS : 0;
     try {
       for (let tables = 0; tables < TABLES_PER_TURN; tables++) {
         const count = this.reapTable(this.#completions, slots, spins ? 1 : 0, spins);
@@ -311,8 +257,8 @@ export class BlockQueue {
     } catch (error) {
       if (!(error instanceof RingbellError)) throw error;
     }
-    this.#settle();
-  };
+    this.settle();
+  }
 
   #dispatch(count: number): void {
     let delivered = false;
@@ -329,9 +275,7 @@ export class BlockQueue {
     if (delivered) this.#batch?.wake();
   }
 
-  /** Sees to it that the next completion is noticed, and that the process lives until then, while anybody waits. */
-  #settle(): void {
-    if (this.#closed) return;
+  protected override settle(): void {
     const waits =
       !this.error &&
       (this.inFlight > 0 ||
@@ -341,33 +285,8 @@ export class BlockQueue {
     if (!waits) {
       this.#idle?.();
       this.#idle = undefined;
-    } else if (this.mode === 'poll') this.#again();
-    else if (!this.#armed) {
-      this.#armed = true;
-      this.queue.crossings++;
-      // What was used before the arming interrupts no more; nor does a ring that the look found broken.
-      if (this.engine.driverArm(this.queue.block) > 0 || this.queue.broken) this.#again();
     }
-    const held = waits && this.#holds;
-    if (held === this.#held) return;
-    this.#held = held;
-    if (held) this.#watcher?.ref();
-    else this.#watcher?.unref();
-    if (held) this.#immediate?.ref();
-    else this.#immediate?.unref();
-  }
-
-  #again(): void {
-    if (this.#immediate) return;
-    this.#immediate = setImmediate(this.#service);
-    if (!this.#holds) this.#immediate.unref();
-  }
-
-  #trapped(error: unknown): unknown {
-    if (!(error instanceof RuntimeError)) return error;
-    return this.break(
-      new RingbellError('ERR_TRAP', `queue ${this.queue.index}: ${error.message}`, { cause: error }),
-    );
+    this.watch.settle(waits);
   }
 }
 

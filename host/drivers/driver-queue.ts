@@ -11,14 +11,13 @@ import {
   DQ_INDEX,
   DQ_IOVA_DELTA,
   DQ_SIZE,
+  DQ_SLOT_BYTES,
   DQ_SLOT_MEMORY,
   DQ_SLOT_STATE,
   DQ_SLOTS,
   DQ_VERDICT,
   DQ_VERDICT_HEAD,
   PAGE_SIZE,
-  SLOT_DESCRIPTORS,
-  SLOT_SIZE,
   SLOT_STATE_SIZE,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
@@ -45,6 +44,14 @@ import type { DriverMemory } from './driver-memory.js';
 /** Bytes of one entry of the free-slot stack. */
 const FREE_STACK_ENTRY_SIZE = 2;
 
+/** What a driver keeps for each request of a queue, besides its private state. */
+export interface SlotShape {
+  /** Descriptors that it takes from the ring's own table, where it has no indirect one. */
+  readonly descriptors: number;
+  /** Bytes of shared memory. */
+  readonly bytes: number;
+}
+
 /** What a queue has done so far. Byte counts are of data, without headers and status. */
 export interface DriverQueueStats {
   /** Requests that the device gave back. */
@@ -62,12 +69,6 @@ export interface DriverQueueStats {
   doorbell: boolean;
 }
 
-/** Slots of a queue of `size` entries: each holds one request. */
-function slotsOf(size: number, features: bigint): number {
-  // Without indirect tables a request takes its descriptors from the ring's own table.
-  return (features >> BigInt(VIRTIO_RING_F_INDIRECT_DESC)) & 1n ? size : Math.floor(size / SLOT_DESCRIPTORS);
-}
-
 /** Driver side of one virtqueue, whatever device it belongs to: rings, slots, DQ block, eventfds, doorbell. */
 export class DriverQueue {
   readonly memory: DriverMemory;
@@ -80,6 +81,9 @@ export class DriverQueue {
   readonly block: number;
   /** Linear addresses of descriptor table, available ring and used ring. */
   readonly rings: { readonly desc: number; readonly driver: number; readonly device: number };
+  /** Linear address of the slots' shared memory, and bytes of each. */
+  readonly slotMemory: number;
+  readonly slotBytes: number;
   readonly kickFd: number;
   readonly callFd: number;
   /** Calls on the data path from JavaScript into WASM or the addon. */
@@ -87,13 +91,13 @@ export class DriverQueue {
   interrupts = 0;
 
   /** Bytes of shared memory that a queue takes, without bounce buffers. */
-  static sharedBytes(size: number): number {
+  static sharedBytes(size: number, slot: SlotShape): number {
     const ring =
       size * (VIRTQ_DESC_SIZE + VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_USED_ENTRY_SIZE) +
       VIRTQ_AVAIL_RING +
       VIRTQ_USED_RING +
       2 * VIRTQ_EVENT_SIZE;
-    return ring + size * SLOT_SIZE + 4 * CACHE_LINE;
+    return ring + size * slot.bytes + 4 * CACHE_LINE;
   }
 
   /** Bytes of private memory that a queue takes, without tables of its driver. */
@@ -101,20 +105,22 @@ export class DriverQueue {
     return DQ_BLOCK_SIZE + size * (SLOT_STATE_SIZE + FREE_STACK_ENTRY_SIZE) + 3 * CACHE_LINE;
   }
 
-  constructor(memory: DriverMemory, index: number, size: number, features: bigint) {
+  constructor(memory: DriverMemory, index: number, size: number, features: bigint, slot: SlotShape) {
     const { aperture } = memory;
     const addon = loadAddon();
     this.memory = memory;
     this.index = index;
     this.size = size;
-    this.slots = slotsOf(size, features);
+    const has = (bit: number) => (features >> BigInt(bit)) & 1n;
+    this.slots = has(VIRTIO_RING_F_INDIRECT_DESC) ? size : Math.floor(size / slot.descriptors);
     // The three areas lie on lines of their own: each is written by one side only.
     this.rings = {
       desc: memory.take(size * VIRTQ_DESC_SIZE),
       driver: memory.take(VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
       device: memory.take(VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
     };
-    const has = (bit: number) => (features >> BigInt(bit)) & 1n;
+    this.slotMemory = memory.take(this.slots * slot.bytes);
+    this.slotBytes = slot.bytes;
     this.block = aperture.allocate(DQ_BLOCK_SIZE);
     const word = (offset: number, value: number) => {
       aperture.u32[(this.block + offset) / 4] = value;
@@ -129,7 +135,8 @@ export class DriverQueue {
     word(DQ_DRIVER, this.rings.driver);
     word(DQ_DEVICE, this.rings.device);
     word(DQ_SLOTS, this.slots);
-    word(DQ_SLOT_MEMORY, memory.take(this.slots * SLOT_SIZE));
+    word(DQ_SLOT_MEMORY, this.slotMemory);
+    word(DQ_SLOT_BYTES, slot.bytes);
     word(DQ_SLOT_STATE, aperture.allocate(this.slots * SLOT_STATE_SIZE));
     word(DQ_FREE_STACK, aperture.allocate(this.slots * FREE_STACK_ENTRY_SIZE));
     word(DQ_INDEX, index);

@@ -1,26 +1,36 @@
 import { PAGE_SIZE } from '../../assembly/layout.js';
-import { VIRTIO_CONFIG_S_NEEDS_RESET } from '../../assembly/virtio.js';
+import {
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_VERSION_1,
+} from '../../assembly/virtio.js';
 import { isSystemError, RingbellError } from '../errors.js';
 import { VhostVdpa } from '../vhost-vdpa/device.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
 import { DriverMemory } from './driver-memory.js';
-import { DriverQueue } from './driver-queue.js';
+import { DriverQueue, type SlotShape } from './driver-queue.js';
 
-/** What a driver brings to a device. Feature masks. */
+/** What a driver brings to a device. */
 export interface VirtioDriverOptions {
   /** VIRTIO_ID_* that it drives. */
   deviceId: number;
-  /** Features without which it cannot work. */
-  required: bigint;
-  /** Features that it makes use of. */
+  /** Features that it makes use of besides REQUIRED, as a mask. */
   wanted: bigint;
 }
+
+/**
+ * Features without which no driver here works. A device without ACCESS_PLATFORM takes addresses for physical ones ("Reserved
+ * Feature Bits"), whatever an IOMMU maps: it would wait for ever for rings that lie elsewhere, and write over what lies
+ * where it looks.
+ */
+const REQUIRED = (1n << BigInt(VIRTIO_F_VERSION_1)) | (1n << BigInt(VIRTIO_F_ACCESS_PLATFORM));
 
 /** What a driver asks of `setUp`. Bytes a queue are the driver's own: rings and slots come on top. */
 export interface QueuePlan {
   queues: number;
   /** Entries a queue. */
   queueSize: number;
+  slot: SlotShape;
   sharedBytesPerQueue: number;
   privateBytesPerQueue: number;
   arenaBytes: number;
@@ -32,6 +42,8 @@ export interface QueuePlan {
 export interface VirtioDriverEvents {
   /** The config space changed. */
   config(): void;
+  /** Kicks of a queue go by eventfd although a doorbell page was wanted. `code`: errno name of the refusal. */
+  doorbellRefused(queue: number, code: string): void;
   /** The device asks for a reset, or can no longer be asked. */
   broken(error: RingbellError): void;
 }
@@ -60,7 +72,7 @@ export class VirtioDriver {
         );
       await device.reset();
       await device.acknowledge();
-      return new VirtioDriver(device, await device.negotiate(options.required, options.wanted));
+      return new VirtioDriver(device, await device.negotiate(REQUIRED, options.wanted));
     } catch (error) {
       await device.fail().catch(() => {});
       await device.close().catch(() => {});
@@ -91,7 +103,8 @@ export class VirtioDriver {
     const { device } = this;
     const memory = new DriverMemory({
       name: `ringbell.${device.name.replaceAll('/', '.')}`,
-      sharedBytes: plan.queues * (DriverQueue.sharedBytes(plan.queueSize) + plan.sharedBytesPerQueue),
+      sharedBytes:
+        plan.queues * (DriverQueue.sharedBytes(plan.queueSize, plan.slot) + plan.sharedBytesPerQueue),
       privateBytes: plan.queues * (DriverQueue.privateBytes(plan.queueSize) + plan.privateBytesPerQueue),
       arenaBytes: plan.arenaBytes,
       doorbells: plan.doorbell ? plan.queues : 0,
@@ -100,7 +113,7 @@ export class VirtioDriver {
     this.#memory = memory;
     await device.map([memory.region]);
     for (let index = 0; index < plan.queues; index++) {
-      const queue = new DriverQueue(memory, index, plan.queueSize, this.features);
+      const queue = new DriverQueue(memory, index, plan.queueSize, this.features, plan.slot);
       this.#queues.push(queue);
       await device.setVring({
         index,
@@ -120,6 +133,12 @@ export class VirtioDriver {
     for (const queue of this.#queues) await this.device.enableVring(queue.index);
     await this.device.watchConfig(() => void this.#configInterrupt(events));
     await this.device.driverOk();
+    // Later, when whoever opens the device has got it and can listen.
+    setImmediate(() => {
+      this.doorbellRefusals.forEach((code, queue) => {
+        if (code !== undefined) events.doorbellRefused(queue, code);
+      });
+    });
   }
 
   /** Closes the device, which resets it, then gives the memory back: in this order, since the device may write until then. */

@@ -11,21 +11,21 @@ import { QueueLoop } from '../queue/queue-loop.js';
 import { QueueRunner } from '../queue/queue-runner.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { QueueThread } from '../queue/queue-thread.js';
-import { u64 } from '../uapi/codec.js';
 import { featureNames, statusNames } from '../uapi/names.js';
 import {
-  VDUSE_API_VERSION,
+  VDUSE_API_VERSION_1,
   VDUSE_CREATE_DEV,
   VDUSE_DESTROY_DEV,
-  VDUSE_SET_API_VERSION,
   vduseDevConfig,
   vduseName,
 } from '../uapi/vduse.js';
+import type { BounceBuffer } from '../vduse/device-layout.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
 import type { VduseControlFile, VduseFile } from '../vduse/file.js';
-import { InFlightLog } from '../vduse/in-flight-log.js';
+import { type DeviceShape, InFlightLog } from '../vduse/in-flight-log.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
+import { negotiate, type VduseProtocol } from '../vduse/protocol.js';
 import { createDevice, openAbandoned, setConfig } from '../vduse/take-over.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 
@@ -60,6 +60,12 @@ export interface ServedDeviceOptions {
   queues: number;
   /** Entries. */
   queueSize: number;
+  /** Groups of queues, each with an address space of its own. */
+  groups: number;
+  /** Newest VDUSE API version to speak. */
+  apiVersion: number;
+  /** Whether memory of this process shall be the kernel's bounce buffer, where it can be. */
+  umem: boolean;
   /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
   threads: number;
   poll: boolean;
@@ -82,6 +88,8 @@ export interface ServedDeviceEvents {
   status: [status: number];
   /** The driver has reset the device. */
   reset: [];
+  /** The driver has come to need bounce buffers; `reason` says why they are not in memory of this process. */
+  bounceBuffer: [bounceBuffer: BounceBuffer, reason: string | undefined];
   /** The device has been closed, by `close`, by a signal, or because its message thread ended. */
   close: [];
 }
@@ -103,6 +111,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   #attached!: AttachedModel;
   #messages!: MessageThread;
   #status = 0;
+  #bounceBuffer: BounceBuffer = 'none';
   /** What the queue thread died of that was lost last. */
   #threadError: Error | undefined;
   /** A thread could not be stopped: its memory and its files stay for as long as the process. */
@@ -112,6 +121,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   #takenOver = false;
   /** The device is this process's: what it has not taken over yet, it leaves as it was. */
   #owned = false;
+  /** Errors from before `serve` has returned: nobody can have been listening. */
+  #early: RingbellError[] | undefined = [];
 
   /**
    * For `serve`: makes the device and attaches it. On failure nothing is left.
@@ -126,6 +137,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     try {
       await device.#start(transport, options);
       openChannel.publish({ device });
+      setImmediate(() => device.#reportEarly());
       return device;
     } catch (error) {
       await device.#undoAll();
@@ -156,6 +168,11 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** Names of the features that the device offers. */
   get features(): string[] {
     return featureNames(this.model.deviceId, this.#attached.features);
+  }
+
+  /** Where the bounce buffers of the driver are; 'none' where there are none, as on the in-process bus. */
+  get bounceBuffer(): BounceBuffer {
+    return this.#bounceBuffer;
   }
 
   /** The thread that answers for the device; for profilers, and for whoever wants to see it die. */
@@ -225,15 +242,16 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const aperture = this.#aperture;
     const sigbusFlag = aperture.allocate(4);
     aperture.guardSigbus(sigbusFlag);
-    const iotlb = DriverMemory.allocateIotlb(aperture);
+    const iotlbs = Array.from({ length: options.groups }, () => DriverMemory.allocateIotlb(aperture));
     for (let index = 0; index < options.queues; index++)
-      this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlb));
+      this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!));
     const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
     this.#attached = attached;
     this.#undo.push(() => {
       if (!this.#abandoned) attached.close();
     });
-    const file = await this.#createDevice(transport.control, options);
+    const protocol = await this.#negotiate(transport.control, options);
+    const file = await this.#createDevice(transport.control, options, protocol);
 
     const attentionFd = this.#eventfd();
     const kickFds = this.#blocks.map(() => this.#eventfd());
@@ -249,7 +267,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
         this.#startLoop(index, { ...surroundings, wakeFd: wakeFd(index) });
 
     const layout = {
-      iotlb,
+      protocol,
+      iotlbs,
+      groups: options.groups,
+      umem: options.umem,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
       queueSize,
       takenOver: this.#takenOver,
@@ -263,6 +284,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       { aperture: this.#shareWindows(), layout, attentionFd },
       {
         status: (status) => this.#statusChanged(status),
+        bounceBuffer: (bounceBuffer, reason) => this.#bounceBufferChanged(bounceBuffer, reason),
         error: (code, message) => {
           const cause = code === 'ERR_THREAD_LOST' ? this.#threadError : undefined;
           this.#report(code, message, cause);
@@ -275,24 +297,41 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       },
     );
     this.#undo.push(() => this.#messages.close());
-    if (!this.#takenOver) await transport.attach(name);
+    await transport.attach(name);
     this.#owned = true;
     this.#undo.push(() => transport.detach(name));
   }
 
-  async #createDevice(control: VduseControlFile, options: ServedDeviceOptions): Promise<VduseFile> {
-    const { name, queues, log } = options;
+  async #negotiate(control: VduseControlFile, options: ServedDeviceOptions): Promise<VduseProtocol> {
+    const protocol = await negotiate(control, options.apiVersion);
+    if (options.groups > 1 && protocol.apiVersion < VDUSE_API_VERSION_1)
+      throw new RingbellError(
+        'ERR_NOT_SUPPORTED',
+        `groups of queues need API version ${VDUSE_API_VERSION_1} of VDUSE, not ${protocol.apiVersion}`,
+      );
+    return protocol;
+  }
+
+  async #createDevice(
+    control: VduseControlFile,
+    options: ServedDeviceOptions,
+    protocol: VduseProtocol,
+  ): Promise<VduseFile> {
+    const { name, log } = options;
     const config = this.#attached.config();
+    // Version 0 has no names for one group and one address space.
+    const groups = protocol.apiVersion < VDUSE_API_VERSION_1 ? 0 : options.groups;
     const bytes = vduseDevConfig.encode({
       name,
       device_id: this.model.deviceId,
       features: this.#attached.features,
-      vq_num: queues,
+      vq_num: options.queues,
       vq_align: VQ_ALIGN,
+      ngroups: groups,
+      nas: groups,
       config_size: config.length,
       config,
     });
-    await control.ioctl(VDUSE_SET_API_VERSION, u64.encode(BigInt(VDUSE_API_VERSION)));
     if (log === undefined) await control.ioctl(VDUSE_CREATE_DEV, bytes);
     else this.#takenOver = !(await createDevice(control, name, bytes));
     this.#owned = !this.#takenOver;
@@ -303,23 +342,22 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     });
     const file = await (this.#takenOver ? openAbandoned(control, name) : control.open(name));
     this.#undo.push(() => file.close());
-    if (log !== undefined) this.#openLog(log, await control.instance(name), config.length, options);
+    if (log !== undefined) {
+      const instance = await control.instance(name);
+      this.#openLog(log, { instance, protocol, configSize: config.length }, options);
+    }
     if (this.#takenOver) await setConfig(file, config);
     return file;
   }
 
   /** Once the device node is open, which only one process can have: nobody else is using the log. */
-  #openLog(path: string, instance: string, configSize: number, options: ServedDeviceOptions): void {
-    const { queues, queueSize } = options;
-    const shape = {
-      deviceId: this.model.deviceId,
-      queues,
-      queueSize,
-      configSize,
-      apiVersion: VDUSE_API_VERSION,
-      features: this.#attached.features,
-      instance,
-    };
+  #openLog(
+    path: string,
+    made: Pick<DeviceShape, 'instance' | 'protocol' | 'configSize'>,
+    { queues, queueSize }: ServedDeviceOptions,
+  ): void {
+    const { features } = this.#attached;
+    const shape = { ...made, deviceId: this.model.deviceId, queues, queueSize, features };
     const log = InFlightLog[this.#takenOver ? 'adopt' : 'create'](path, shape, this.#aperture);
     this.#log = log;
     this.#undo.push(() => {
@@ -414,16 +452,29 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     // Opening, resetting and closing each send status 0.
     if (status === this.#status) return;
     this.#status = status;
+    if (status === 0) this.#bounceBuffer = 'none';
     statusChannel.publish({ device: this, status });
     if (status === 0) this.emit('reset');
     this.emit('status', status);
   }
 
+  #bounceBufferChanged(bounceBuffer: BounceBuffer, reason: string | undefined): void {
+    this.#bounceBuffer = bounceBuffer;
+    this.emit('bounceBuffer', bounceBuffer, reason);
+  }
+
   #report(code: ErrorCode, message: string, cause?: unknown): void {
     const error = new RingbellError(code, message, { cause });
     errorChannel.publish({ device: this, error });
+    if (this.#early) this.#early.push(error);
     // Nobody who listens: a hostile driver must not be able to end the process.
-    if (this.listenerCount('error') > 0) this.emit('error', error);
+    else if (this.listenerCount('error') > 0) this.emit('error', error);
+  }
+
+  #reportEarly(): void {
+    const errors = this.#early ?? [];
+    this.#early = undefined;
+    for (const error of errors) if (this.listenerCount('error') > 0) this.emit('error', error);
   }
 
   async #undoAll(): Promise<void> {

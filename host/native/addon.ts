@@ -68,10 +68,23 @@ export interface Addon {
    * /proc/self/maps only, is cut off where it is too long for the kernel.
    */
   memfd(name: string, bytes: number, seal: boolean): number;
+  /**
+   * Raises the soft limit of RLIMIT_MEMLOCK to `bytes`, and the hard one with it where it is lower. Never lowers either.
+   * Throws EPERM where the hard limit is lower and the process may not raise it (CAP_SYS_RESOURCE).
+   */
+  raiseMemlockLimit(bytes: number): void;
   /** ioctl with no argument, an integer, or a buffer that is read and written in place. Returns the call's result. */
   ioctl(fd: number, request: number, argument?: number | Uint8Array): number;
   /** The same on a libuv worker thread, for calls that wait for another thread of this process. */
   ioctlAsync(fd: number, request: number, argument?: number | Uint8Array): Promise<number>;
+  /**
+   * Sends one netlink message to the kernel, on a socket of its own: all messages of the answer, one behind the other, up to
+   * and with the acknowledgement, the error or the end of the dump. `request` must ask for one of them (NLM_F_ACK,
+   * NLM_F_DUMP). A refusal is a message too: only what keeps it from coming throws.
+   */
+  netlink(protocol: number, request: Uint8Array): Uint8Array;
+  /** The same on a libuv worker thread, for requests that wait for another thread of this process. */
+  netlinkAsync(protocol: number, request: Uint8Array): Promise<Uint8Array>;
   /** A non-blocking, close-on-exec eventfd. */
   eventfd(): number;
   /** Adds 1. A saturated counter is already a notification: no error. */

@@ -105,6 +105,11 @@ export class QueueBlock {
     return this.#get(VQ_BURST);
   }
 
+  /** Linear address of the IOTLB through which the queue sees the driver's memory. Only while stopped. */
+  set iotlb(iotlb: number) {
+    this.#set(VQ_IOTLB, iotlb);
+  }
+
   /** Says where the rings are. Only while stopped; a queue that runs already goes on where it was. */
   place(placement: RingPlacement): void {
     this.#set(VQ_SIZE, placement.size);

@@ -1,8 +1,9 @@
 /**
- * <linux/virtio_config.h>, <linux/virtio_ids.h>, <linux/virtio_blk.h>: the constants of the specification, which
- * assembly/virtio.ts holds for WASM and host alike, and the config space as a struct.
+ * <linux/virtio_config.h>, <linux/virtio_ids.h>, <linux/virtio_blk.h>, <linux/virtio_net.h>: the constants of the
+ * specification, which assembly/virtio.ts holds for WASM and host alike, and the config spaces as structs.
  */
 import {
+  ETH_ALEN,
   VIRTIO_BLK_CONFIG_ALIGNMENT_OFFSET,
   VIRTIO_BLK_CONFIG_BLK_SIZE,
   VIRTIO_BLK_CONFIG_BYTES,
@@ -23,8 +24,18 @@ import {
   VIRTIO_BLK_CONFIG_SIZE_MAX,
   VIRTIO_BLK_CONFIG_WCE,
   VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP,
+  VIRTIO_NET_CONFIG_BYTES,
+  VIRTIO_NET_CONFIG_DUPLEX,
+  VIRTIO_NET_CONFIG_MAC,
+  VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS,
+  VIRTIO_NET_CONFIG_MTU,
+  VIRTIO_NET_CONFIG_RSS_MAX_INDIRECTION_TABLE_LENGTH,
+  VIRTIO_NET_CONFIG_RSS_MAX_KEY_SIZE,
+  VIRTIO_NET_CONFIG_SPEED,
+  VIRTIO_NET_CONFIG_STATUS,
+  VIRTIO_NET_CONFIG_SUPPORTED_HASH_TYPES,
 } from '../../assembly/virtio.js';
-import { u8, u16, u32, u64 } from './codec.js';
+import { array, u8, u16, u32, u64 } from './codec.js';
 import { struct } from './struct.js';
 
 export * from '../../assembly/virtio.js';
@@ -59,4 +70,20 @@ export const virtioBlkConfig = struct('virtio_blk_config', VIRTIO_BLK_CONFIG_BYT
   max_write_zeroes_sectors: [u32, VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS],
   max_write_zeroes_seg: [u32, VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SEG],
   write_zeroes_may_unmap: [u8, VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP],
+});
+
+/**
+ * Config space of a network device. `mtu` is in bytes, `speed` in units of 1 Mbit/s. A device has a part of it, up to the last
+ * field that its features make valid.
+ */
+export const virtioNetConfig = struct('virtio_net_config', VIRTIO_NET_CONFIG_BYTES, {
+  mac: [array(u8, ETH_ALEN), VIRTIO_NET_CONFIG_MAC],
+  status: [u16, VIRTIO_NET_CONFIG_STATUS],
+  max_virtqueue_pairs: [u16, VIRTIO_NET_CONFIG_MAX_VIRTQUEUE_PAIRS],
+  mtu: [u16, VIRTIO_NET_CONFIG_MTU],
+  speed: [u32, VIRTIO_NET_CONFIG_SPEED],
+  duplex: [u8, VIRTIO_NET_CONFIG_DUPLEX],
+  rss_max_key_size: [u8, VIRTIO_NET_CONFIG_RSS_MAX_KEY_SIZE],
+  rss_max_indirection_table_length: [u16, VIRTIO_NET_CONFIG_RSS_MAX_INDIRECTION_TABLE_LENGTH],
+  supported_hash_types: [u32, VIRTIO_NET_CONFIG_SUPPORTED_HASH_TYPES],
 });

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED, VQ_IO_ERRORS } from '../../assembly/layout.js';
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
@@ -12,36 +13,54 @@ import type { Aperture } from '../aperture/aperture.js';
 import { ERROR_CODES, type ErrorCode, isSystemError, RingbellError, VERDICT_CODES } from '../errors.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { u64 } from '../uapi/codec.js';
-import type { Initializer } from '../uapi/struct.js';
+import type { Decoded, Initializer } from '../uapi/struct.js';
 import {
+  VDUSE_API_VERSION_1,
   VDUSE_DEV_GET_FEATURES,
   VDUSE_DEV_INJECT_CONFIG_IRQ,
+  VDUSE_F_QUEUE_READY,
   VDUSE_GET_VQ_STATE,
   VDUSE_REQ_RESULT_FAILED,
   VDUSE_REQ_RESULT_OK,
   VDUSE_SET_STATUS,
+  VDUSE_SET_VQ_GROUP_ASID,
+  VDUSE_SET_VQ_READY,
   VDUSE_SUSPEND,
   VDUSE_UPDATE_IOTLB,
   vduseDevRequest,
   vduseDevResponse,
 } from '../uapi/vduse.js';
+import { AddressSpaces } from './address-spaces.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
-import { DriverMemory } from './driver-memory.js';
 import type { VduseFile } from './file.js';
+import { LateQueues } from './late-queues.js';
+import { speaks } from './protocol.js';
 import { setConfig } from './take-over.js';
 import { Virtqueue } from './virtqueue.js';
 
-/** Milliseconds between looks at queues that were not ready at DRIVER_OK; most kernels send no message when they are. */
-const LATE_READY_INTERVAL_MS = 200;
+/** Milliseconds that a transport gets to act on our reply before a queue opens that it does not take for ready yet. */
+const READY_LIMIT_MS = 100;
+/** Milliseconds between looks at a device that was taken over while its driver was on the way to DRIVER_OK. */
+const DRIVER_OK_INTERVAL_MS = 200;
 /** What a driver has written that runs. */
 const STATUS_RUNNING =
   VIRTIO_CONFIG_S_ACKNOWLEDGE |
   VIRTIO_CONFIG_S_DRIVER |
   VIRTIO_CONFIG_S_FEATURES_OK |
   VIRTIO_CONFIG_S_DRIVER_OK;
-const LAST_IOVA = (1n << 64n) - 1n;
 
+type Request = Decoded<typeof vduseDevRequest>;
 type Response = Initializer<(typeof vduseDevResponse)['fields']>;
+
+/** How a message is answered: OK, unless the response says otherwise. */
+interface Answer {
+  response?: Response;
+  /** What has to wait until the transport has the answer. */
+  after?: () => Promise<void>;
+}
+
+const DONE: Answer = {};
+const FAILED: Answer = { response: { result: VDUSE_REQ_RESULT_FAILED } };
 
 /**
  * The control plane of a VDUSE device: answers the messages of its file, follows the driver's status, adopts its rings,
@@ -53,7 +72,7 @@ export class VduseDevice {
   readonly #aperture: Aperture;
   readonly #layout: VduseDeviceLayout;
   readonly #listener: VduseDeviceListener;
-  readonly #memory: DriverMemory;
+  readonly #addressSpaces: AddressSpaces;
   readonly #queues: readonly Virtqueue[];
   readonly #ioErrors: bigint[];
   /** The end of the chain of operations: each starts when the one before has ended. */
@@ -64,8 +83,10 @@ export class VduseDevice {
   #broken = false;
   /** A thread is stuck inside a ring: nothing runs ever again, and nothing may be unmapped. */
   #stuck = false;
+  /** The driver has suspended the device: nothing runs until it resets. */
+  #suspended = false;
   #closed = false;
-  #lateReady: NodeJS.Timeout | undefined;
+  readonly #lateQueues: LateQueues;
   #driverOk: NodeJS.Timeout | undefined;
 
   constructor(file: VduseFile, aperture: Aperture, layout: VduseDeviceLayout, listener: VduseDeviceListener) {
@@ -73,20 +94,21 @@ export class VduseDevice {
     this.#aperture = aperture;
     this.#layout = layout;
     this.#listener = listener;
-    this.#memory = new DriverMemory(file, aperture, layout.iotlb);
+    this.#addressSpaces = new AddressSpaces(file, aperture, layout, listener);
     this.#queues = layout.queues.map(
       ({ vq, ...eventfds }, index) =>
         new Virtqueue(file, index, new QueueBlock(aperture, vq), eventfds, layout, (...range) =>
-          this.#translate(...range),
+          this.#translate(index, ...range),
         ),
     );
+    this.#lateQueues = new LateQueues(() => this.#adoptLate());
     this.#ioErrors = layout.queues.map(() => 0n);
   }
 
   /** Announces the queues. Afterwards the device can be attached, if it is not already. */
   async start(): Promise<void> {
     if (this.#layout.takenOver) return;
-    for (const queue of this.#queues) await queue.setup();
+    for (const queue of this.#queues) await queue.setup(this.#addressSpaces.groupOf(queue.index));
   }
 
   /** Answers messages until the file is closed. */
@@ -144,11 +166,11 @@ export class VduseDevice {
     });
   }
 
-  /** Stops the queues and closes the file. */
+  /** Stops the queues, gives the driver's memory back, and closes the file. */
   async close(): Promise<void> {
     this.#closed = true;
+    await this.#exclusive(() => this.#reset());
     await this.#file.close();
-    await this.#exclusive(async () => this.#reset());
   }
 
   /** Runs operations one after the other: a message, a miss and a lost thread may come at the same time. */
@@ -159,39 +181,51 @@ export class VduseDevice {
   }
 
   async #answer(bytes: Uint8Array): Promise<void> {
+    // A device that has let go of everything takes nothing up again: its transport keeps the message for the next one.
+    if (this.#closed) return;
     const request = vduseDevRequest.decode(bytes);
-    const response: Response = { request_id: request.request_id, result: VDUSE_REQ_RESULT_OK };
-    let extra: Response = {};
-    let after: (() => void) | undefined;
+    let answer: Answer;
     try {
-      switch (request.type) {
-        case VDUSE_GET_VQ_STATE:
-          extra = await this.#vqState(request.vq_state.index);
-          break;
-        case VDUSE_SET_STATUS:
-          after = await this.#setStatus(request.s.status);
-          break;
-        case VDUSE_UPDATE_IOTLB:
-          await this.#updateIotlb(request.iova.start, request.iova.last);
-          break;
-        case VDUSE_SUSPEND:
-          for (const queue of this.#queues) queue.stop();
-          break;
-        default:
-          // Never ignored: the kernel breaks a device for ever that leaves a message unanswered.
-          extra = { result: VDUSE_REQ_RESULT_FAILED };
-      }
+      answer = await this.#handle(request);
     } catch (error) {
-      extra = { result: VDUSE_REQ_RESULT_FAILED };
+      answer = FAILED;
       await this.#fail(error);
     }
+    const response = { request_id: request.request_id, result: VDUSE_REQ_RESULT_OK, ...answer.response };
     try {
-      await this.#file.write(vduseDevResponse.encode({ ...response, ...extra }));
+      await this.#file.write(vduseDevResponse.encode(response));
     } catch (error) {
       // ENOENT: whoever asked has given up waiting. The rest shows at the next read.
       if (!isSystemError(error)) throw error;
     }
-    after?.();
+    await answer.after?.();
+  }
+
+  async #handle(request: Request): Promise<Answer> {
+    switch (request.type) {
+      case VDUSE_GET_VQ_STATE:
+        return this.#vqState(request.vq_state.index);
+      case VDUSE_SET_STATUS:
+        return this.#setStatus(request.s.status);
+      case VDUSE_UPDATE_IOTLB: {
+        // The two forms of the message agree but for the address space, which version 0 has one of.
+        const { start, last, asid } = request.iova_v2;
+        return this.#updateIotlb(
+          this.#layout.protocol.apiVersion < VDUSE_API_VERSION_1 ? 0 : asid,
+          start,
+          last,
+        );
+      }
+      case VDUSE_SET_VQ_GROUP_ASID:
+        return this.#setGroupAsid(request.vq_group_asid.group, request.vq_group_asid.asid);
+      case VDUSE_SET_VQ_READY:
+        return this.#setVqReady(request.vq_ready.num, request.vq_ready.ready !== 0);
+      case VDUSE_SUSPEND:
+        return this.#suspend();
+      default:
+        // Never ignored: the kernel breaks a device for ever that leaves a message unanswered.
+        return FAILED;
+    }
   }
 
   async #reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
@@ -242,7 +276,7 @@ export class VduseDevice {
         clearInterval(this.#driverOk);
         await this.#resume();
       }).catch((error) => this.#fail(error));
-    }, LATE_READY_INTERVAL_MS);
+    }, DRIVER_OK_INTERVAL_MS);
     this.#driverOk.unref();
   }
 
@@ -251,50 +285,49 @@ export class VduseDevice {
     this.#features = await this.#getFeatures();
     this.#status = STATUS_RUNNING;
     this.#listener.status(this.#status);
-    let late = false;
-    for (const queue of this.#queues) {
-      try {
-        if (!(await queue.takeOver(this.#features))) late = true;
-      } catch (error) {
-        const code = error instanceof RingbellError ? error.code : 'ERR_CONTROL_PLANE';
-        return this.#break(code, error instanceof Error ? error.message : String(error));
-      }
-      const { verdict } = queue.block;
-      if (verdict) return this.#break(VERDICT_CODES[verdict]!, this.#describe(queue));
+    try {
+      // Watched on any transport: the message that says that a queue is ready may have been answered already.
+      await this.#watchLate(await this.#adoptReady());
+    } catch (error) {
+      const code = error instanceof RingbellError ? error.code : 'ERR_CONTROL_PLANE';
+      return this.#break(code, error instanceof Error ? error.message : String(error));
     }
-    if (late) this.#watchLateReady();
-    for (const queue of this.#queues) if (queue.adopted) queue.open();
+    for (const queue of this.#queues)
+      if (queue.block.verdict) return this.#break(VERDICT_CODES[queue.block.verdict]!, this.#describe(queue));
+    this.#openAdopted();
   }
 
-  async #vqState(index: number): Promise<Response> {
+  async #vqState(index: number): Promise<Answer> {
     const queue = this.#queues[index];
-    if (!queue) return { result: VDUSE_REQ_RESULT_FAILED };
+    if (!queue) return FAILED;
     queue.pause();
     try {
-      return { vq_state: { index, split: { avail_index: await queue.availIndex() } } };
+      return { response: { vq_state: { index, split: { avail_index: await queue.availIndex() } } } };
     } finally {
       queue.resume();
     }
   }
 
-  /** The message comes before the kernel's own status changes: what needs the new status is returned, for after the reply. */
-  async #setStatus(status: number): Promise<(() => void) | undefined> {
+  /** The message comes before the kernel's own status changes: what needs the new status is done after the reply. */
+  async #setStatus(status: number): Promise<Answer> {
     // Whatever it says, it says how the driver goes on.
     clearInterval(this.#driverOk);
     if (status === 0) {
-      this.#reset();
+      await this.#reset();
       this.#listener.status(0);
-      return undefined;
+      return DONE;
     }
     const added = status & ~this.#status;
     if (added & VIRTIO_CONFIG_S_FEATURES_OK) await this.#acceptFeatures();
     if (added & VIRTIO_CONFIG_S_DRIVER_OK) await this.#adopt();
     this.#status = status;
     this.#listener.status(status);
-    if (!(added & VIRTIO_CONFIG_S_DRIVER_OK)) return undefined;
-    return () => {
-      for (const queue of this.#queues) if (queue.adopted) queue.open();
-    };
+    if (!(added & VIRTIO_CONFIG_S_DRIVER_OK)) return DONE;
+    return { after: async () => this.#openAdopted() };
+  }
+
+  #openAdopted(): void {
+    for (const queue of this.#queues) if (queue.adopted) queue.open();
   }
 
   async #acceptFeatures(): Promise<void> {
@@ -329,35 +362,96 @@ export class VduseDevice {
         'ERR_MEMORY_LOST',
         "the file of the device was truncated: its contents can't be served",
       );
-    let late = false;
-    for (const queue of this.#queues) if (!(await queue.adopt(this.#features))) late = true;
-    if (late) this.#watchLateReady();
+    // What the in-flight log says of another driver's queues ends here.
+    for (const queue of this.#queues) queue.block.idle();
+    const late = await this.#adoptReady();
+    if (!speaks(this.#layout.protocol, VDUSE_F_QUEUE_READY)) await this.#watchLate(late);
   }
 
-  /** Adopts queues that become ready after DRIVER_OK, of which kernels before 7.3 say nothing. */
-  #watchLateReady(): void {
-    this.#lateReady = setInterval(() => {
-      this.#exclusive(async () => {
-        if (!(this.#status & VIRTIO_CONFIG_S_DRIVER_OK) || this.#broken) return;
-        for (const queue of this.#queues)
-          if (!queue.adopted && (await queue.adopt(this.#features))) queue.open();
-        if (this.#queues.every((queue) => queue.adopted)) clearInterval(this.#lateReady);
-      }).catch((error) => this.#fail(error));
-    }, LATE_READY_INTERVAL_MS);
-    this.#lateReady.unref();
+  /** Adopts the queues that are ready: the rest. */
+  async #adoptReady(): Promise<Virtqueue[]> {
+    const late: Virtqueue[] = [];
+    for (const queue of this.#queues) {
+      if (await queue.isReady()) await queue.adopt(this.#features);
+      else late.push(queue);
+    }
+    return late;
+  }
+
+  async #watchLate(late: readonly Virtqueue[]): Promise<void> {
+    if (late.length === 0) return;
+    this.#lateQueues.watch(await Promise.all(late.map((queue) => queue.watchKicks())));
+  }
+
+  /** Adopts queues that have become ready since DRIVER_OK. */
+  #adoptLate(): void {
+    this.#exclusive(async () => {
+      if (!this.#runs) return;
+      for (const queue of this.#queues) {
+        if (queue.adopted || !(await queue.isReady())) continue;
+        await queue.adopt(this.#features);
+        queue.open();
+      }
+      if (this.#queues.every((queue) => queue.adopted)) this.#lateQueues.stop();
+    }).catch((error) => this.#fail(error));
+  }
+
+  /**
+   * The driver starts or stops one queue. Before DRIVER_OK there is nothing to do: what is ready is adopted then. Never
+   * refused: the kernel would take the device for broken for ever, instead of until a reset.
+   */
+  async #setVqReady(index: number, ready: boolean): Promise<Answer> {
+    const queue = this.#queues[index];
+    if (!queue || !this.#runs) return DONE;
+    if (!ready) {
+      queue.stop();
+      queue.abandon();
+      return DONE;
+    }
+    try {
+      queue.block.idle();
+      await queue.adopt(this.#features);
+    } catch (error) {
+      await this.#fail(error);
+      return DONE;
+    }
+    return { after: () => this.#openOnceReady(queue) };
+  }
+
+  /**
+   * A queue becomes ready for the kernel only after our reply, and an interrupt of a queue that is not goes nowhere, with no
+   * error (vduse_vq_irq_inject): what it serves from the start might never be noticed.
+   */
+  async #openOnceReady(queue: Virtqueue): Promise<void> {
+    for (let waitedMs = 0; waitedMs < READY_LIMIT_MS && !(await queue.isReady()); waitedMs++) await delay(1);
+    queue.open();
+  }
+
+  /** From the answer on the transport passes no kick and no interrupt; the position of each queue stays to be asked for. */
+  async #suspend(): Promise<Answer> {
+    for (const queue of this.#queues) queue.stop();
+    this.#suspended = true;
+    return DONE;
+  }
+
+  /** Whether queues may run: a driver is there, and has neither broken nor suspended the device. */
+  get #runs(): boolean {
+    return (this.#status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0 && !this.#broken && !this.#suspended;
   }
 
   /** Idempotent: opening, resetting and closing each send status 0. */
-  #reset(): void {
-    clearInterval(this.#lateReady);
+  async #reset(): Promise<void> {
+    this.#lateQueues.stop();
     clearInterval(this.#driverOk);
     this.#status = 0;
     this.#features = 0n;
+    this.#suspended = false;
     this.#stopAll();
     // Under a stuck thread nothing may be unmapped; the device stays broken.
     if (this.#stuck) return;
     for (const queue of this.#queues) queue.reset();
-    this.#memory.drop(0n, LAST_IOVA);
+    await this.#addressSpaces.reset();
+    this.#showAddressSpaces();
     if (!this.#layout.memoryLossIsFinal) Atomics.store(this.#aperture.i32, this.#layout.sigbusFlag / 4, 0);
     this.#broken = false;
   }
@@ -366,10 +460,26 @@ export class VduseDevice {
    * The transport's table has changed already. Nothing is unmapped under a running queue, and nothing old is reachable
    * once the reply is written; the rings are found again at once, the rest when it is next needed.
    */
-  async #updateIotlb(first: bigint, last: bigint): Promise<void> {
+  async #updateIotlb(asid: number, first: bigint, last: bigint): Promise<Answer> {
+    await this.#remap(() => this.#addressSpaces.drop(asid, first, last));
+    return DONE;
+  }
+
+  /** A group of queues gets another address space: before DRIVER_OK, as far as kernels go. */
+  async #setGroupAsid(group: number, asid: number): Promise<Answer> {
+    let known = false;
+    await this.#remap(async () => {
+      known = this.#addressSpaces.assign(group, asid);
+      this.#showAddressSpaces();
+    });
+    return known ? DONE : FAILED;
+  }
+
+  /** Has `change` do something to mappings, and finds the rings of the queues again. */
+  async #remap(change: () => Promise<void>): Promise<void> {
     this.#pauseAll();
     try {
-      this.#memory.drop(first, last);
+      await change();
       for (const queue of this.#queues) {
         if (!(await queue.relocate())) this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_UNMAPPED);
         // What was missing may be there now: the pop is tried again.
@@ -382,9 +492,14 @@ export class VduseDevice {
       if (queue.block.verdict) await this.#break(VERDICT_CODES[queue.block.verdict]!, this.#describe(queue));
   }
 
+  /** Tells each queue which IOTLB it goes through. All of them must be stopped. */
+  #showAddressSpaces(): void {
+    for (const { index, block } of this.#queues) block.iotlb = this.#addressSpaces.memoryOf(index).iotlb;
+  }
+
   async #resolveMiss(queue: Virtqueue): Promise<void> {
     try {
-      if (await this.#map(queue.block.faultIova)) {
+      if (await this.#map(queue.index, queue.block.faultIova)) {
         queue.pause();
         queue.block.clearMiss();
         queue.resume();
@@ -396,20 +511,24 @@ export class VduseDevice {
     this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_UNMAPPED);
   }
 
-  async #translate(iova: bigint, bytes: number, access: number): Promise<number> {
-    const linear = this.#memory.translate(iova, bytes, access);
-    if (linear !== 0 || !(await this.#map(iova))) return linear;
-    return this.#memory.translate(iova, bytes, access);
+  async #translate(index: number, iova: bigint, bytes: number, access: number): Promise<number> {
+    const memory = this.#addressSpaces.memoryOf(index);
+    const linear = memory.translate(iova, bytes, access);
+    if (linear !== 0 || !(await this.#map(index, iova))) return linear;
+    return memory.translate(iova, bytes, access);
   }
 
-  /** Maps the region that contains `iova`: false if the driver has none there. */
-  async #map(iova: bigint): Promise<boolean> {
-    const region = await this.#memory.fetch(iova);
+  /** Maps the region that contains `iova` for queue `index`: false if the driver has none there. */
+  async #map(index: number, iova: bigint): Promise<boolean> {
+    const memory = this.#addressSpaces.memoryOf(index);
+    // Another queue was first to miss it.
+    if (memory.covers(iova)) return true;
+    const region = await memory.fetch(iova);
     if (!region) return false;
     this.#pauseAll();
     try {
       // Overlapping what is mapped: the table has changed, and the message that says so is on its way.
-      this.#memory.add(region);
+      await memory.add(region);
     } finally {
       this.#resumeAll();
     }

@@ -22,12 +22,14 @@ import {
   LOG_INSTANCE,
   LOG_INSTANCE_BYTES,
   LOG_MAGIC,
+  LOG_PROTOCOL_FEATURES,
   LOG_QUEUE_SIZE,
   LOG_QUEUES,
   LOG_VERSION,
 } from '../../assembly/layout.js';
 import type { Aperture, Window } from '../aperture/aperture.js';
 import { isSystemError, RingbellError } from '../errors.js';
+import type { VduseProtocol } from './protocol.js';
 
 const MAGIC = Buffer.from('ringbell', 'latin1');
 const VERSION = 1;
@@ -46,7 +48,7 @@ export interface DeviceShape {
   queueSize: number;
   /** Bytes. */
   configSize: number;
-  apiVersion: number;
+  protocol: VduseProtocol;
   /** Features that it offers. */
   features: bigint;
   /** What tells it from other devices of its name (VduseControlFile.instance). */
@@ -59,7 +61,6 @@ const KEPT = {
   queues: LOG_QUEUES,
   queueSize: LOG_QUEUE_SIZE,
   configSize: LOG_CONFIG_SIZE,
-  apiVersion: LOG_API_VERSION,
 } as const;
 
 /** Where the in-flight log of a device is kept if nobody says where. */
@@ -153,6 +154,8 @@ function headerOf(shape: DeviceShape): Buffer {
   header.writeUInt32LE(VERSION, LOG_VERSION);
   for (const [name, offset] of Object.entries(KEPT))
     header.writeUInt32LE(shape[name as keyof typeof KEPT], offset);
+  header.writeUInt32LE(shape.protocol.apiVersion, LOG_API_VERSION);
+  header.writeBigUInt64LE(shape.protocol.features, LOG_PROTOCOL_FEATURES);
   header.writeBigUInt64LE(shape.features, LOG_FEATURES);
   createHash('sha256').update(shape.instance).digest().copy(header, LOG_INSTANCE);
   return header;
@@ -174,6 +177,10 @@ function mistakeOf(stats: Stats, header: Buffer, shape: DeviceShape): string | u
     if (kept !== now.readUInt32LE(offset))
       return `the device has ${name} ${kept}, not ${now.readUInt32LE(offset)}`;
   }
+  const protocol = (of: Buffer) =>
+    `version ${of.readUInt32LE(LOG_API_VERSION)} of VDUSE with features 0x${of.readBigUInt64LE(LOG_PROTOCOL_FEATURES).toString(16)}`;
+  if (protocol(header) !== protocol(now))
+    return `the device speaks ${protocol(header)}, not ${protocol(now)}`;
   const missing = header.readBigUInt64LE(LOG_FEATURES) & ~shape.features;
   if (missing) return `the device offers features 0x${missing.toString(16)} that are not served now`;
   if (stats.size !== bytesOf(shape)) return `it has ${stats.size} bytes, not ${bytesOf(shape)}`;

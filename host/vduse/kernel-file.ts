@@ -1,4 +1,3 @@
-import { execFile } from 'node:child_process';
 import { close, constants, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -128,20 +127,5 @@ export class KernelVduseFile implements VduseFile {
       if (isSystemError(error, 'EPERM')) throw systemError('EIO', 'read', `${this.name} is broken`);
       throw error;
     }
-  }
-}
-
-/**
- * Joins a created VDUSE device to the vDPA bus, or takes it off: `vdpa dev add name NAME mgmtdev vduse`, by iproute2's
- * tool. The kernel answers only after the device has answered, so the device's message thread must be running.
- */
-export async function vdpaDevice(command: 'add' | 'del', name: string): Promise<void> {
-  const parameters = command === 'add' ? ['name', name, 'mgmtdev', 'vduse'] : [name];
-  try {
-    await promisify(execFile)('vdpa', ['dev', command, ...parameters]);
-  } catch (error) {
-    const { code, stderr } = error as { code?: unknown; stderr?: string };
-    const reason = code === 'ENOENT' ? 'the tool vdpa of iproute2 is not installed' : (stderr ?? '').trim();
-    throw new RingbellError('ERR_CONTROL_PLANE', `vdpa dev ${command} ${name}: ${reason}`, { cause: error });
   }
 }

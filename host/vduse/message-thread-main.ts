@@ -7,7 +7,7 @@ import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import { VduseDevice } from './device.js';
-import type { VduseDeviceLayout } from './device-layout.js';
+import type { BounceBuffer, VduseDeviceLayout } from './device-layout.js';
 import { receiveVduseFile, type VduseFileHandle } from './file-handle.js';
 
 /** What a message thread is started with. */
@@ -34,6 +34,7 @@ export type MessageThreadEvent =
   /** The device can be attached. */
   | { type: 'started' }
   | { type: 'status'; status: number }
+  | { type: 'bounceBuffer'; bounceBuffer: BounceBuffer; reason: string | undefined }
   | { type: 'error'; code: ErrorCode; message: string }
   | { type: 'paused' }
   /** The end of a change: `error` if it failed, or never came to pass. */
@@ -53,6 +54,7 @@ const reportFailure = (error: unknown) => tell({ type: 'error', ...describe(erro
 const aperture = Aperture.adopt(data.aperture);
 const device = new VduseDevice(receiveVduseFile(data.file), aperture, data.layout, {
   status: (status) => tell({ type: 'status', status }),
+  bounceBuffer: (bounceBuffer, reason) => tell({ type: 'bounceBuffer', bounceBuffer, reason }),
   error: (code, message) => tell({ type: 'error', code, message }),
 });
 

@@ -149,6 +149,9 @@ export class MessageThread {
       case 'status':
         this.#listener.status(event.status);
         break;
+      case 'bounceBuffer':
+        this.#listener.bounceBuffer(event.bounceBuffer, event.reason);
+        break;
       case 'error':
         this.#listener.error(event.code, event.message);
         break;

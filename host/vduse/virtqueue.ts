@@ -56,6 +56,8 @@ export class Virtqueue {
   readonly #limits: QueueLimits;
   readonly #translate: Translate;
   readonly #interrupter: Interrupter;
+  /** Eventfd on which kicks show, −1 until the transport has it. */
+  #kickFd = -1;
   #info: Info | undefined;
   #running = false;
 
@@ -81,49 +83,44 @@ export class Virtqueue {
     return this.#info !== undefined;
   }
 
-  /** Announces the queue. Before the device is attached. */
-  async setup(): Promise<void> {
+  /** Announces the queue, as a member of `group`. Before the device is attached. */
+  async setup(group: number): Promise<void> {
+    const { queueSize } = this.#limits;
     await this.#file.ioctl(
       VDUSE_VQ_SETUP,
-      vduseVqConfig.encode({ index: this.index, max_size: this.#limits.queueSize }),
+      vduseVqConfig.encode({ index: this.index, max_size: queueSize, group }),
     );
   }
 
   /**
-   * Takes over what the driver set up, if the queue is ready: whether it is. Throws ERR_CONTROL_PLANE for a queue that
-   * cannot be run. The queue stays stopped until `open`.
+   * Gives the transport the kick eventfd, once a life: a reset makes it forget. What shows kicks from then on is the result;
+   * those of a queue that is not ready are lost (vduse_vq_kick).
    */
-  async adopt(features: bigint): Promise<boolean> {
-    // The log of whatever was before ends here: whoever comes after us has to know that this driver has not started it.
-    this.block.idle();
-    const info = await this.#getInfo();
-    if (!info.ready) return false;
-    this.block.place(await this.#locate(info));
-    this.block.start(info.split.avail_index, features);
-    await this.#connect(info);
-    return true;
+  async watchKicks(): Promise<number> {
+    if (this.#kickFd < 0) {
+      const { kickFd } = this.#eventfds;
+      await this.#file.ioctl(VDUSE_VQ_SETUP_KICKFD, vduseVqEventfd.encode({ index: this.index, fd: kickFd }));
+      this.#kickFd = await this.#file.kickFd(this.index, kickFd);
+    }
+    return this.#kickFd;
+  }
+
+  /** Whether the transport takes the queue for ready. */
+  async isReady(): Promise<boolean> {
+    return (await this.#getInfo()).ready !== 0;
   }
 
   /**
-   * Takes over what another process has left of a running queue, where it has left it, if the queue is ready: whether it is.
-   * Throws ERR_CONTROL_PLANE, WebAssembly.RuntimeError for a queue that cannot be run. The queue stays stopped until `open`.
+   * Takes over what the driver set up, which is for a queue that is ready, or whose driver is just making it so: where
+   * another process has left it, if its in-flight log says so. Throws ERR_CONTROL_PLANE, WebAssembly.RuntimeError for a queue
+   * that cannot be run. The queue stays stopped until `open`.
    */
-  async takeOver(features: bigint): Promise<boolean> {
+  async adopt(features: bigint): Promise<void> {
     const info = await this.#getInfo();
-    if (!info.ready) return false;
     this.block.place(await this.#locate(info));
-    // The kernel's index is where the driver started it, not where it is: it counts for a queue that became ready so late
-    // that nobody has started to serve it.
+    // The transport's index is where the driver has started the queue, not where the queue is.
     if (!this.block.resume(features)) this.block.start(info.split.avail_index, features);
-    await this.#connect(info);
-    return true;
-  }
-
-  async #connect(info: Info): Promise<void> {
-    // A reset has made the transport forget the kick eventfd; the one of another process kicks nobody.
-    const { kickFd } = this.#eventfds;
-    await this.#file.ioctl(VDUSE_VQ_SETUP_KICKFD, vduseVqEventfd.encode({ index: this.index, fd: kickFd }));
-    this.block.kickFd = await this.#file.kickFd(this.index, kickFd);
+    this.block.kickFd = await this.watchKicks();
     this.block.callFd = await this.#file.callFd(this.index);
     this.#info = info;
   }
@@ -174,11 +171,17 @@ export class Virtqueue {
     this.pause();
   }
 
-  /** Forgets what the driver set up. The queue must be stopped. */
-  reset(): void {
+  /** Forgets what the driver set up, in a life that goes on. The queue must be stopped. */
+  abandon(): void {
     this.#info = undefined;
-    this.#interrupter.reset();
     this.block.reset();
+  }
+
+  /** Forgets what the driver set up, and that it was there. The queue must be stopped. */
+  reset(): void {
+    this.abandon();
+    this.#kickFd = -1;
+    this.#interrupter.reset();
   }
 
   async #getInfo(): Promise<Info> {

@@ -33,6 +33,8 @@ const MISTAKES: [Partial<ServeOptions>, RegExp][] = [
   [{ parent: 'x' as 'set_map' }, /^parent must be 'set_map' or 'dma_map', not 'x'$/],
   [{ transport: 'pci' as 'bus' }, /^transport must be 'bus' or 'vduse', not 'pci'$/],
   [{ transport: 'vduse', doorbell: 'page' }, /^doorbell is an option of the in-process bus, not of vduse$/],
+  [{ transport: 'vduse', attach: 'vdpa' as 'vhost' }, /^attach must be 'vhost' or 'virtio', not 'vdpa'$/],
+  [{ attach: 'vhost' }, /^attach is an option of vduse, not of the in-process bus$/],
   [{ quues: 3 } as Partial<ServeOptions>, /^serve has no option 'quues': there are name, transport, /],
 ];
 

@@ -8,6 +8,8 @@ const FIONREAD = 0x541b;
 /** Discards what a terminal holds; the argument is an integer (asm-generic/ioctls.h). */
 const TCFLSH = 0x540b;
 const TCIFLUSH = 0;
+/** Shares a range between two files; the argument is the source's descriptor (linux/fs.h). */
+const FICLONE = 0x40049409;
 /** _IOR('f', 1, long): a number that says its own size. */
 const FS_IOC_GETFLAGS = 0x80086601;
 
@@ -52,6 +54,14 @@ test('an ioctl that fails throws code, errno and syscall', () =>
     assert.equal(
       thrown(() => addon.ioctl(-1, FIONREAD, new Uint8Array(4))),
       { name: 'Error', code: 'EBADF', errno: -9, syscall: 'ioctl' },
+    );
+  }));
+
+test('errno 95 has the name that the kernel gives it, not the one of libuv', () =>
+  withMemfd(1, (fd) => {
+    assert.equal(
+      thrown(() => addon.ioctl(fd, FICLONE, fd)),
+      { name: 'Error', code: 'EOPNOTSUPP', errno: -95, syscall: 'ioctl' },
     );
   }));
 

@@ -11,7 +11,7 @@ const LAYERS = [
   ['cli'],
   ['.'],
   ['bus', 'drivers', 'models'],
-  ['vhost-vdpa', 'vduse'],
+  ['vhost-vdpa', 'vduse', 'vdpa'],
   ['queue'],
   ['aperture'],
   ['uapi', 'native'],

@@ -6,6 +6,9 @@ import { mayBeAbsent, recorded } from './recorded.js';
 
 const HEADERS = [
   'linux/version.h',
+  'linux/netlink.h',
+  'linux/genetlink.h',
+  'linux/vdpa.h',
   'linux/vhost.h',
   'linux/vduse.h',
   'linux/virtio_blk.h',

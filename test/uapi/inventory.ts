@@ -1,4 +1,6 @@
+import * as netlink from '../../host/uapi/netlink.js';
 import { type Fields, Struct } from '../../host/uapi/struct.js';
+import * as vdpa from '../../host/uapi/vdpa.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vhost from '../../host/uapi/vhost.js';
 import * as virtio from '../../host/uapi/virtio.js';
@@ -11,8 +13,9 @@ export interface Fact {
   value: number;
 }
 
-/** Constants of assembly/virtio.ts that are the place of something in a struct, or that the kernel names otherwise. */
+/** Constants that are the place of something in a struct, or that the kernel's headers put otherwise. */
 const EXPRESSIONS: Readonly<Record<string, string>> = {
+  NLA_TYPE_MASK: 'NLA_TYPE_MASK & 0xFFFF',
   VIRTQ_DESC_SIZE: 'sizeof(struct vring_desc)',
   VIRTQ_DESC_F_NEXT: 'VRING_DESC_F_NEXT',
   VIRTQ_DESC_F_WRITE: 'VRING_DESC_F_WRITE',
@@ -38,6 +41,7 @@ const EXPRESSIONS: Readonly<Record<string, string>> = {
   VIRTIO_BLK_RANGE_SECTOR: 'offsetof(struct virtio_blk_discard_write_zeroes, sector)',
   VIRTIO_BLK_RANGE_NUM_SECTORS: 'offsetof(struct virtio_blk_discard_write_zeroes, num_sectors)',
   VIRTIO_BLK_RANGE_FLAGS: 'offsetof(struct virtio_blk_discard_write_zeroes, flags)',
+  VIRTIO_NET_HDR_SIZE: 'sizeof(struct virtio_net_hdr_v1)',
 };
 
 function factsOfStruct({ name, size, fields }: Struct<Fields>): Fact[] {
@@ -57,11 +61,11 @@ function factsOfStruct({ name, size, fields }: Struct<Fields>): Fact[] {
 function factsOfModule(module: object): Fact[] {
   return Object.entries(module).flatMap(([name, value]): Fact[] => {
     if (value instanceof Struct) return factsOfStruct(value);
-    // The offsets in the config space are those of the struct virtio_blk_config.
-    if (typeof value !== 'number' || name.startsWith('VIRTIO_BLK_CONFIG_')) return [];
+    // The offsets in the config space are those of the structs virtio_blk_config and virtio_net_config.
+    if (typeof value !== 'number' || /^VIRTIO_(BLK|NET)_CONFIG_/.test(name)) return [];
     return [{ expression: EXPRESSIONS[name] ?? name, value }];
   });
 }
 
 /** Every number of host/uapi: constants, sizes and offsets. */
-export const facts: readonly Fact[] = [vhost, vduse, virtio].flatMap(factsOfModule);
+export const facts: readonly Fact[] = [vhost, vduse, virtio, netlink, vdpa].flatMap(factsOfModule);

@@ -213,6 +213,75 @@ VIRTIO_NET_F_RSS 60
 VIRTIO_NET_F_RSC_EXT 61
 VIRTIO_NET_F_STANDBY 62
 VIRTIO_NET_F_SPEED_DUPLEX 63
+VIRTIO_NET_S_LINK_UP 1
+VIRTIO_NET_S_ANNOUNCE 2
+VIRTIO_NET_RECEIVEQ1 0
+VIRTIO_NET_TRANSMITQ1 1
+sizeof(struct virtio_net_hdr_v1) 12
+ETH_ALEN 6
+ETH_HLEN 14
+NETLINK_GENERIC 16
+NLM_F_REQUEST 1
+NLM_F_MULTI 2
+NLM_F_ACK 4
+NLM_F_DUMP 768
+NLM_F_CAPPED 256
+NLM_F_ACK_TLVS 512
+NLMSG_NOOP 1
+NLMSG_ERROR 2
+NLMSG_DONE 3
+NLMSG_ALIGNTO 4
+NLA_ALIGNTO 4
+NLA_TYPE_MASK & 0xFFFF 0x3FFF
+NLMSGERR_ATTR_MSG 1
+GENL_ID_CTRL 16
+CTRL_CMD_GETFAMILY 3
+CTRL_ATTR_FAMILY_ID 1
+CTRL_ATTR_FAMILY_NAME 2
+VDPA_GENL_VERSION 1
+VDPA_CMD_MGMTDEV_NEW 1
+VDPA_CMD_MGMTDEV_GET 2
+VDPA_CMD_DEV_NEW 3
+VDPA_CMD_DEV_DEL 4
+VDPA_CMD_DEV_GET 5
+VDPA_CMD_DEV_CONFIG_GET 6
+VDPA_CMD_DEV_VSTATS_GET 7
+VDPA_ATTR_MGMTDEV_BUS_NAME 1
+VDPA_ATTR_MGMTDEV_DEV_NAME 2
+VDPA_ATTR_MGMTDEV_SUPPORTED_CLASSES 3
+VDPA_ATTR_DEV_NAME 4
+VDPA_ATTR_DEV_ID 5
+VDPA_ATTR_DEV_VENDOR_ID 6
+VDPA_ATTR_DEV_MAX_VQS 7
+VDPA_ATTR_DEV_MAX_VQ_SIZE 8
+VDPA_ATTR_DEV_MIN_VQ_SIZE 9
+VDPA_ATTR_DEV_NET_CFG_MACADDR 10
+VDPA_ATTR_DEV_NET_STATUS 11
+VDPA_ATTR_DEV_NET_CFG_MAX_VQP 12
+VDPA_ATTR_DEV_NET_CFG_MTU 13
+VDPA_ATTR_DEV_NEGOTIATED_FEATURES 14
+VDPA_ATTR_DEV_MGMTDEV_MAX_VQS 15
+VDPA_ATTR_DEV_SUPPORTED_FEATURES 16
+VDPA_ATTR_DEV_QUEUE_INDEX 17
+VDPA_ATTR_DEV_VENDOR_ATTR_NAME 18
+VDPA_ATTR_DEV_VENDOR_ATTR_VALUE 19
+VDPA_ATTR_DEV_FEATURES 20
+VDPA_ATTR_DEV_BLK_CFG_CAPACITY 21
+VDPA_ATTR_DEV_BLK_CFG_SIZE_MAX 22
+VDPA_ATTR_DEV_BLK_CFG_BLK_SIZE 23
+VDPA_ATTR_DEV_BLK_CFG_SEG_MAX 24
+VDPA_ATTR_DEV_BLK_CFG_NUM_QUEUES 25
+VDPA_ATTR_DEV_BLK_CFG_PHY_BLK_EXP 26
+VDPA_ATTR_DEV_BLK_CFG_ALIGN_OFFSET 27
+VDPA_ATTR_DEV_BLK_CFG_MIN_IO_SIZE 28
+VDPA_ATTR_DEV_BLK_CFG_OPT_IO_SIZE 29
+VDPA_ATTR_DEV_BLK_CFG_MAX_DISCARD_SEC 30
+VDPA_ATTR_DEV_BLK_CFG_MAX_DISCARD_SEG 31
+VDPA_ATTR_DEV_BLK_CFG_DISCARD_SEC_ALIGN 32
+VDPA_ATTR_DEV_BLK_CFG_MAX_WRITE_ZEROES_SEC 33
+VDPA_ATTR_DEV_BLK_CFG_MAX_WRITE_ZEROES_SEG 34
+VDPA_ATTR_DEV_BLK_READ_ONLY 35
+VDPA_ATTR_DEV_BLK_FLUSH 36
 `;
 
 /** Structs: size in bytes, then each member as name@offset:bytes; 0 bytes for a flexible array member. */
@@ -248,6 +317,11 @@ vduse_dev_request 152 type@0:4 request_id@4:4 reserved@8:16 vq_state@24:12 s@24:
 vduse_dev_response 152 request_id@0:4 result@4:4 reserved@8:16 vq_state@24:12
 virtio_blk_geometry 4 cylinders@0:2 heads@2:1 sectors@3:1
 virtio_blk_config 60 capacity@0:8 size_max@8:4 seg_max@12:4 geometry@16:4 blk_size@20:4 physical_block_exp@24:1 alignment_offset@25:1 min_io_size@26:2 opt_io_size@28:4 wce@32:1 num_queues@34:2 max_discard_sectors@36:4 max_discard_seg@40:4 discard_sector_alignment@44:4 max_write_zeroes_sectors@48:4 max_write_zeroes_seg@52:4 write_zeroes_may_unmap@56:1
+virtio_net_config 24 mac@0:6 status@6:2 max_virtqueue_pairs@8:2 mtu@10:2 speed@12:4 duplex@16:1 rss_max_key_size@17:1 rss_max_indirection_table_length@18:2 supported_hash_types@20:4
+nlmsghdr 16 nlmsg_len@0:4 nlmsg_type@4:2 nlmsg_flags@6:2 nlmsg_seq@8:4 nlmsg_pid@12:4
+nlmsgerr 20 error@0:4 msg@4:16
+genlmsghdr 4 cmd@0:1 version@1:1 reserved@2:2
+nlattr 4 nla_len@0:2 nla_type@2:2
 `;
 
 /** Names that the headers of Linux 6.1 do not have: newer ones, and the specification's that no kernel header has. */
@@ -260,7 +334,9 @@ const LATER_THAN_LINUX_6_1 = new RegExp(
     'vduse_(iotlb_entry_v2|iova_range_v2|vq_group_asid|vq_ready)',
     'ngroups|nas|asid|group|reserved1|reserved2|iova_v2|vq_group_asid|vq_ready',
     'VIRTIO_BLK_(F_LIFETIME|F_ZONED|SECTOR_SIZE)|VIRTQUEUE_MAX_SIZE',
+    'VIRTIO_NET_(RECEIVEQ1|TRANSMITQ1)',
     'VIRTIO_F_(NOTIFICATION_DATA|NOTIF_CONFIG_DATA|ADMIN_VQ)',
+    'VDPA_ATTR_DEV_BLK_\\w+',
     'VIRTIO_NET_F_(HASH_TUNNEL|VQ_NOTF_COAL|GUEST_USO4|GUEST_USO6|HOST_USO|GUEST_HDRLEN)',
   ].join('|')})\\b`,
 );

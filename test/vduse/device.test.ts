@@ -32,6 +32,14 @@ const REGION_OFFSET = 0x1800n;
 
 type Info = Parameters<typeof vduse.vduseVqInfo.encode>[0];
 
+interface StageOptions {
+  queues?: number;
+  groups?: number;
+  apiVersion?: number;
+  /** VDUSE_F_*, bit numbers. */
+  features?: readonly number[];
+}
+
 /** A device whose transport is the test: one file of driver memory, one region of it. */
 class Stage {
   readonly file = new FakeVduseFile();
@@ -52,10 +60,10 @@ class Stage {
   readonly #fds: number[] = [this.#memfd];
   #lastId = 0;
 
-  constructor(queues = 1) {
-    const iotlb = DriverMemory.allocateIotlb(this.aperture);
+  constructor({ queues = 1, groups = 1, apiVersion = vduse.VDUSE_API_VERSION, features = [] }: StageOptions) {
+    const iotlbs = Array.from({ length: groups }, () => DriverMemory.allocateIotlb(this.aperture));
     const sigbusFlag = this.aperture.allocate(4);
-    this.blocks = Array.from({ length: queues }, () => QueueBlock.allocate(this.aperture, 64, iotlb));
+    this.blocks = Array.from({ length: queues }, () => QueueBlock.allocate(this.aperture, 64, iotlbs[0]!));
     this.info = this.blocks.map((_, index) => ({
       num: 16,
       desc_addr: RINGS + BigInt(index) * 0x800n,
@@ -66,7 +74,10 @@ class Stage {
     }));
     this.file.onIoctl = (request, argument) => this.#ioctl(request, argument!);
     const layout = {
-      iotlb,
+      protocol: { apiVersion, features: features.reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n) },
+      iotlbs,
+      groups,
+      umem: true,
       queues: this.blocks.map(({ vq }) => ({ vq, wakeFd: this.#eventfd(), kickFd: this.#eventfd() })),
       queueSize: 64,
       takenOver: false,
@@ -77,6 +88,7 @@ class Stage {
     };
     this.device = new VduseDevice(this.file, this.aperture, layout, {
       status: (status) => this.events.push(`status ${status}`),
+      bounceBuffer: (bounceBuffer) => this.events.push(bounceBuffer),
       error: (code, message) => {
         this.events.push(code);
         this.messages.push(message);
@@ -161,9 +173,9 @@ class Stage {
 }
 
 /** A test on a stage of its own. */
-function scenario(name: string, body: (stage: Stage) => Promise<void>, queues = 1): void {
+function scenario(name: string, body: (stage: Stage) => Promise<void>, options: StageOptions = {}): void {
   test(name, async () => {
-    const stage = new Stage(queues);
+    const stage = new Stage(options);
     try {
       await body(stage);
     } finally {
@@ -257,7 +269,7 @@ scenario(
     stage.info[1] = { ...stage.info[1], ready: 1 };
     await until(() => stage.isOpen(1), 'the second queue');
   },
-  2,
+  { queues: 2 },
 );
 
 for (const [what, change] of [
@@ -313,7 +325,7 @@ scenario(
     assert.ok(await stage.start());
     assert.equal([stage.isOpen(0), stage.isOpen(1)], [true, true]);
   },
-  2,
+  { queues: 2 },
 );
 
 scenario('a thread that is stuck inside its ring leaves the device broken for good', async (stage) => {
@@ -345,7 +357,7 @@ scenario(
     const closed = ({ vq }: QueueBlock) => Atomics.load(stage.aperture.i32, (vq + VQ_GATE_CLOSED) / 4);
     assert.is(closed(stage.blocks[0]!), 1);
   },
-  2,
+  { queues: 2 },
 );
 
 test.run();

@@ -1,0 +1,215 @@
+import type { Channel } from 'node:diagnostics_channel';
+import { EventEmitter } from 'node:events';
+import { RingbellError } from '../errors.js';
+import { featureNames } from '../uapi/names.js';
+import type { DriverLane } from './driver-lane.js';
+import type { DriverQueueStats } from './driver-queue.js';
+import type { VirtioDriver } from './virtio-driver.js';
+
+/** Milliseconds that `close` gives requests on their way. */
+const CLOSE_TIMEOUT_MS = 10_000;
+
+/** What a device emits that this process drives. */
+export interface DrivenDeviceEvents<Config> {
+  /** The device did what it must not, or asks for a reset: every call fails from now on. */
+  error: [error: RingbellError];
+  /** The config space changed. */
+  config: [config: Config];
+  /**
+   * A queue has no doorbell page although one was wanted: its kicks go by eventfd. `code` is the errno name of the refusal.
+   * At most once a queue, in the turn after the opening.
+   */
+  doorbellRefused: [queue: number, code: string];
+  /** The device has been closed, by `close` or by a signal. */
+  close: [];
+}
+
+/** What a driven device has done so far: the sum of its queues, and each. */
+export interface DrivenDeviceStats extends Omit<DriverQueueStats, 'doorbell'> {
+  /** Each queue in use, by index. */
+  queues: DrivenQueueStats[];
+}
+
+/** What one queue has done so far, and how it is now. */
+export interface DrivenQueueStats extends DriverQueueStats {
+  /** Requests on the ring. */
+  inFlight: number;
+  /** Why kicks go by eventfd although a doorbell was wanted: an errno name. */
+  doorbellRefused: string | undefined;
+}
+
+/** Diagnostics channels of a kind of device. */
+export interface DrivenDeviceChannels {
+  /** Key of the device in messages. */
+  readonly key: string;
+  readonly open: Channel;
+  readonly doorbell: Channel;
+  readonly config: Channel;
+  readonly error: Channel;
+  readonly close: Channel;
+}
+
+/** What every device is that this process drives, whatever its type: from an opened driver to the end of its life. */
+export abstract class DrivenDevice<Config> extends EventEmitter<DrivenDeviceEvents<Config>> {
+  /** As given when it was opened. */
+  readonly name: string;
+  /** Names of the negotiated features. */
+  readonly features: readonly string[];
+  /** @internal */
+  protected readonly driver: VirtioDriver;
+  /** @internal */
+  protected abstract readonly lanes: readonly DriverLane[];
+  /** @internal */
+  protected broken = false;
+  /** @internal */
+  protected closing: Promise<void> | undefined;
+  readonly #channels: DrivenDeviceChannels;
+  #config: Config;
+  /** Nothing of the device matters any more. */
+  #closed = false;
+
+  /** @internal */
+  protected constructor(driver: VirtioDriver, config: Config, channels: DrivenDeviceChannels) {
+    super();
+    this.driver = driver;
+    this.name = driver.device.name;
+    this.features = featureNames(driver.device.deviceId, driver.features);
+    this.#config = config;
+    this.#channels = channels;
+  }
+
+  /**
+   * Sets DRIVER_OK.
+   * @internal
+   */
+  async start(): Promise<void> {
+    await this.driver.start({
+      config: () => void this.#configChanged(),
+      doorbellRefused: (queue, code) => {
+        this.#publish('doorbell', { queue, code });
+        this.emit('doorbellRefused', queue, code);
+      },
+      broken: (error) => this.breakDevice(error),
+    });
+    this.#publish('open', {});
+  }
+
+  /** The config space, as it was last read: when the device was opened, or at the last 'config' event. */
+  get config(): Config {
+    return this.#config;
+  }
+
+  /** Counters; readable at any time before `close`, after it what they were at the end. */
+  stats(): DrivenDeviceStats {
+    const queues = this.lanes.map(({ queue }) => ({
+      ...queue.stats(),
+      inFlight: queue.slots - queue.free,
+      doorbellRefused: this.driver.doorbellRefusals[queue.index],
+    }));
+    const sum = (key: Exclude<keyof DriverQueueStats, 'doorbell'>) =>
+      queues.reduce((total, queue) => total + queue[key], 0);
+    return {
+      requests: sum('requests'),
+      bytesRead: sum('bytesRead'),
+      bytesWritten: sum('bytesWritten'),
+      kicks: sum('kicks'),
+      kicksSuppressed: sum('kicksSuppressed'),
+      interrupts: sum('interrupts'),
+      crossings: sum('crossings'),
+      queues,
+    };
+  }
+
+  /** Lets the open device keep the process alive, even when idle. */
+  ref(): this {
+    this.driver.device.ref();
+    for (const lane of this.lanes) lane.hold(true);
+    return this;
+  }
+
+  /** Lets the process end even while requests are on their way. */
+  unref(): this {
+    this.driver.device.unref();
+    for (const lane of this.lanes) lane.hold(false);
+    return this;
+  }
+
+  /**
+   * Waits for what is on its way (10 seconds at most), resets the device and gives everything back. Calls from now on, and
+   * those that did not end in time, reject with ERR_CLOSED.
+   */
+  close(): Promise<void> {
+    this.closing ??= this.#close();
+    return this.closing;
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /**
+   * Reads and decodes the config space.
+   * @internal
+   */
+  protected abstract readConfig(): Promise<Config>;
+
+  /**
+   * Throws ERR_CLOSED once `close` was called.
+   * @internal
+   */
+  protected checkOpen(): void {
+    if (this.closing) throw new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
+  }
+
+  /**
+   * Gives the device up: FAILED, every queue fails, one event.
+   * @internal
+   */
+  protected breakDevice(cause: RingbellError): void {
+    if (this.#closed || this.broken) return;
+    this.broken = true;
+    for (const lane of this.lanes) lane.break(cause);
+    this.driver.device.fail().catch(() => {});
+    this.#publish('error', { error: cause });
+    // Every call reports it anyway: a program need not listen to be told.
+    if (this.listenerCount('error') > 0) this.emit('error', cause);
+  }
+
+  async #close(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
+    });
+    await Promise.race([Promise.all(this.lanes.map((lane) => lane.drained())), timeout]);
+    clearTimeout(timer);
+    this.#closed = true;
+    const closed = new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
+    for (const lane of this.lanes) {
+      lane.fail(closed);
+      lane.close();
+    }
+    await this.driver.close();
+    this.#publish('close', {});
+    this.emit('close');
+  }
+
+  async #configChanged(): Promise<void> {
+    try {
+      this.#config = await this.readConfig();
+    } catch (error) {
+      this.breakDevice(
+        new RingbellError('ERR_DEVICE_BROKEN', `${this.name}: the config space cannot be read`, {
+          cause: error,
+        }),
+      );
+      return;
+    }
+    this.#publish('config', { config: this.#config });
+    this.emit('config', this.#config);
+  }
+
+  #publish(channel: Exclude<keyof DrivenDeviceChannels, 'key'>, message: object): void {
+    this.#channels[channel].publish({ [this.#channels.key]: this, ...message });
+  }
+}

@@ -1,0 +1,78 @@
+import {
+  VIRTIO_ID_NET,
+  VIRTIO_NET_F_MAC,
+  VIRTIO_NET_F_MTU,
+  VIRTIO_NET_F_STATUS,
+  VIRTIO_NET_TRANSMITQ1,
+  VIRTIO_RING_F_EVENT_IDX,
+  VIRTQUEUE_MAX_SIZE,
+} from '../../assembly/virtio.js';
+import { checkBus, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
+import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
+import type { CompletionMode } from './completion-watch.js';
+import { readNetConfig } from './net-config.js';
+import { NetInterface } from './net-interface.js';
+import { frameTableBytes, netSlot } from './net-queue.js';
+import { chooseQueueSize, openDriven } from './open-driven.js';
+
+/** How to open a network device. */
+export interface OpenNetOptions {
+  /** Where names without a slash are looked up. */
+  bus?: VhostVdpaBus | undefined;
+  /** Entries of each queue, which is as many frames: a power of two. Default 256, or what the device has if that is less. */
+  queueSize?: number | undefined;
+  /** 'notify' (default): completions by interrupt; 'poll': by looking on each turn of the event loop while any are due. */
+  mode?: CompletionMode | undefined;
+  /** Whether to use the event index where the device has it: fewer notifications. Default true. */
+  eventIdx?: boolean | undefined;
+  /** Whether to kick by a mapped doorbell page where the device has one. Default true. */
+  doorbell?: boolean | undefined;
+  /** Gives opening up; afterwards closes the interface. */
+  signal?: AbortSignal | undefined;
+}
+
+const OPTION_NAMES = ['bus', 'queueSize', 'mode', 'eventIdx', 'doorbell', 'signal'];
+/** The receive and the transmit queue of the first pair. */
+const QUEUES = VIRTIO_NET_TRANSMITQ1 + 1;
+// No offloads, no VIRTIO_NET_F_MRG_RXBUF: without the former every frame fits one buffer, and the latter would save nothing.
+const WANTED = mask(VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS);
+
+/**
+ * Opens a network device: by path ('/dev/vhost-vdpa-0'), or by name on `options.bus`. Rejects with ERR_ARGUMENT for an
+ * option that makes no sense, ERR_NO_DEVICE, ERR_DEVICE_BUSY while it is open elsewhere, ERR_NOT_SUPPORTED for what the
+ * device does not have, ERR_FEATURES, ERR_CONTROL_PLANE, an AbortError.
+ */
+export async function openNet(target: string, options: OpenNetOptions = {}): Promise<NetInterface> {
+  validate(options);
+  const mode = options.mode ?? 'notify';
+  return openDriven(target, options, {
+    deviceId: VIRTIO_ID_NET,
+    wanted: WANTED | (options.eventIdx === false ? 0n : mask(VIRTIO_RING_F_EVENT_IDX)),
+    setUp: async (driver) => {
+      const config = await readNetConfig(driver);
+      const queueSize = await chooseQueueSize(driver, options.queueSize, QUEUES, 1);
+      await driver.setUp({
+        queues: QUEUES,
+        queueSize,
+        slot: netSlot(config.mtu),
+        sharedBytesPerQueue: 0,
+        privateBytesPerQueue: frameTableBytes(queueSize),
+        arenaBytes: 0,
+        doorbell: options.doorbell ?? true,
+      });
+      return new NetInterface(driver, config, { mode });
+    },
+  });
+}
+
+function validate(options: OpenNetOptions): void {
+  checkOptions('openNet', options, OPTION_NAMES);
+  checkSignal(options.signal);
+  checkBus(options.bus, ['openVhostVdpa']);
+  checkQueueSize(options.queueSize, 1, VIRTQUEUE_MAX_SIZE);
+  checkMode(options.mode);
+}
+
+function mask(...bits: number[]): bigint {
+  return bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
+}

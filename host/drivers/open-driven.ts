@@ -1,0 +1,67 @@
+import { abortError, RingbellError } from '../errors.js';
+import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
+import type { DrivenDevice } from './driven-device.js';
+import { VirtioDriver, type VirtioDriverOptions } from './virtio-driver.js';
+
+/** Entries that a queue has unless more or fewer are asked for. */
+const QUEUE_SIZE_DEFAULT = 256;
+
+/**
+ * Opens a device of any type: `setUp` gets a driver that has agreed on features, reads the config space, sets memory and
+ * queues up and makes the object for the application. If anything fails, or the signal aborts, nothing is left open.
+ */
+export async function openDriven<D extends DrivenDevice<unknown>>(
+  target: string,
+  options: { bus?: VhostVdpaBus | undefined; signal?: AbortSignal | undefined },
+  plan: VirtioDriverOptions & { setUp(driver: VirtioDriver): Promise<D> },
+): Promise<D> {
+  const { signal } = options;
+  if (signal?.aborted) throw abortError(signal);
+  const driver = await VirtioDriver.connect(await openVhostVdpaFile(target, options.bus), plan);
+  let device: D | undefined;
+  try {
+    device = await plan.setUp(driver);
+    await device.start();
+    if (signal?.aborted) throw abortError(signal);
+    if (signal) closeOn(signal, device);
+    return device;
+  } catch (error) {
+    await driver.device.fail().catch(() => {});
+    await (device ?? driver).close().catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * Entries for each of the first `queues` queues: those wanted, or as many as usual and the device has. Rejects with
+ * ERR_NOT_SUPPORTED where a queue has fewer, or fewer than `least`.
+ */
+export async function chooseQueueSize(
+  driver: VirtioDriver,
+  wanted: number | undefined,
+  queues: number,
+  least: number,
+): Promise<number> {
+  const { device } = driver;
+  let most = Number.POSITIVE_INFINITY;
+  for (let index = 0; index < queues; index++) most = Math.min(most, await device.maxQueueSize(index));
+  if (wanted !== undefined && wanted > most)
+    throw new RingbellError(
+      'ERR_NOT_SUPPORTED',
+      `queueSize: queues of ${device.name} have at most ${most} entries, not ${wanted}`,
+    );
+  // The kernel takes powers of two only, whatever the device's maximum.
+  const size = wanted ?? 2 ** Math.floor(Math.log2(Math.min(most, QUEUE_SIZE_DEFAULT)));
+  if (size < least)
+    throw new RingbellError(
+      'ERR_NOT_SUPPORTED',
+      `queues of ${device.name} have ${most} entries: too few for one request`,
+    );
+  return size;
+}
+
+function closeOn(signal: AbortSignal, device: DrivenDevice<unknown>): void {
+  const close = () => void device.close().catch(() => {});
+  signal.addEventListener('abort', close, { once: true });
+  device.once('close', () => signal.removeEventListener('abort', close));
+}

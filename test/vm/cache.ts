@@ -1,0 +1,90 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, homedir } from 'node:os';
+import { join } from 'node:path';
+import { lockAny, type Release } from './lock.js';
+
+/** What the cache says of a kernel in it. */
+export interface Manifest {
+  /** What `uname -r` prints in the guest. */
+  release: string;
+  /** SHA-256 of what it was made by: a kernel of another recipe is made again. */
+  recipe: string;
+  /** Whether the simulators of vDPA devices and vp_vdpa are among its modules; else why not. */
+  simulators: true | string;
+  /** SHA-256 of each file. */
+  files: Record<string, string>;
+}
+
+/** A cached kernel whose files are what they were when they were made. */
+export interface CachedKernel extends Manifest {
+  contents: Record<string, Buffer>;
+}
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+/** Kernels that are ready to boot, for all checkouts of this user: `$RINGBELL_VM_CACHE`, else `ringbell/vm` in the XDG cache. */
+export class Cache {
+  readonly folder =
+    process.env.RINGBELL_VM_CACHE ??
+    join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'ringbell', 'vm');
+
+  constructor() {
+    mkdirSync(join(this.folder, 'slots'), { recursive: true });
+  }
+
+  /** Keeps other runs from the cache until the lock is released. */
+  lock(signal: AbortSignal): Promise<Release> {
+    return lockAny([join(this.folder, 'lock')], signal);
+  }
+
+  /** Waits until fewer machines run on this host than it has processors: more would exceed their limits in time. */
+  lockSlot(signal: AbortSignal): Promise<Release> {
+    const slots = Array.from({ length: availableParallelism() }, (_, index) =>
+      join(this.folder, 'slots', `${index + 1}`),
+    );
+    return lockAny(slots, signal);
+  }
+
+  /** The kernel of a series, if it was made by this recipe and nobody has touched it since. */
+  load(series: string, recipe: string): CachedKernel | undefined {
+    const folder = this.#kernel(series);
+    if (!existsSync(join(folder, 'manifest.json'))) return undefined;
+    const manifest = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as Manifest;
+    if (manifest.recipe !== recipe) return undefined;
+    const contents: Record<string, Buffer> = {};
+    for (const [name, sum] of Object.entries(manifest.files)) {
+      if (!existsSync(join(folder, name))) return undefined;
+      contents[name] = readFileSync(join(folder, name));
+      if (sha256(contents[name]) !== sum) return undefined;
+    }
+    return { ...manifest, contents };
+  }
+
+  /** Replaces the kernel of a series. */
+  store(series: string, kernel: Omit<CachedKernel, 'files'>): CachedKernel {
+    const { contents, ...rest } = kernel;
+    const files = Object.fromEntries(Object.entries(contents).map(([name, bytes]) => [name, sha256(bytes)]));
+    const manifest: Manifest = { ...rest, files };
+    const folder = this.#kernel(series);
+    const fresh = this.workFolder();
+    for (const [name, bytes] of Object.entries(contents)) writeFileSync(join(fresh, name), bytes);
+    writeFileSync(join(fresh, 'manifest.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
+    mkdirSync(join(this.folder, 'kernels'), { recursive: true });
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(fresh, folder);
+    return { ...manifest, contents };
+  }
+
+  /** An empty folder for work under the lock; what an interrupted run left there goes. */
+  workFolder(): string {
+    const folder = join(this.folder, 'work');
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder);
+    return folder;
+  }
+
+  #kernel(series: string): string {
+    return join(this.folder, 'kernels', series);
+  }
+}
