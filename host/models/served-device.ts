@@ -471,6 +471,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     else if (this.listenerCount('error') > 0) this.emit('error', error);
   }
 
+  /** What went wrong while a driver that runs already was taken over, for the listeners that there are by now. */
   #reportEarly(): void {
     const errors = this.#early ?? [];
     this.#early = undefined;
