@@ -88,7 +88,7 @@ export function summarize(
 }
 
 /** The value below which a share of `q` of the values lies: the nearest of them. */
-function quantile(values: number[], q: number): number {
+export function quantile(values: number[], q: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN;
 }

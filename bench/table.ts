@@ -34,6 +34,6 @@ export function formatReport(machine: Machine, results: readonly Result[]): stri
 }
 
 /** Three significant digits or all before the point, whichever is more. */
-function formatFigure(value: number): string {
+export function formatFigure(value: number): string {
   return value >= 100 ? Math.round(value).toLocaleString('en-US') : value.toPrecision(3);
 }

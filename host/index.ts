@@ -11,6 +11,7 @@ export {
   type FaultPoint,
   type ParentKind,
 } from './bus/index.js';
+export type { Check, CheckArea, CheckState } from './check.js';
 export type { OpenBlockOptions } from './drivers/blk.js';
 export type { BlockBatch } from './drivers/block-batch.js';
 export type { BlockConfig, BlockRangeLimits } from './drivers/block-config.js';
@@ -41,7 +42,7 @@ export type { DeviceModel } from './models/device-model.js';
 export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './models/served-device.js';
 export { openBlock } from './open-block.js';
 export { openNet } from './open-net.js';
-export { type Check, type CheckArea, type CheckState, type Probe, probe } from './probe.js';
+export { type Probe, probe } from './probe.js';
 export type { QueueStats } from './queue/queue-stats.js';
 export { type ServeOptions, serve } from './serve.js';
 export type * from './types.js';

@@ -27,6 +27,8 @@ export class NotificationSlot {
     if (target === this.#target) return;
     const addon = loadAddon();
     const previous = this.#target?.fd ?? this.#idle;
+    // What woke the device from the idle eventfd, when that was last exchanged, is no notification of anybody's.
+    if (!target) addon.eventfdDrain(this.#idle);
     addon.duplicate(target?.fd ?? this.#idle, this.fd);
     this.#target = target;
     // An eventfd that the driver lets go of interrupts it no more.

@@ -81,7 +81,7 @@ export class VduseControl implements VduseControlFile {
     this.#checkOpen('open');
     await this.#faults.strike('open', name);
     const device = this.#devices.get(name);
-    if (!device) throw systemError('ENODEV', 'open', `no VDUSE device ${name}`);
+    if (!device) throw systemError('ENOENT', 'open', `no VDUSE device ${name}`);
     return new VduseFace(device, this.#faults);
   }
 

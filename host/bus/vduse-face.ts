@@ -171,8 +171,9 @@ export class VduseFace implements VduseFile {
    * virtio-vdpa makes one; on this bus drivers bring their own memory.
    */
   #umem(request: number, argument: Uint8Array | undefined): never {
-    const { reserved } = copyFromUser(vduse.vduseIovaUmem, argument);
+    const { asid, reserved } = copyFromUser(vduse.vduseIovaUmem, argument);
     if (!isZero(reserved)) throw systemError('EINVAL', 'ioctl', 'reserved fields are not zero');
+    if (asid >= this.#device.nas) throw systemError('EINVAL', 'ioctl', `no address space ${asid}`);
     if (request === vduse.VDUSE_IOTLB_DEREG_UMEM)
       throw systemError('ENOENT', 'ioctl', 'no memory is registered');
     throw systemError('EINVAL', 'ioctl', 'there is no bounce buffer');
@@ -180,7 +181,10 @@ export class VduseFace implements VduseFile {
 
   #iotlbGetInfo(argument: Uint8Array | undefined): number {
     const { start, last, asid, reserved } = copyFromUser(vduse.vduseIovaInfo, argument);
-    if (!isZero(reserved)) throw systemError('EINVAL', 'ioctl', 'reserved fields are not zero');
+    if (start > last) throw systemError('EINVAL', 'ioctl', 'the range ends before it starts');
+    // Not EINVAL, as everywhere else: VDUSE leaves the errno of a failed copy in place here.
+    if (!isZero(reserved)) throw systemError('EFAULT', 'ioctl', 'reserved fields are not zero');
+    if (asid >= this.#device.nas) throw systemError('EFAULT', 'ioctl', `no address space ${asid}`);
     const map = this.#findMap(asid, start, last);
     copyToUser(vduse.vduseIovaInfo, argument, { start: map.start, last: map.last, capability: 0n });
     return 0;

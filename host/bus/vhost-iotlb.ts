@@ -102,7 +102,9 @@ export class VhostIotlb {
         await this.#map(asid, table, { start, last, perm, file: files[index]!, offset });
       } catch (error) {
         for (const file of files.slice(index)) file.put();
-        if (start > iova) await this.#remove(asid, table, iova, start - 1n);
+        // In the kernel's 64 bits: where nothing of an update at IOVA 0 was mapped, the range to undo wraps and covers
+        // every mapping (vhost_vdpa_va_map, vhost_vdpa_unmap).
+        await this.#remove(asid, table, iova, BigInt.asUintN(64, start - 1n));
         // A parent with set_map has dropped the whole table with the one that it refused.
         if (this.#batch === undefined) await this.#setMapUnreported(asid, table);
         throw error;

@@ -24,6 +24,10 @@ const BACKEND_FEATURES = mask(
   vhost.VHOST_BACKEND_F_IOTLB_ASID,
 );
 const LAST_IOVA = 2n ** 64n - 1n;
+/** Bytes of a message before its vhost_iotlb_msg: type, and asid or padding. */
+const MESSAGE_HEADER_BYTES = vhost.vhostMsgV2.fields.iotlb[1];
+/** Bytes of a message that count: what follows is padding, and need not be written. */
+const MESSAGE_BYTES = MESSAGE_HEADER_BYTES + vhost.vhostIotlbMsg.size;
 /** Regions; the kernel's default for max_mem_regions. */
 const MAX_MEM_REGIONS = 64;
 
@@ -52,7 +56,12 @@ export class VhostVdpaFace implements VhostVdpaFile {
     faults: FaultInjection,
     released: () => void,
   ): Promise<VhostVdpaFace> {
-    await device.reset();
+    try {
+      await device.reset();
+    } catch (cause) {
+      if (!isSystemError(cause, 'EIO')) throw cause;
+      throw Object.assign(systemError('EIO', 'open', cause.message), { cause });
+    }
     return new VhostVdpaFace(device, faults, released);
   }
 
@@ -207,7 +216,9 @@ export class VhostVdpaFace implements VhostVdpaFile {
   #setFeatures(argument: Uint8Array | undefined): void {
     if (this.#device.getStatus() & VIRTIO_CONFIG_S_FEATURES_OK)
       throw systemError('EBUSY', 'ioctl', 'features are negotiated');
-    this.#device.setDriverFeatures(copyFromUser(u64, argument));
+    const features = copyFromUser(u64, argument);
+    this.#device.setDriverFeatures(features);
+    for (const vq of this.#vqs) vq.ackedFeatures = features;
   }
 
   #offeredBackendFeatures(): bigint {
@@ -219,8 +230,10 @@ export class VhostVdpaFace implements VhostVdpaFile {
     const has = (bit: number) => (features & mask(bit)) !== 0n;
     if (has(vhost.VHOST_BACKEND_F_DESC_ASID) && !has(vhost.VHOST_BACKEND_F_IOTLB_ASID))
       throw systemError('EINVAL', 'ioctl', 'VHOST_BACKEND_F_DESC_ASID needs VHOST_BACKEND_F_IOTLB_ASID');
-    // Of RESUME, ENABLE_AFTER_DRIVER_OK, DESC_ASID and IOTLB_PERSIST, VDUSE as a parent offers none.
-    const unknown = features & ~this.#offeredBackendFeatures();
+    // Of RESUME, DESC_ASID and IOTLB_PERSIST, VDUSE as a parent offers none. Nor does it offer ENABLE_AFTER_DRIVER_OK, but
+    // that one vhost-vdpa takes without asking the parent.
+    const unknown =
+      features & ~this.#offeredBackendFeatures() & ~mask(vhost.VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK);
     if (unknown)
       throw systemError('EOPNOTSUPP', 'ioctl', `not offered: ${backendFeatureNames(unknown).join(', ')}`);
     this.#backendFeatures = features;
@@ -257,10 +270,9 @@ export class VhostVdpaFace implements VhostVdpaFile {
 
   #setConfigCall(argument: Uint8Array | undefined): void {
     const fd = copyFromUser(s32, argument);
-    // The old one goes even if the new one is refused.
+    const configCall = fd === vhost.VHOST_FILE_UNBIND ? undefined : EventfdContext.get(fd);
     this.#configCall?.put();
-    this.#configCall = undefined;
-    if (fd !== vhost.VHOST_FILE_UNBIND) this.#configCall = EventfdContext.get(fd);
+    this.#configCall = configCall;
     this.#device.setConfigCb(() => this.#configCall?.signal());
   }
 
@@ -296,17 +308,17 @@ export class VhostVdpaFace implements VhostVdpaFile {
   /** vhost_chr_write_iter. */
   async #write(bytes: Uint8Array): Promise<void> {
     const version = bytes.byteLength < u32.size ? undefined : u32.decode(bytes);
-    const codec = version === vhost.VHOST_IOTLB_MSG ? vhost.vhostMsg : vhost.vhostMsgV2;
     if (
       (version !== vhost.VHOST_IOTLB_MSG && version !== vhost.VHOST_IOTLB_MSG_V2) ||
-      bytes.byteLength < codec.size
+      bytes.byteLength < MESSAGE_BYTES
     )
       throw systemError('EINVAL', 'write', 'neither a vhost_msg nor a vhost_msg_v2');
-    const { iotlb } = codec.decode(bytes);
+    // Both versions have it at the same place.
+    const iotlb = vhost.vhostIotlbMsg.decode(bytes.subarray(MESSAGE_HEADER_BYTES));
     // Without the feature the field is reserved, and not looked at.
     const hasAsid =
       version === vhost.VHOST_IOTLB_MSG_V2 && this.#backendFeatures & mask(vhost.VHOST_BACKEND_F_IOTLB_ASID);
-    const asid = hasAsid ? vhost.vhostMsgV2.get(bytes, 'asid') : 0;
+    const asid = hasAsid ? u32.decode(bytes.subarray(u32.size)) : 0;
     const sized = iotlb.type === vhost.VHOST_IOTLB_UPDATE || iotlb.type === vhost.VHOST_IOTLB_INVALIDATE;
     if (sized && iotlb.size === 0n) throw systemError('EINVAL', 'write', 'a range of no bytes');
     await this.#faults.strike('write', this.name, iotlb.type);

@@ -7,7 +7,7 @@ import {
   vhostVringFile,
   vhostVringState,
 } from '../uapi/vhost.js';
-import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
+import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_RING_PACKED } from '../uapi/virtio.js';
 import {
   decodePackedVringBase,
   decodeSplitVringBase,
@@ -23,6 +23,8 @@ const VRING_BASE_MAX = 0xffff;
 
 /** The driver's end of one virtqueue: struct vhost_virtqueue, and the vring ioctls as vhost-vdpa answers them. */
 export class VhostVirtqueue {
+  /** What vhost was told last of the driver's features, as a mask: a reset of the device does not change it. */
+  ackedFeatures = 0n;
   readonly #device: VdpaDevice;
   readonly #vq: Virtqueue;
   #kick: EventfdContext | undefined;
@@ -59,7 +61,7 @@ export class VhostVirtqueue {
 
   setBase(argument: Uint8Array | undefined): void {
     const { num } = copyFromUser(vhostVringState, argument);
-    const { packed } = this.#device;
+    const packed = this.#packed;
     if (!packed && num > VRING_BASE_MAX)
       throw systemError('EINVAL', 'ioctl', `the base of a split virtqueue is at most ${VRING_BASE_MAX}`);
     this.#checkNotRunning();
@@ -73,7 +75,7 @@ export class VhostVirtqueue {
   async getBase(argument: Uint8Array | undefined): Promise<void> {
     const { index } = copyFromUser(vhostVringState, argument);
     const { split, packed } = await this.#device.getVqState(this.#vq);
-    const num = this.#device.packed
+    const num = this.#packed
       ? encodePackedVringBase({
           // A device's answer is its own; VDUSE keeps the bits that count.
           last_avail_counter: packed.last_avail_counter & 1,
@@ -139,6 +141,10 @@ export class VhostVirtqueue {
     this.#call?.put();
     this.#error?.put();
     this.#kick = this.#call = this.#error = undefined;
+  }
+
+  get #packed(): boolean {
+    return ((this.ackedFeatures >> BigInt(VIRTIO_F_RING_PACKED)) & 1n) === 1n;
   }
 
   #checkNotRunning(): void {

@@ -28,7 +28,7 @@ export class Virtqueue {
   driverAddr = 0n;
   deviceAddr = 0n;
   state = initialState();
-  ready = false;
+  #ready = false;
   /** The driver's eventfds, as far as bound. */
   #kick: EventfdContext | undefined;
   #call: EventfdContext | undefined;
@@ -43,7 +43,17 @@ export class Virtqueue {
     this.index = index;
   }
 
-  /** Descriptor on which the driver's kicks show while the device has a kickfd in place. */
+  /** Whether the driver has enabled it. A kick before that is dropped (vduse_vq_kick). */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  set ready(ready: boolean) {
+    this.#ready = ready;
+    this.#connect();
+  }
+
+  /** Descriptor on which the driver's kicks show while the queue is ready and the device has a kickfd in place. */
   get kickFd(): number {
     this.#kickSlot ??= new NotificationSlot('kick');
     this.#connect();
@@ -93,7 +103,7 @@ export class Virtqueue {
 
   /** What a reset forgets (vduse_dev_reset): all but the driver's kick eventfd, which vhost keeps until it is closed. */
   reset(): void {
-    this.ready = false;
+    this.#ready = false;
     this.num = 0;
     this.descAddr = this.driverAddr = this.deviceAddr = 0n;
     this.state = initialState();
@@ -111,7 +121,7 @@ export class Virtqueue {
   }
 
   #connect(): void {
-    this.#kickSlot?.point(this.#kickfd && !this.#suspended ? this.#kick : undefined);
+    this.#kickSlot?.point(this.#ready && this.#kickfd && !this.#suspended ? this.#kick : undefined);
     this.#callSlot?.point(this.#suspended ? undefined : this.#call);
   }
 }

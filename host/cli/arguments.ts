@@ -15,6 +15,16 @@ export interface Option {
   help: string;
 }
 
+/** The one word that a command takes besides its options, such as a device's name. */
+export interface Operand {
+  /** The placeholder in the help. */
+  value: string;
+  /** Whether the command cannot do without. */
+  required: boolean;
+  /** One line of help. */
+  help: string;
+}
+
 /** A command: what `ringbell NAME` runs. */
 export interface Command {
   name: string;
@@ -22,7 +32,10 @@ export interface Command {
   summary: string;
   /** What the command does, for its own help. */
   description: string;
+  operand?: Operand;
   options: Record<string, Option>;
+  /** It goes on until Ctrl-C, which is its regular end: its own exit status counts then. */
+  endless?: boolean;
   /** Does the work; the signal aborts on Ctrl-C. Returns the exit status. */
   run(values: Arguments, signal: AbortSignal): Promise<number>;
 }
@@ -32,15 +45,18 @@ export const HELP_OPTION: Record<string, Option> = { help: { help: 'print this h
 
 /** The options that were given, read by kind. Each getter throws UsageError, naming the option. */
 export class Arguments {
+  /** The operand, if there is one. */
+  readonly operand: string | undefined;
   readonly #values: Record<string, string | boolean | undefined>;
   readonly #options: Record<string, Option>;
 
   /** Reads `argv` by the options of a command. Throws UsageError for what the command does not know. */
-  constructor(argv: readonly string[], options: Record<string, Option>) {
+  constructor(argv: readonly string[], options: Record<string, Option>, operand?: Operand) {
     this.#options = options;
     try {
-      const { values } = parseArgs({
+      const { values, positionals } = parseArgs({
         args: [...argv],
+        allowPositionals: operand !== undefined,
         options: Object.fromEntries(
           Object.entries(options).map(([name, option]) => [
             name,
@@ -49,6 +65,8 @@ export class Arguments {
         ),
       });
       this.#values = values;
+      this.operand = positionals[0];
+      if (positionals.length > 1) throw new Error(`unexpected argument '${positionals[1]}'`);
     } catch (error) {
       // Node's messages go on with advice over several sentences and lines; the first sentence is the reason.
       throw new UsageError(
@@ -117,18 +135,27 @@ export class Arguments {
   }
 }
 
+/** The name of a command with what has to follow it. */
+export function usageOf({ name, operand }: Pick<Command, 'name' | 'operand'>): string {
+  if (operand === undefined) return name;
+  return `${name} ${operand.required ? operand.value : `[${operand.value}]`}`;
+}
+
 /** The help of a command, from the same table that its options are parsed by. */
 export function helpOf(command: Command): string {
   const rows = Object.entries({ ...command.options, ...HELP_OPTION }).map(([name, option]) => ({
     usage: `--${name}${option.value === undefined ? '' : ` ${option.value}`}`,
     help: option.help + (option.default === undefined ? '' : ` (default: ${option.default})`),
   }));
-  const width = Math.max(...rows.map((row) => row.usage.length));
+  const { operand } = command;
+  const usages = [...rows.map((row) => row.usage), operand?.value ?? ''];
+  const width = Math.max(...usages.map((usage) => usage.length));
   return [
-    `usage: ringbell ${command.name} [options]`,
+    `usage: ringbell ${usageOf(command)} [options]`,
     '',
     command.description,
     '',
+    ...(operand ? [`  ${operand.value.padEnd(width)}  ${operand.help}`, ''] : []),
     'options:',
     ...rows.map((row) => `  ${row.usage.padEnd(width)}  ${row.help}`),
     '',

@@ -97,7 +97,7 @@ function planOf(values: Arguments): Plan {
       `--block-size ${formatBytes(blockBytes)} × --queue-depth ${plan.queueDepth} × --queues ${plan.queues}: more than ${formatBytes(BUFFER_BYTES)} in flight`,
     );
   const path = values.text('image');
-  const image = path === undefined ? undefined : givenImage(path);
+  const image = path === undefined ? undefined : givenImage('image', path);
   const imageBytes =
     image?.bytes ?? values.bytes('size', { minimum: 2 ** 20, maximum: 2 ** 40, multiple: SECTOR_BYTES });
   if (imageBytes < blockBytes)

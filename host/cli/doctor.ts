@@ -1,4 +1,5 @@
-import { type Check, type CheckState, probe } from '../probe.js';
+import type { Check, CheckState } from '../check.js';
+import { probe } from '../probe.js';
 import type { Command } from './arguments.js';
 import { describeMachine } from './machine.js';
 import { type Style, styled } from './terminal.js';

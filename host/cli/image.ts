@@ -26,21 +26,23 @@ export interface Image {
   contents: string;
 }
 
-/** The user's own image. Throws UsageError for what cannot be served. */
-export function givenImage(path: string): Image {
+/** The user's own image, as given with `--option`. Throws UsageError for what cannot be served. */
+export function givenImage(option: string, path: string): Image {
   let stats: Stats;
   try {
     stats = statSync(path);
-    if (stats.isDirectory()) throw new UsageError(`--image ${path}: is a directory`);
-    if (!stats.isFile()) throw new UsageError(`--image ${path}: is not a regular file`);
+    if (stats.isDirectory()) throw new UsageError(`--${option} ${path}: is a directory`);
+    if (!stats.isFile()) throw new UsageError(`--${option} ${path}: is not a regular file`);
     accessSync(path, constants.R_OK);
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    throw new UsageError(`--image ${path}: ${reasonOf(error as NodeJS.ErrnoException)}`);
+    throw new UsageError(`--${option} ${path}: ${reasonOf(error as NodeJS.ErrnoException)}`);
   }
-  if (stats.size === 0) throw new UsageError(`--image ${path}: is empty`);
+  if (stats.size === 0) throw new UsageError(`--${option} ${path}: is empty`);
   if (stats.size % SECTOR_BYTES !== 0)
-    throw new UsageError(`--image ${path}: has ${stats.size} bytes, which is no multiple of ${SECTOR_BYTES}`);
+    throw new UsageError(
+      `--${option} ${path}: has ${stats.size} bytes, which is no multiple of ${SECTOR_BYTES}`,
+    );
   return { path, bytes: stats.size, kind: 'given', contents: 'your image' };
 }
 

@@ -10,10 +10,20 @@ export class Interruption extends Error {
   override readonly name = 'Interruption';
   /** Exit status by the shells' convention: 130 for Ctrl-C. */
   readonly status: number;
+  readonly #limit: NodeJS.Timeout;
 
   constructor(signal: (typeof SIGNALS)[number]) {
     super(`ended by ${signal}`);
     this.status = 128 + constants.signals[signal];
+    this.#limit = setTimeout(() => {
+      process.stderr.write(`ringbell: ${signal}: something did not close within ${CLEAN_UP_MS / 1000} s\n`);
+      process.exit(this.status);
+    }, CLEAN_UP_MS).unref();
+  }
+
+  /** From now on the command may take as long as it likes to close everything. */
+  lift(): void {
+    clearTimeout(this.#limit);
   }
 }
 
@@ -22,13 +32,8 @@ export function abortOnInterruption(): AbortSignal {
   const controller = new AbortController();
   for (const signal of SIGNALS)
     process.on(signal, () => {
-      const interruption = new Interruption(signal);
-      if (controller.signal.aborted) process.exit(interruption.status);
-      setTimeout(() => {
-        process.stderr.write(`ringbell: ${signal}: something did not close within ${CLEAN_UP_MS / 1000} s\n`);
-        process.exit(interruption.status);
-      }, CLEAN_UP_MS).unref();
-      controller.abort(interruption);
+      if (controller.signal.aborted) process.exit((controller.signal.reason as Interruption).status);
+      controller.abort(new Interruption(signal));
     });
   return controller.signal;
 }

@@ -1,12 +1,14 @@
 #!/usr/bin/env node
 import { inspect } from 'node:util';
-import { Arguments, type Command, HELP_OPTION, helpOf, UsageError } from './arguments.js';
+import { Arguments, type Command, HELP_OPTION, helpOf, UsageError, usageOf } from './arguments.js';
 import { demo } from './demo.js';
 import { doctor } from './doctor.js';
+import { info } from './info.js';
 import { abortOnInterruption, type Interruption } from './interruption.js';
 import { packageVersion } from './machine.js';
+import { serve } from './serve.js';
 
-const COMMANDS: readonly Command[] = [demo, doctor];
+const COMMANDS: readonly Command[] = [demo, serve, info, doctor];
 /** Exit status of a command that failed, and of bad input. */
 const FAILED = 1;
 const BAD_INPUT = 2;
@@ -42,12 +44,17 @@ async function run(argv: readonly string[], signal: AbortSignal): Promise<number
     throw new UsageError(
       `unknown ${name.startsWith('-') ? 'option' : 'command'} '${name}'; see ringbell --help`,
     );
-  const values = new Arguments(rest, { ...command.options, ...HELP_OPTION });
+  const values = new Arguments(rest, { ...command.options, ...HELP_OPTION }, command.operand);
   if (values.flag('help')) {
     process.stdout.write(helpOf(command));
     return 0;
   }
-  return command.run(values, signal);
+  if (command.operand?.required && values.operand === undefined)
+    throw new UsageError(
+      `${usageOf(command)}: ${command.operand.value} is missing; see ringbell ${name} --help`,
+    );
+  const status = await command.run(values, signal);
+  return signal.aborted && !command.endless ? (signal.reason as Interruption).status : status;
 }
 
 /** Reports what ended the command on one line: the exit status. */
@@ -68,7 +75,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 const signal = abortOnInterruption();
 run(process.argv.slice(2), signal).then(
   (status) => {
-    process.exitCode = signal.aborted ? (signal.reason as Interruption).status : status;
+    process.exitCode = status;
   },
   (error: unknown) => {
     process.exitCode = report(error, signal);

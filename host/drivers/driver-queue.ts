@@ -44,6 +44,12 @@ import type { DriverMemory } from './driver-memory.js';
 /** Bytes of one entry of the free-slot stack. */
 const FREE_STACK_ENTRY_SIZE = 2;
 
+/**
+ * Bytes from the start of a line to the used ring. Its entries then lie on multiples of their size, and none of them on two
+ * lines or two pages: whoever writes one in two pieces, as QEMU does at the end of a page behind an IOMMU, may lose one.
+ */
+const USED_RING_SHIFT = VIRTQ_USED_ENTRY_SIZE - VIRTQ_USED_RING;
+
 /** What a driver keeps for each request of a queue, besides its private state. */
 export interface SlotShape {
   /** Descriptors that it takes from the ring's own table, where it has no indirect one. */
@@ -95,6 +101,7 @@ export class DriverQueue {
     const ring =
       size * (VIRTQ_DESC_SIZE + VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_USED_ENTRY_SIZE) +
       VIRTQ_AVAIL_RING +
+      USED_RING_SHIFT +
       VIRTQ_USED_RING +
       2 * VIRTQ_EVENT_SIZE;
     return ring + size * slot.bytes + 4 * CACHE_LINE;
@@ -117,7 +124,9 @@ export class DriverQueue {
     this.rings = {
       desc: memory.take(size * VIRTQ_DESC_SIZE),
       driver: memory.take(VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
-      device: memory.take(VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
+      device:
+        memory.take(USED_RING_SHIFT + VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE) +
+        USED_RING_SHIFT,
     };
     this.slotMemory = memory.take(this.slots * slot.bytes);
     this.slotBytes = slot.bytes;

@@ -1,6 +1,4 @@
 import { RingbellError } from '../errors.js';
-import type { DriverLaneOptions } from './driver-lane.js';
-import type { DriverQueue } from './driver-queue.js';
 import { NetQueue } from './net-queue.js';
 
 /** Somebody who waits for frames. */
@@ -15,10 +13,6 @@ interface Receiver {
  */
 export class NetReceiveQueue extends NetQueue {
   #receiver: Receiver | undefined;
-
-  constructor(queue: DriverQueue, options: DriverLaneOptions) {
-    super(queue, options);
-  }
 
   /** Puts every slot on the ring. After DRIVER_OK: a device may not be notified before. */
   start(): void {

@@ -37,6 +37,24 @@ export class QueueRunner {
   readonly #interrupter: Interrupter;
   readonly #sigbusFlag: number;
   readonly #attention: () => void;
+  readonly #burst = (): boolean => {
+    const result = this.#datapath.burst();
+    if (result & NOTIFY_DUE || this.#interrupter.owed) {
+      count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+      this.#interrupter.interrupt();
+    }
+    return (result & COUNT_MASK) > 0 && !this.#datapath.drained;
+  };
+  readonly #arm = (): boolean => {
+    count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+    return this.#aperture.engine.deviceArm(this.#block.vq) > 0;
+  };
+  readonly #disarm = (): boolean => {
+    count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+    this.#aperture.engine.deviceDisarm(this.#block.vq);
+    return true;
+  };
+
   /**
    * `sigbusFlag` is the linear address of the aperture's SIGBUS counter; `attention` tells the control plane to look at
    * the queue.
@@ -58,34 +76,20 @@ export class QueueRunner {
 
   /** One burst. */
   run(): Passage {
-    return this.#pass(() => {
-      const result = this.#datapath.burst();
-      if (result & NOTIFY_DUE || this.#interrupter.owed) {
-        count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
-        this.#interrupter.interrupt();
-      }
-      return (result & COUNT_MASK) > 0 && !this.#datapath.drained;
-    });
+    return this.#pass(this.#burst);
   }
 
   /** Asks for kicks and looks once more: 'idle' means that it is safe to sleep. */
   arm(): Passage {
-    return this.#pass(() => {
-      count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
-      return this.#aperture.engine.deviceArm(this.#block.vq) > 0;
-    });
+    return this.#pass(this.#arm);
   }
 
   /** Asks for no kicks while the queue is being polled anyway. With EVENT_IDX a stale avail_event does so by itself. */
   disarm(): Passage {
-    if (this.#block.eventIdx) return 'idle';
-    return this.#pass(() => {
-      count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
-      this.#aperture.engine.deviceDisarm(this.#block.vq);
-      return true;
-    });
+    return this.#block.eventIdx ? 'idle' : this.#pass(this.#disarm);
   }
 
+  /** `inside` is one of the functions above: a closure made for each passage would be garbage, and never compiled well. */
   #pass(inside: () => boolean): Passage {
     const { gate, vq } = this.#block;
     if (!gate.enter()) return 'closed';

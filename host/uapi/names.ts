@@ -36,6 +36,7 @@ const MESSAGES = new Map(
 const STATUS_PREFIX = 'VIRTIO_CONFIG_S_';
 const STATUS = table(virtio, STATUS_PREFIX, STATUS_PREFIX.length);
 const BACKEND_FEATURES = table(vhost, 'VHOST_BACKEND_F_');
+const VDUSE_FEATURES = table(vduse, 'VDUSE_F_');
 const COMMON_FEATURES = new Map([...table(virtio, 'VIRTIO_RING_F_'), ...table(virtio, 'VIRTIO_F_')]);
 const DEVICE_FEATURES = new Map([
   [virtio.VIRTIO_ID_NET, table(virtio, 'VIRTIO_NET_F_')],
@@ -73,6 +74,11 @@ export function featureNames(deviceId: number, features: bigint): string[] {
 /** Names of the bits of VHOST_GET_BACKEND_FEATURES: 'VHOST_BACKEND_F_IOTLB_BATCH', or 'bit 63' for an unknown one. */
 export function backendFeatureNames(features: bigint): string[] {
   return bitNames(features, (bit) => BACKEND_FEATURES.get(bit));
+}
+
+/** Names of the bits of VDUSE_GET_FEATURES: 'VDUSE_F_SUSPEND', or 'bit 63' for an unknown one. */
+export function vduseFeatureNames(features: bigint): string[] {
+  return bitNames(features, (bit) => VDUSE_FEATURES.get(bit));
 }
 
 /** The specification's names of the bits of a device status: 'DRIVER_OK', or 'bit 5' for an unknown one. */

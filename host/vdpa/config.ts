@@ -1,6 +1,7 @@
 import { array, type Codec, u8, u16, u32, u64 } from '../uapi/codec.js';
 import type { Attributes } from '../uapi/netlink.js';
 import * as vdpa from '../uapi/vdpa.js';
+import { ETH_ALEN } from '../uapi/virtio.js';
 
 /** A device's config space as the kernel tells it; what a feature that the device does not offer governs is left out. */
 export interface VdpaConfig {
@@ -15,7 +16,7 @@ export interface VdpaConfig {
 }
 
 /** Of a MAC address. */
-const macAddress = array(u8, 6);
+const macAddress = array(u8, ETH_ALEN);
 
 const BLOCK_FIELDS: Readonly<
   Record<string, readonly [attribute: number, codec: Codec<number | bigint, never>]>
@@ -45,7 +46,7 @@ const NET_FIELDS: typeof BLOCK_FIELDS = {
 export function decodeConfig(reply: Attributes): VdpaConfig {
   const fields: Record<string, number | bigint | string> = {};
   const mac = reply.find(vdpa.VDPA_ATTR_DEV_NET_CFG_MACADDR, macAddress);
-  if (mac) fields.mac = mac.map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+  if (mac) fields.mac = formatMacAddress(mac);
   for (const [name, [attribute, codec]] of Object.entries({ ...NET_FIELDS, ...BLOCK_FIELDS })) {
     const value = reply.find(attribute, codec);
     if (value !== undefined) fields[name] = value;
@@ -56,4 +57,9 @@ export function decodeConfig(reply: Attributes): VdpaConfig {
     negotiatedFeatures: reply.find(vdpa.VDPA_ATTR_DEV_NEGOTIATED_FEATURES, u64),
     fields,
   };
+}
+
+/** '52:54:00:12:34:56' of its six bytes. */
+export function formatMacAddress(bytes: readonly number[]): string {
+  return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 }

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { isSystemError, RingbellError } from '../errors.js';
 
 /** Where the kernel shows its vDPA bus. */
-const VDPA_BUS = '/sys/bus/vdpa';
+export const VDPA_BUS = '/sys/bus/vdpa';
 
 /** The kernel's two drivers of vDPA devices: a character device for user space, a virtio device for the kernel itself. */
 export const VDPA_DRIVERS = ['vhost_vdpa', 'virtio_vdpa'] as const;

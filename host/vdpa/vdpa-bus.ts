@@ -4,6 +4,7 @@ import { isSystemError, RingbellError } from '../errors.js';
 import { array, u8, u16, u32, u64 } from '../uapi/codec.js';
 import { type Attributes, encodeAttribute, nulString } from '../uapi/netlink.js';
 import * as vdpa from '../uapi/vdpa.js';
+import { ETH_ALEN } from '../uapi/virtio.js';
 import { decodeConfig, type VdpaConfig } from './config.js';
 import { GenericNetlinkFamily } from './generic-netlink.js';
 import { SysfsDevice, type VdpaDriver } from './sysfs-device.js';
@@ -51,7 +52,7 @@ export interface VdpaDeviceOptions {
 }
 
 /** Of a MAC address. */
-const macAddressBytes = array(u8, 6);
+const macAddressBytes = array(u8, ETH_ALEN);
 
 /**
  * The vDPA bus of this machine's kernel: what iproute2's `vdpa` and sysfs do. Everything rejects with a SystemError as the

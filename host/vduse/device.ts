@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED, VQ_IO_ERRORS } from '../../assembly/layout.js';
+import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED } from '../../assembly/layout.js';
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
@@ -10,33 +10,29 @@ import {
   VIRTIO_F_VERSION_1,
 } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
-import { ERROR_CODES, type ErrorCode, isSystemError, RingbellError, VERDICT_CODES } from '../errors.js';
-import { QueueBlock } from '../queue/queue-block.js';
+import { type ErrorCode, isSystemError, RingbellError, VERDICT_CODES } from '../errors.js';
 import { u64 } from '../uapi/codec.js';
-import type { Decoded, Initializer } from '../uapi/struct.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_DEV_GET_FEATURES,
   VDUSE_DEV_INJECT_CONFIG_IRQ,
   VDUSE_F_QUEUE_READY,
   VDUSE_GET_VQ_STATE,
-  VDUSE_REQ_RESULT_FAILED,
-  VDUSE_REQ_RESULT_OK,
   VDUSE_SET_STATUS,
   VDUSE_SET_VQ_GROUP_ASID,
   VDUSE_SET_VQ_READY,
   VDUSE_SUSPEND,
   VDUSE_UPDATE_IOTLB,
   vduseDevRequest,
-  vduseDevResponse,
 } from '../uapi/vduse.js';
-import { AddressSpaces } from './address-spaces.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
 import type { VduseFile } from './file.js';
 import { LateQueues } from './late-queues.js';
+import { type Answer, DONE, FAILED, give, type Message } from './message.js';
 import { speaks } from './protocol.js';
 import { setConfig } from './take-over.js';
-import { Virtqueue } from './virtqueue.js';
+import type { Virtqueue } from './virtqueue.js';
+import { Virtqueues } from './virtqueues.js';
 
 /** Milliseconds that a transport gets to act on our reply before a queue opens that it does not take for ready yet. */
 const READY_LIMIT_MS = 100;
@@ -49,19 +45,6 @@ const STATUS_RUNNING =
   VIRTIO_CONFIG_S_FEATURES_OK |
   VIRTIO_CONFIG_S_DRIVER_OK;
 
-type Request = Decoded<typeof vduseDevRequest>;
-type Response = Initializer<(typeof vduseDevResponse)['fields']>;
-
-/** How a message is answered: OK, unless the response says otherwise. */
-interface Answer {
-  response?: Response;
-  /** What has to wait until the transport has the answer. */
-  after?: () => Promise<void>;
-}
-
-const DONE: Answer = {};
-const FAILED: Answer = { response: { result: VDUSE_REQ_RESULT_FAILED } };
-
 /**
  * The control plane of a VDUSE device: answers the messages of its file, follows the driver's status, adopts its rings,
  * maps its memory, and stops everything when a queue breaks. To be run in a thread of its own: whoever waits for one of
@@ -72,9 +55,7 @@ export class VduseDevice {
   readonly #aperture: Aperture;
   readonly #layout: VduseDeviceLayout;
   readonly #listener: VduseDeviceListener;
-  readonly #addressSpaces: AddressSpaces;
-  readonly #queues: readonly Virtqueue[];
-  readonly #ioErrors: bigint[];
+  readonly #queues: Virtqueues;
   /** The end of the chain of operations: each starts when the one before has ended. */
   #last: Promise<unknown> = Promise.resolve();
   #status = 0;
@@ -94,21 +75,13 @@ export class VduseDevice {
     this.#aperture = aperture;
     this.#layout = layout;
     this.#listener = listener;
-    this.#addressSpaces = new AddressSpaces(file, aperture, layout, listener);
-    this.#queues = layout.queues.map(
-      ({ vq, ...eventfds }, index) =>
-        new Virtqueue(file, index, new QueueBlock(aperture, vq), eventfds, layout, (...range) =>
-          this.#translate(index, ...range),
-        ),
-    );
+    this.#queues = new Virtqueues(file, aperture, layout, listener);
     this.#lateQueues = new LateQueues(() => this.#adoptLate());
-    this.#ioErrors = layout.queues.map(() => 0n);
   }
 
   /** Announces the queues. Afterwards the device can be attached, if it is not already. */
   async start(): Promise<void> {
-    if (this.#layout.takenOver) return;
-    for (const queue of this.#queues) await queue.setup(this.#addressSpaces.groupOf(queue.index));
+    if (!this.#layout.takenOver) await this.#queues.setup();
   }
 
   /** Answers messages until the file is closed. */
@@ -121,7 +94,7 @@ export class VduseDevice {
       } catch (error) {
         if (this.#closed) return;
         // Without its transport a device has no descriptors that it may still use.
-        await this.#exclusive(async () => this.#stopAll());
+        await this.#exclusive(async () => this.#stop());
         throw new RingbellError('ERR_CONTROL_PLANE', 'reading a message of the device failed', {
           cause: error,
         });
@@ -136,18 +109,17 @@ export class VduseDevice {
       for (const queue of this.#queues) {
         if (this.#layout.reportIoErrors) this.#reportIoErrors(queue);
         if (queue.block.miss && !queue.block.verdict) await this.#resolveMiss(queue);
-        const { verdict } = queue.block;
-        if (verdict) await this.#break(VERDICT_CODES[verdict]!, this.#describe(queue));
       }
+      await this.#judge();
     });
   }
 
   /** The thread that ran queue `index` has ended: the gate has been forced already. */
   threadLost(index: number): Promise<void> {
     return this.#exclusive(async () => {
-      const queue = this.#queues[index]!;
+      const queue = this.#queues.at(index)!;
       this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_THREAD_LOST);
-      await this.#break('ERR_THREAD_LOST', this.#describe(queue));
+      await this.#break('ERR_THREAD_LOST', queue.describeVerdict());
     });
   }
 
@@ -183,43 +155,33 @@ export class VduseDevice {
   async #answer(bytes: Uint8Array): Promise<void> {
     // A device that has let go of everything takes nothing up again: its transport keeps the message for the next one.
     if (this.#closed) return;
-    const request = vduseDevRequest.decode(bytes);
+    const message = vduseDevRequest.decode(bytes);
     let answer: Answer;
     try {
-      answer = await this.#handle(request);
+      answer = await this.#handle(message);
     } catch (error) {
       answer = FAILED;
       await this.#fail(error);
     }
-    const response = { request_id: request.request_id, result: VDUSE_REQ_RESULT_OK, ...answer.response };
-    try {
-      await this.#file.write(vduseDevResponse.encode(response));
-    } catch (error) {
-      // ENOENT: whoever asked has given up waiting. The rest shows at the next read.
-      if (!isSystemError(error)) throw error;
-    }
-    await answer.after?.();
+    await give(answer, message, this.#file);
   }
 
-  async #handle(request: Request): Promise<Answer> {
-    switch (request.type) {
+  async #handle(message: Message): Promise<Answer> {
+    const { apiVersion } = this.#layout.protocol;
+    switch (message.type) {
       case VDUSE_GET_VQ_STATE:
-        return this.#vqState(request.vq_state.index);
+        return this.#vqState(message.vq_state.index);
       case VDUSE_SET_STATUS:
-        return this.#setStatus(request.s.status);
+        return this.#setStatus(message.s.status);
       case VDUSE_UPDATE_IOTLB: {
         // The two forms of the message agree but for the address space, which version 0 has one of.
-        const { start, last, asid } = request.iova_v2;
-        return this.#updateIotlb(
-          this.#layout.protocol.apiVersion < VDUSE_API_VERSION_1 ? 0 : asid,
-          start,
-          last,
-        );
+        const { start, last, asid } = message.iova_v2;
+        return this.#updateIotlb(apiVersion < VDUSE_API_VERSION_1 ? 0 : asid, start, last);
       }
       case VDUSE_SET_VQ_GROUP_ASID:
-        return this.#setGroupAsid(request.vq_group_asid.group, request.vq_group_asid.asid);
+        return this.#setGroupAsid(message.vq_group_asid.group, message.vq_group_asid.asid);
       case VDUSE_SET_VQ_READY:
-        return this.#setVqReady(request.vq_ready.num, request.vq_ready.ready !== 0);
+        return this.#setVqReady(message.vq_ready.num, message.vq_ready.ready !== 0);
       case VDUSE_SUSPEND:
         return this.#suspend();
       default:
@@ -229,16 +191,14 @@ export class VduseDevice {
   }
 
   async #reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
-    this.#pauseAll();
-    try {
+    const changed = await this.#queues.paused(async () => {
       const buffer = await change();
-      if (!buffer) return;
+      if (!buffer) return false;
       await setConfig(this.#file, buffer);
-    } finally {
-      this.#resumeAll();
-    }
+      return true;
+    });
     // No driver yet: it will read the config space when it comes.
-    await this.#interruptConfig();
+    if (changed) await this.#interruptConfig();
   }
 
   /** Tells the driver that the config space has changed: false if there is none that runs. */
@@ -292,13 +252,12 @@ export class VduseDevice {
       const code = error instanceof RingbellError ? error.code : 'ERR_CONTROL_PLANE';
       return this.#break(code, error instanceof Error ? error.message : String(error));
     }
-    for (const queue of this.#queues)
-      if (queue.block.verdict) return this.#break(VERDICT_CODES[queue.block.verdict]!, this.#describe(queue));
-    this.#openAdopted();
+    await this.#judge();
+    if (!this.#broken) this.#openAdopted();
   }
 
   async #vqState(index: number): Promise<Answer> {
-    const queue = this.#queues[index];
+    const queue = this.#queues.at(index);
     if (!queue) return FAILED;
     queue.pause();
     try {
@@ -392,7 +351,7 @@ export class VduseDevice {
         await queue.adopt(this.#features);
         queue.open();
       }
-      if (this.#queues.every((queue) => queue.adopted)) this.#lateQueues.stop();
+      if ([...this.#queues].every((queue) => queue.adopted)) this.#lateQueues.stop();
     }).catch((error) => this.#fail(error));
   }
 
@@ -401,7 +360,7 @@ export class VduseDevice {
    * refused: the kernel would take the device for broken for ever, instead of until a reset.
    */
   async #setVqReady(index: number, ready: boolean): Promise<Answer> {
-    const queue = this.#queues[index];
+    const queue = this.#queues.at(index);
     if (!queue || !this.#runs) return DONE;
     if (!ready) {
       queue.stop();
@@ -446,60 +405,38 @@ export class VduseDevice {
     this.#status = 0;
     this.#features = 0n;
     this.#suspended = false;
-    this.#stopAll();
+    this.#stop();
     // Under a stuck thread nothing may be unmapped; the device stays broken.
     if (this.#stuck) return;
-    for (const queue of this.#queues) queue.reset();
-    await this.#addressSpaces.reset();
-    this.#showAddressSpaces();
+    await this.#queues.reset();
     if (!this.#layout.memoryLossIsFinal) Atomics.store(this.#aperture.i32, this.#layout.sigbusFlag / 4, 0);
     this.#broken = false;
   }
 
-  /**
-   * The transport's table has changed already. Nothing is unmapped under a running queue, and nothing old is reachable
-   * once the reply is written; the rings are found again at once, the rest when it is next needed.
-   */
+  /** The driver's mappings have changed. */
   async #updateIotlb(asid: number, first: bigint, last: bigint): Promise<Answer> {
-    await this.#remap(() => this.#addressSpaces.drop(asid, first, last));
+    await this.#queues.unmap(asid, first, last);
+    await this.#judge();
     return DONE;
   }
 
   /** A group of queues gets another address space: before DRIVER_OK, as far as kernels go. */
   async #setGroupAsid(group: number, asid: number): Promise<Answer> {
-    let known = false;
-    await this.#remap(async () => {
-      known = this.#addressSpaces.assign(group, asid);
-      this.#showAddressSpaces();
-    });
-    return known ? DONE : FAILED;
+    if (!(await this.#queues.assign(group, asid))) return FAILED;
+    await this.#judge();
+    return DONE;
   }
 
-  /** Has `change` do something to mappings, and finds the rings of the queues again. */
-  async #remap(change: () => Promise<void>): Promise<void> {
-    this.#pauseAll();
-    try {
-      await change();
-      for (const queue of this.#queues) {
-        if (!(await queue.relocate())) this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_UNMAPPED);
-        // What was missing may be there now: the pop is tried again.
-        queue.block.clearMiss();
-      }
-    } finally {
-      this.#resumeAll();
-    }
+  /** Breaks the device if one of its queues is broken. */
+  async #judge(): Promise<void> {
     for (const queue of this.#queues)
-      if (queue.block.verdict) await this.#break(VERDICT_CODES[queue.block.verdict]!, this.#describe(queue));
-  }
-
-  /** Tells each queue which IOTLB it goes through. All of them must be stopped. */
-  #showAddressSpaces(): void {
-    for (const { index, block } of this.#queues) block.iotlb = this.#addressSpaces.memoryOf(index).iotlb;
+      if (queue.block.verdict)
+        await this.#break(VERDICT_CODES[queue.block.verdict]!, queue.describeVerdict());
   }
 
   async #resolveMiss(queue: Virtqueue): Promise<void> {
     try {
-      if (await this.#map(queue.index, queue.block.faultIova)) {
+      if (await this.#queues.map(queue.index, queue.block.faultIova)) {
         queue.pause();
         queue.block.clearMiss();
         queue.resume();
@@ -511,34 +448,8 @@ export class VduseDevice {
     this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_UNMAPPED);
   }
 
-  async #translate(index: number, iova: bigint, bytes: number, access: number): Promise<number> {
-    const memory = this.#addressSpaces.memoryOf(index);
-    const linear = memory.translate(iova, bytes, access);
-    if (linear !== 0 || !(await this.#map(index, iova))) return linear;
-    return memory.translate(iova, bytes, access);
-  }
-
-  /** Maps the region that contains `iova` for queue `index`: false if the driver has none there. */
-  async #map(index: number, iova: bigint): Promise<boolean> {
-    const memory = this.#addressSpaces.memoryOf(index);
-    // Another queue was first to miss it.
-    if (memory.covers(iova)) return true;
-    const region = await memory.fetch(iova);
-    if (!region) return false;
-    this.#pauseAll();
-    try {
-      // Overlapping what is mapped: the table has changed, and the message that says so is on its way.
-      await memory.add(region);
-    } finally {
-      this.#resumeAll();
-    }
-    return true;
-  }
-
   #reportIoErrors(queue: Virtqueue): void {
-    const now = Atomics.load(this.#aperture.u64, (queue.block.vq + VQ_IO_ERRORS) / 8);
-    const failed = now - this.#ioErrors[queue.index]!;
-    this.#ioErrors[queue.index] = now;
+    const failed = queue.takeIoErrors();
     if (failed > 0n)
       this.#listener.error('ERR_IO', `queue ${queue.index}: ${failed} request(s) ended with an I/O error`);
   }
@@ -547,9 +458,12 @@ export class VduseDevice {
   async #break(code: ErrorCode, message: string): Promise<void> {
     if (this.#broken) return;
     this.#broken = true;
-    this.#stopAll();
-    this.#listener.error(code, message);
+    this.#stop();
     const told = await this.#file.needsReset().catch(() => false);
+    this.#listener.error(
+      code,
+      told ? message : `${message}; the driver does not know: its transport has no DEVICE_NEEDS_RESET`,
+    );
     if (!told) return;
     this.#status |= VIRTIO_CONFIG_S_NEEDS_RESET;
     this.#listener.status(this.#status);
@@ -564,41 +478,12 @@ export class VduseDevice {
     else this.#listener.error('ERR_CONTROL_PLANE', error instanceof Error ? error.message : String(error));
   }
 
-  #describe({ index, block }: Virtqueue): string {
-    const code = VERDICT_CODES[block.verdict]!;
-    return `queue ${index}: ${ERROR_CODES[code]} (chain ${block.verdictHead}, IOVA 0x${block.faultIova.toString(16)})`;
-  }
-
   #sigbusCount(): number {
     return Atomics.load(this.#aperture.i32, this.#layout.sigbusFlag / 4);
   }
 
-  /** All of the queues or none. Throws ERR_THREAD_LOST. */
-  #pauseAll(): void {
-    const paused: Virtqueue[] = [];
-    try {
-      for (const queue of this.#queues) {
-        queue.pause();
-        paused.push(queue);
-      }
-    } catch (error) {
-      for (const queue of paused) queue.resume();
-      throw error;
-    }
-  }
-
-  #resumeAll(): void {
-    for (const queue of this.#queues) queue.resume();
-  }
-
-  /** A queue that cannot be stopped does not keep the others from being stopped. */
-  #stopAll(): void {
-    for (const queue of this.#queues) {
-      try {
-        queue.stop();
-      } catch {
-        this.#stuck = true;
-      }
-    }
+  /** Stops the queues. Under a thread that does not leave its ring nothing may be unmapped ever after. */
+  #stop(): void {
+    if (!this.#queues.stop()) this.#stuck = true;
   }
 }

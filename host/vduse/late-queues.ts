@@ -10,17 +10,20 @@ const LOOK_INTERVAL_MS = 200;
  */
 export class LateQueues {
   readonly #look: () => void;
+  readonly #intervalMs: number;
   readonly #watchers: Watcher[] = [];
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(look: () => void) {
+  /** `look` is called each time that one may be ready; `intervalMs` is the timer's period in milliseconds. */
+  constructor(look: () => void, intervalMs: number = LOOK_INTERVAL_MS) {
     this.#look = look;
+    this.#intervalMs = intervalMs;
   }
 
   /** Starts, in place of whatever was watched before; `kickFds` are the late queues' eventfds. */
   watch(kickFds: readonly number[]): void {
     this.stop();
-    this.#timer = setInterval(this.#look, LOOK_INTERVAL_MS).unref();
+    this.#timer = setInterval(this.#look, this.#intervalMs).unref();
     for (const fd of kickFds) {
       const watcher = loadAddon().watch(fd, () => {
         // Left in the eventfd, for the thread that will run the queue: watching for it once is enough.

@@ -7,9 +7,9 @@ import type { VduseFile } from './file.js';
 
 /**
  * Memory of this process that is the bounce buffer of an address space: a window of the aperture over a sealed memory file,
- * so that no access to it can be a SIGBUS. The kernel pins its pages, and takes them for the bounce pages in use, contents
- * included, at the moment of registration: the region must not be mapped by its own file before, since what is mapped then
- * stays on the kernel's pages.
+ * so that no access to it can be a SIGBUS, and a fork leaves its pages with us. The kernel pins them and takes them for its
+ * bounce pages, contents included, at the moment of registration: the region must not be mapped by its own file before,
+ * since what is mapped then stays on the kernel's pages.
  */
 export class UserMemory {
   readonly window: Window;

@@ -1,4 +1,4 @@
-import { IOTLB_ACCESS_READ, IOTLB_ACCESS_WRITE } from '../../assembly/layout.js';
+import { IOTLB_ACCESS_READ, IOTLB_ACCESS_WRITE, VQ_IO_ERRORS } from '../../assembly/layout.js';
 import {
   VIRTQ_AVAIL_ALIGN,
   VIRTQ_AVAIL_ENTRY_SIZE,
@@ -10,7 +10,7 @@ import {
   VIRTQ_USED_ENTRY_SIZE,
   VIRTQ_USED_RING,
 } from '../../assembly/virtio.js';
-import { RingbellError } from '../errors.js';
+import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import { Interrupter } from '../queue/interrupter.js';
 import type { QueueBlock, RingPlacement } from '../queue/queue-block.js';
@@ -60,6 +60,8 @@ export class Virtqueue {
   #kickFd = -1;
   #info: Info | undefined;
   #running = false;
+  /** Counter of I/O errors as it was last seen. */
+  #ioErrors = 0n;
 
   constructor(
     file: VduseFile,
@@ -153,9 +155,9 @@ export class Virtqueue {
     return this.#info ? this.block.lastAvail : (await this.#getInfo()).split.avail_index;
   }
 
-  /** Keeps the datapath out for a while. Throws ERR_THREAD_LOST if it does not come out. */
-  pause(): void {
-    if (!this.block.gate.pause(this.#limits.pauseLimitMs))
+  /** Keeps the datapath out for a while. Throws ERR_THREAD_LOST if it does not come out within `limitMs`. */
+  pause(limitMs: number = this.#limits.pauseLimitMs): void {
+    if (!this.block.gate.pause(limitMs))
       throw new RingbellError('ERR_THREAD_LOST', `queue ${this.index}: its thread does not leave the ring`);
   }
 
@@ -164,11 +166,27 @@ export class Virtqueue {
     if (this.block.gate.resume()) loadAddon().eventfdSignal(this.#eventfds.wakeFd);
   }
 
-  /** Stops the datapath until the next `open`. Throws ERR_THREAD_LOST. */
-  stop(): void {
+  /** Stops the datapath until the next `open`. Throws ERR_THREAD_LOST if it does not come out within `limitMs`. */
+  stop(limitMs: number = this.#limits.pauseLimitMs): void {
     if (!this.#running) return;
     this.#running = false;
-    this.pause();
+    this.pause(limitMs);
+  }
+
+  /** Requests that have ended with an I/O error since the last call. */
+  takeIoErrors(): bigint {
+    const { aperture, vq } = this.block;
+    const now = Atomics.load(aperture.u64, (vq + VQ_IO_ERRORS) / 8);
+    const failed = now - this.#ioErrors;
+    this.#ioErrors = now;
+    return failed;
+  }
+
+  /** What broke the queue, for people. */
+  describeVerdict(): string {
+    const { verdict, verdictHead, faultIova } = this.block;
+    const what = ERROR_CODES[VERDICT_CODES[verdict]!];
+    return `queue ${this.index}: ${what} (chain ${verdictHead}, IOVA 0x${faultIova.toString(16)})`;
   }
 
   /** Forgets what the driver set up, in a life that goes on. The queue must be stopped. */

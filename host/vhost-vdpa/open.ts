@@ -1,4 +1,4 @@
-import { isSystemError, RingbellError } from '../errors.js';
+import { ERRNO, isSystemError, RingbellError } from '../errors.js';
 import type { VhostVdpaFile } from './file.js';
 import { openKernelVhostVdpa } from './kernel-file.js';
 
@@ -10,7 +10,8 @@ export interface VhostVdpaBus {
 
 /**
  * Opens the driver's side of a device: a path such as '/dev/vhost-vdpa-0' on the kernel's bus, any name without a slash
- * on `bus`. Rejects with ERR_NO_DEVICE, ERR_DEVICE_BUSY while another has it open, ERR_CONTROL_PLANE for the rest.
+ * on `bus`. Rejects with ERR_NO_DEVICE, ERR_DEVICE_BUSY while another has it open, ERR_NOT_SUPPORTED for
+ * one without the IOMMU that it needs, ERR_CONTROL_PLANE for the rest.
  */
 export async function openVhostVdpaFile(target: string, bus?: VhostVdpaBus): Promise<VhostVdpaFile> {
   if (typeof target !== 'string' || target === '')
@@ -31,6 +32,13 @@ export async function openVhostVdpaFile(target: string, bus?: VhostVdpaBus): Pro
       );
     if (error.code === 'EBUSY')
       throw new RingbellError('ERR_DEVICE_BUSY', `another driver has ${target} open`, details);
+    // By number: Node has no name for it. A device that maps by the platform's IOMMU has none (vhost_vdpa_alloc_domain).
+    if (error.errno === -ERRNO.ENOTSUPP)
+      throw new RingbellError(
+        'ERR_NOT_SUPPORTED',
+        `${target} stands behind no IOMMU, or one that does not keep caches coherent`,
+        details,
+      );
     throw new RingbellError('ERR_CONTROL_PLANE', `cannot open ${target}: ${error.message}`, details);
   }
 }

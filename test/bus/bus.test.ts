@@ -221,7 +221,7 @@ test('a closed bus lets no control file create or open a device, nor one that wa
     'ENODEV',
     'ioctl',
   );
-  const opening = fails(control.open(NAME), 'ENODEV', 'open');
+  const opening = fails(control.open(NAME), 'ENOENT', 'open');
   await bus.close();
   await creating;
   await opening;

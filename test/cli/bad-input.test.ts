@@ -42,7 +42,29 @@ const CASES: [options: string[], says: RegExp][] = [
   [['demo', '--seconds', '0'], /--seconds '0': must be from/],
   [['demo', '--seconds', 'soon'], /--seconds 'soon'/],
   [['demo', '--mode', 'guess'], /--mode 'guess': must be poll or notify/],
+  [['serve'], /serve blk: blk is missing/],
+  [['serve', 'net', '--name', 'd'], /'net' cannot be served: there is blk/],
+  [['serve', 'blk', 'disk.img'], /unexpected argument 'disk\.img'/],
+  [['serve', 'blk'], /--name is missing/],
+  [['serve', 'blk', '--name', 'd'], /give either --file FILE or/],
+  [['serve', 'blk', '--name', 'd', '--file', 'x', '--size', '1M'], /give either --file FILE or/],
+  [['serve', 'blk', '--name', 'd', '--file', join(folder, 'none.img')], /--file .*none\.img: no such file/],
+  [['serve', 'blk', '--name', 'd', '--size', '1000'], /--size 1000: must be a multiple of 512/],
+  [['serve', 'blk', '--name', 'd', '--size', '1M', '--attach', 'pci'], /--attach 'pci': must be vhost or/],
+  [['serve', 'blk', '--name', 'd', '--size', '1M', '--queues', '65'], /--queues '65'/],
+  [
+    ['serve', 'blk', '--name', 'd', '--size', '1M', '--queue-size', '100'],
+    /--queue-size 100: must be a power/,
+  ],
+  [['serve', 'blk', '--name', 'd', '--size', '1M', '--threads', 'x'], /--threads 'x'/],
+  [
+    ['serve', 'blk', '--name', 'd', '--size', '1M', '--transport', 'bus'],
+    /only vduse reaches other processes/,
+  ],
+  [['info', 'a', 'b'], /unexpected argument 'b'/],
+  [['info', '--all'], /'--all'/],
   [['doctor', '--cure'], /'--cure'/],
+  [['doctor', 'now'], /'now'/],
 ];
 
 for (const [options, says] of CASES)
@@ -65,6 +87,13 @@ test('an image that may not be read is refused on one line, with status 2', asyn
   const { status, stderr } = await run(['demo', '--image', path]);
   assert.match(stderr, /^ringbell: --image [^\n]+: permission denied\n$/);
   assert.is(status, 2);
+});
+
+test('a character device that is not there is a failure on one line, with status 1', async () => {
+  const { status, stdout, stderr } = await run(['info', '/dev/vhost-vdpa-none']);
+  assert.is(stderr, 'ringbell: there is no /dev/vhost-vdpa-none\n');
+  assert.is(stdout, '');
+  assert.is(status, 1);
 });
 
 test('a temporary directory that cannot be made is a failure on one line, with status 1', async () => {

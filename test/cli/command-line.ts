@@ -17,6 +17,8 @@ export interface Outcome {
 export interface Running {
   readonly pid: number;
   readonly outcome: Promise<Outcome>;
+  /** What it has printed so far. */
+  readonly said: { readonly stdout: string; readonly stderr: string };
   kill(signal: NodeJS.Signals): void;
 }
 
@@ -29,22 +31,21 @@ export function start(
     env: { ...process.env, NODE_DEBUG: undefined, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.on('data', (chunk) => (stdout += chunk));
-  child.stderr.on('data', (chunk) => (stderr += chunk));
+  const said = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk) => (said.stdout += chunk));
+  child.stderr.on('data', (chunk) => (said.stderr += chunk));
   const outcome = new Promise<Outcome>((resolve, reject) => {
     const timer = setTimeout(() => {
       child.kill('SIGKILL');
-      reject(new Error(`ringbell ${options.join(' ')} hangs; it said: ${stdout}${stderr}`));
+      reject(new Error(`ringbell ${options.join(' ')} hangs; it said: ${said.stdout}${said.stderr}`));
     }, COMMAND_TIMEOUT_MS);
     child.on('error', reject);
     child.on('close', (status, signal) => {
       clearTimeout(timer);
-      resolve({ status, signal, stdout, stderr });
+      resolve({ status, signal, ...said });
     });
   });
-  return { pid: child.pid as number, outcome, kill: (signal) => child.kill(signal) };
+  return { pid: child.pid as number, outcome, said, kill: (signal) => child.kill(signal) };
 }
 
 /** Runs `ringbell ...options` to its end. */

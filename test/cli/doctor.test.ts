@@ -24,8 +24,16 @@ test('probe tells what was looked at, and what to do about what is missing', () 
         'engine',
         'addon',
       ],
-      ...['memlock', 'module vdpa', 'module vduse', 'module virtio_vdpa', 'module vhost_vdpa'],
-      ...['/dev/vhost-vdpa-*', '/dev/vduse/control'],
+      ...[
+        'memlock',
+        'module vdpa',
+        'module vduse',
+        'module virtio_vdpa',
+        'module virtio_blk',
+        'module vhost_vdpa',
+      ],
+      ...['/dev/vhost-vdpa-*', 'IOMMU', 'hardware', '/dev/vduse/control', 'VDUSE API'],
+      ...['vDPA netlink', 'CAP_NET_ADMIN', 'drivers_autoprobe'],
     ],
   );
   for (const check of checks) {

@@ -15,6 +15,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { demo } from '../../host/cli/demo.js';
 import { doctor } from '../../host/cli/doctor.js';
+import { info } from '../../host/cli/info.js';
+import { serve } from '../../host/cli/serve.js';
 import { ERROR_CODES } from '../../host/errors.js';
 import { sumQueueStats } from '../../host/queue/queue-stats.js';
 import { exportedDeclarations, exportedNames } from './declarations.js';
@@ -96,7 +98,7 @@ test('the diagnostics channels are exactly those of the code', () => {
 
 test('every command and option of the command line is documented', () => {
   const section = page('docs/api.md').section('Command line')!;
-  for (const { name, options } of [demo, doctor]) {
+  for (const { name, options } of [demo, serve, info, doctor]) {
     assert.ok(mentions(section, `ringbell ${name}`), name);
     for (const option of Object.keys(options)) assert.match(section, new RegExp(`\`--${option}\\b`), option);
   }

@@ -33,6 +33,8 @@ test('falls back to the eventfd, queue by queue', async () => {
   const { bus, device, doorbellFd } = await serveTestDisk({ doorbell: 'page', queues: 2 });
   bus.faults.inject({ point: 'mmap', errno: 'EINVAL' });
   const disk = await openBlock('disk0', { bus, queues: 2 });
+  const refusals: [number, string][] = [];
+  disk.on('doorbellRefused', (queue, code) => refusals.push([queue, code]));
   device.watchDoorbells(doorbellFd);
   assert.equal(
     disk.stats().queues.map((queue) => [queue.doorbell, queue.doorbellRefused]),
@@ -42,6 +44,7 @@ test('falls back to the eventfd, queue by queue', async () => {
     ],
   );
   for (let index = 0; index < 4; index++) await disk.write(index * 512, pattern(512));
+  assert.equal(refusals, [[0, 'EINVAL']], 'in the first turn that somebody could listen');
   await disk.close();
   await bus.close();
   device.close();

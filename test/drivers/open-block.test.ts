@@ -128,6 +128,8 @@ test('tells a device that is missing, busy or of another kind', async () => {
   const { file } = await createDevice(bus, { deviceId: VIRTIO_ID_NET });
   new Responder(file);
   await bus.attach('disk0');
+  bus.faults.inject({ point: 'open', errno: 'ENOTSUPP' });
+  await rejects(openBlock('disk0', { bus }), 'ERR_NOT_SUPPORTED', /disk0 stands behind no IOMMU/);
   await rejects(openBlock('disk0', { bus }), 'ERR_NOT_SUPPORTED', /device id 1, this driver is for 2/);
   await bus.close();
 });

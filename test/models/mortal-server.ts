@@ -1,5 +1,12 @@
 import { once } from 'node:events';
-import { isMainThread, MessageChannel, type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads';
+import {
+  isMainThread,
+  MessageChannel,
+  type MessagePort,
+  parentPort,
+  Worker,
+  workerData,
+} from 'node:worker_threads';
 import type { Bus } from '../../host/bus/index.js';
 import { systemError } from '../../host/errors.js';
 import { BlockDevice } from '../../host/models/block-device.js';
@@ -23,7 +30,11 @@ export interface MortalReport {
 }
 
 /** Calls of the server's, answered by the thread that has the bus. */
-type Call = { id: number; method: 'ioctl' | 'open' | 'instance' | 'attach' | 'detach'; parameters: unknown[] };
+type Call = {
+  id: number;
+  method: 'ioctl' | 'open' | 'instance' | 'attach' | 'detach';
+  parameters: unknown[];
+};
 type Reply = { id: number; result?: unknown; argument?: Uint8Array; error?: object };
 
 /**

@@ -1,6 +1,5 @@
 import { closeSync } from 'node:fs';
 import { Aperture } from '../../host/aperture/aperture.js';
-import type { Bus } from '../../host/bus/index.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { u64 } from '../../host/uapi/codec.js';
 import * as vhost from '../../host/uapi/vhost.js';
@@ -13,6 +12,7 @@ import {
   VIRTQ_DESC_F_WRITE,
 } from '../../host/uapi/virtio.js';
 import type { VhostVdpaFile } from '../../host/vhost-vdpa/file.js';
+import type { VhostVdpaBus } from '../../host/vhost-vdpa/open.js';
 import {
   getStatus,
   iotlbMessage,
@@ -67,18 +67,25 @@ export class RawDriver {
   readonly file: VhostVdpaFile;
   readonly memory: DriverMemory;
   readonly data: DataView;
+  readonly #batched: boolean;
+  /** Address space that everything is mapped in. */
+  asid = 0;
   #kick = loadAddon().eventfd();
   readonly #call = loadAddon().eventfd();
   #avail = 0;
 
-  /** Opens `name`, which resets it. */
-  static async open(bus: Bus, name = 'disk0', sealed = true): Promise<RawDriver> {
+  /**
+   * Opens `name`, which resets it. `batched` is for a driver on the kernel whose device is in the same process: the kernel
+   * holds the process's address space while it asks the device about a mapping outside a batch (vhost_vdpa_va_map).
+   */
+  static async open(bus: VhostVdpaBus, name = 'disk0', sealed = true, batched = false): Promise<RawDriver> {
     const file = await within(bus.openVhostVdpa(name), 'open');
     await file.ioctl(vhost.VHOST_SET_OWNER);
-    return new RawDriver(file, sealed);
+    return new RawDriver(file, sealed, batched);
   }
 
-  private constructor(file: VhostVdpaFile, sealed: boolean) {
+  private constructor(file: VhostVdpaFile, sealed: boolean, batched: boolean) {
+    this.#batched = batched;
     this.file = file;
     this.memory = new DriverMemory(sealed);
     const { buffer, byteOffset, byteLength } = this.memory.bytes;
@@ -87,7 +94,7 @@ export class RawDriver {
 
   /** From status 0 to DRIVER_OK, or as far as the device goes: the status then. */
   async start(
-    change: { perm?: number; desc?: bigint; size?: number; features?: number[] } = {},
+    change: { perm?: number; desc?: bigint; size?: number; features?: number[]; late?: boolean } = {},
   ): Promise<number> {
     this.memory.bytes.fill(0);
     this.#avail = 0;
@@ -109,21 +116,42 @@ export class RawDriver {
     await file.ioctl(vhost.VHOST_SET_VRING_BASE, vringState(0, 0));
     await file.ioctl(vhost.VHOST_SET_VRING_KICK, vhost.vhostVringFile.encode({ index: 0, fd: this.#kick }));
     await file.ioctl(vhost.VHOST_SET_VRING_CALL, vhost.vhostVringFile.encode({ index: 0, fd: this.#call }));
-    await file.ioctl(vhost.VHOST_VDPA_SET_VRING_ENABLE, vringState(0, 1));
+    if (!change.late) await this.enable();
     await setStatus(file, STATUS_DRIVER_OK).catch(() => {});
     return getStatus(file);
   }
 
+  /** Makes the queue ready: by `start`, unless that is to happen `late`. */
+  async enable(): Promise<void> {
+    await this.file.ioctl(vhost.VHOST_VDPA_SET_VRING_ENABLE, vringState(0, 1));
+  }
+
+  /** Gives the group of the queue address space `asid`, and maps everything there from now on. Before `start`. */
+  async moveTo(asid: number): Promise<void> {
+    const bits = [vhost.VHOST_BACKEND_F_IOTLB_MSG_V2, vhost.VHOST_BACKEND_F_IOTLB_ASID];
+    const features = bits.reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n);
+    await this.file.ioctl(vhost.VHOST_SET_BACKEND_FEATURES, u64.encode(features));
+    await this.file.ioctl(vhost.VHOST_VDPA_SET_GROUP_ASID, vringState(0, asid));
+    this.asid = asid;
+  }
+
   /** Maps all of the driver's memory, at its own IOVA or at another one as well. */
   async map(perm = vhost.VHOST_ACCESS_RW, iova = IOVA): Promise<void> {
-    const update = { iova, size: BigInt(MEMORY_BYTES), uaddr: this.memory.address, perm };
-    await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_UPDATE, update));
+    await this.update({ iova, size: BigInt(MEMORY_BYTES), uaddr: this.memory.address, perm });
+  }
+
+  /** Maps anything. */
+  async update(mapping: Parameters<typeof iotlbMessage>[1]): Promise<void> {
+    const { asid } = this;
+    if (this.#batched) await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_BATCH_BEGIN, {}, asid));
+    await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_UPDATE, mapping, asid));
+    if (this.#batched) await this.file.write(iotlbMessage(vhost.VHOST_IOTLB_BATCH_END, {}, asid));
   }
 
   /** Unmaps all of it. */
   async unmap(): Promise<void> {
     await this.file.write(
-      iotlbMessage(vhost.VHOST_IOTLB_INVALIDATE, { iova: IOVA, size: BigInt(MEMORY_BYTES) }),
+      iotlbMessage(vhost.VHOST_IOTLB_INVALIDATE, { iova: IOVA, size: BigInt(MEMORY_BYTES) }, this.asid),
     );
   }
 

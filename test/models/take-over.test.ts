@@ -112,10 +112,7 @@ const patch =
   };
 
 test('a server takes over what it would have made itself, whatever its size is now', async () => {
-  assert.is(
-    await refused(({ image }) => truncateSync(image, 2 * BYTES) as undefined),
-    undefined,
-  );
+  assert.is(await refused(({ image }) => truncateSync(image, 2 * BYTES) as undefined), undefined);
 });
 
 test('it refuses a device of another shape', async () => {

@@ -6,6 +6,7 @@ import {
   ioctlName,
   messageName,
   statusNames,
+  vduseFeatureNames,
 } from '../../host/uapi/names.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vhost from '../../host/uapi/vhost.js';
@@ -50,6 +51,10 @@ test('features are named in ascending order, up to bit 63', () => {
     'bit 63',
   ]);
   assert.equal(featureNames(VIRTIO_ID_BLOCK, 0n), []);
+});
+
+test('features of VDUSE have their kernel names', () => {
+  assert.equal(vduseFeatureNames(0b111n), ['VDUSE_F_QUEUE_READY', 'VDUSE_F_SUSPEND', 'bit 2']);
 });
 
 test('backend features have their kernel names', () => {

@@ -1,188 +1,11 @@
-import { closeSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { VERDICT_HEAD, VQ_GATE_CLOSED } from '../../assembly/layout.js';
-import { Aperture } from '../../host/aperture/aperture.js';
-import { systemError } from '../../host/errors.js';
-import { loadAddon } from '../../host/native/addon.js';
-import { QueueBlock } from '../../host/queue/queue-block.js';
-import { u64 } from '../../host/uapi/codec.js';
+import type { QueueBlock } from '../../host/queue/queue-block.js';
 import * as vduse from '../../host/uapi/vduse.js';
-import {
-  VIRTIO_CONFIG_S_ACKNOWLEDGE,
-  VIRTIO_CONFIG_S_DRIVER,
-  VIRTIO_CONFIG_S_DRIVER_OK,
-  VIRTIO_CONFIG_S_FEATURES_OK,
-  VIRTIO_F_ACCESS_PLATFORM,
-  VIRTIO_F_VERSION_1,
-} from '../../host/uapi/virtio.js';
-import { VduseDevice } from '../../host/vduse/device.js';
-import { DriverMemory } from '../../host/vduse/driver-memory.js';
+import { VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_F_VERSION_1 } from '../../host/uapi/virtio.js';
 import { until } from '../models/fixture.js';
-import { FakeVduseFile } from './fake-file.js';
-
-const FEATURES = (1n << BigInt(VIRTIO_F_VERSION_1)) | (1n << BigInt(VIRTIO_F_ACCESS_PLATFORM));
-const FEATURES_OK = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK;
-const DRIVER_OK = FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
-/** IOVA of the rings: not aligned to a page, and behind 2^40. */
-const RINGS = 0x100_0000_0800n;
-const REGION_BYTES = 0x3000;
-/** Byte of the driver's file at which the region starts. */
-const REGION_OFFSET = 0x1800n;
-
-type Info = Parameters<typeof vduse.vduseVqInfo.encode>[0];
-
-interface StageOptions {
-  queues?: number;
-  groups?: number;
-  apiVersion?: number;
-  /** VDUSE_F_*, bit numbers. */
-  features?: readonly number[];
-}
-
-/** A device whose transport is the test: one file of driver memory, one region of it. */
-class Stage {
-  readonly file = new FakeVduseFile();
-  readonly aperture = Aperture.create({ bytes: 2 ** 26, privateBytes: 2 ** 22 });
-  readonly events: string[] = [];
-  /** Messages of the errors. */
-  readonly messages: string[] = [];
-  readonly ioctls: number[] = [];
-  readonly blocks: QueueBlock[];
-  readonly device: VduseDevice;
-  readonly running: Promise<void>;
-  /** What VDUSE_VQ_GET_INFO answers, by queue. */
-  info: Info[];
-  perm = vduse.VDUSE_ACCESS_RW;
-  mapped = true;
-  features = FEATURES;
-  readonly #memfd = loadAddon().memfd('driver', 65536, true);
-  readonly #fds: number[] = [this.#memfd];
-  #lastId = 0;
-
-  constructor({ queues = 1, groups = 1, apiVersion = vduse.VDUSE_API_VERSION, features = [] }: StageOptions) {
-    const iotlbs = Array.from({ length: groups }, () => DriverMemory.allocateIotlb(this.aperture));
-    const sigbusFlag = this.aperture.allocate(4);
-    this.blocks = Array.from({ length: queues }, () => QueueBlock.allocate(this.aperture, 64, iotlbs[0]!));
-    this.info = this.blocks.map((_, index) => ({
-      num: 16,
-      desc_addr: RINGS + BigInt(index) * 0x800n,
-      driver_addr: RINGS + BigInt(index) * 0x800n + 0x200n,
-      device_addr: RINGS + BigInt(index) * 0x800n + 0x400n,
-      split: { avail_index: 0 },
-      ready: 1,
-    }));
-    this.file.onIoctl = (request, argument) => this.#ioctl(request, argument!);
-    const layout = {
-      protocol: { apiVersion, features: features.reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n) },
-      iotlbs,
-      groups,
-      umem: true,
-      queues: this.blocks.map(({ vq }) => ({ vq, wakeFd: this.#eventfd(), kickFd: this.#eventfd() })),
-      queueSize: 64,
-      takenOver: false,
-      pauseLimitMs: 20,
-      sigbusFlag,
-      memoryLossIsFinal: false,
-      reportIoErrors: true,
-    };
-    this.device = new VduseDevice(this.file, this.aperture, layout, {
-      status: (status) => this.events.push(`status ${status}`),
-      bounceBuffer: (bounceBuffer) => this.events.push(bounceBuffer),
-      error: (code, message) => {
-        this.events.push(code);
-        this.messages.push(message);
-      },
-    });
-    this.running = this.device.start().then(() => this.device.run());
-  }
-
-  /** Sends a message and waits for its answer. */
-  async message(
-    type: number,
-    body: Partial<Parameters<typeof vduse.vduseDevRequest.encode>[0]> = {},
-  ): Promise<ReturnType<typeof vduse.vduseDevResponse.decode>> {
-    const request_id = ++this.#lastId;
-    const answered = this.file.written.length;
-    this.file.send(vduse.vduseDevRequest.encode({ type, request_id, ...body }));
-    await until(() => this.file.written.length > answered, `an answer to message ${type}`);
-    // What is done after the reply is done by the time that anything else can be asked for.
-    await new Promise((resolve) => setImmediate(resolve));
-    const response = vduse.vduseDevResponse.decode(this.file.written[answered]!);
-    assert.is(response.request_id, request_id);
-    return response;
-  }
-
-  /** Writes a status: whether the device took it. */
-  async status(status: number): Promise<boolean> {
-    return (
-      (await this.message(vduse.VDUSE_SET_STATUS, { s: { status } })).result === vduse.VDUSE_REQ_RESULT_OK
-    );
-  }
-
-  /** From 0 to DRIVER_OK. */
-  async start(): Promise<boolean> {
-    for (const status of [0, VIRTIO_CONFIG_S_ACKNOWLEDGE, FEATURES_OK])
-      assert.ok(await this.status(status), `status ${status}`);
-    return this.status(DRIVER_OK);
-  }
-
-  /** Whether a queue may run. */
-  isOpen(index = 0): boolean {
-    const { gate } = this.blocks[index]!;
-    if (!gate.enter()) return false;
-    gate.leave();
-    return true;
-  }
-
-  async close(): Promise<void> {
-    await this.device.close();
-    await this.running;
-    this.aperture.close();
-    for (const fd of this.#fds) closeSync(fd);
-  }
-
-  #ioctl(request: number, argument: Uint8Array): number {
-    this.ioctls.push(request);
-    switch (request) {
-      case vduse.VDUSE_DEV_GET_FEATURES:
-        argument.set(u64.encode(this.features));
-        return 0;
-      case vduse.VDUSE_VQ_GET_INFO: {
-        const { index } = vduse.vduseVqInfo.decode(argument);
-        vduse.vduseVqInfo.set(argument, this.info[index]!);
-        return 0;
-      }
-      case vduse.VDUSE_IOTLB_GET_FD: {
-        const { start } = vduse.vduseIotlbEntry.decode(argument);
-        const last = RINGS + BigInt(REGION_BYTES) - 1n;
-        if (!this.mapped || start < RINGS || start > last) throw systemError('EINVAL', 'ioctl');
-        vduse.vduseIotlbEntry.set(argument, { offset: REGION_OFFSET, start: RINGS, last, perm: this.perm });
-        return loadAddon().duplicate(this.#memfd);
-      }
-      default:
-        return 0;
-    }
-  }
-
-  #eventfd(): number {
-    const fd = loadAddon().eventfd();
-    this.#fds.push(fd);
-    return fd;
-  }
-}
-
-/** A test on a stage of its own. */
-function scenario(name: string, body: (stage: Stage) => Promise<void>, options: StageOptions = {}): void {
-  test(name, async () => {
-    const stage = new Stage(options);
-    try {
-      await body(stage);
-    } finally {
-      await stage.close();
-    }
-  });
-}
+import { DRIVER_OK, FEATURES_OK, REGION_BYTES, RINGS, scenario } from './stage.js';
 
 scenario('the queues are set up before any message is read', async (stage) => {
   await stage.status(0);
@@ -327,6 +150,18 @@ scenario(
   },
   { queues: 2 },
 );
+
+scenario('a message that stops nothing is answered while a queue is inside its ring', async (stage) => {
+  await stage.start();
+  assert.ok(stage.blocks[0]!.gate.enter());
+  assert.ok(await stage.status(DRIVER_OK));
+  assert.is((await stage.message(77)).result, vduse.VDUSE_REQ_RESULT_FAILED);
+  stage.blocks[0]!.gate.leave();
+  assert.equal(
+    stage.events.filter((event) => event.startsWith('ERR')),
+    [],
+  );
+});
 
 scenario('a thread that is stuck inside its ring leaves the device broken for good', async (stage) => {
   await stage.start();

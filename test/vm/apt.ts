@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type CommandOptions, run } from './command.js';
 import { ARCHIVE_KEYRING, MissingRequirement } from './requirements.js';
-import type { PackageVersion, Stanza } from './resolver.js';
+import type { Stanza } from './resolver.js';
 
 /** Milliseconds for a question to the local lists, and for a transfer. */
 const QUESTION_LIMIT_MS = 60_000;
@@ -12,6 +12,15 @@ const SUITES = {
   Debian: ['trixie-backports', 'sid'],
   'Debian-Security': ['bookworm-security', 'trixie-security'],
 };
+
+/** Unpacks packages into the current folder. The packages of one release say lib, those of another usr/lib: one place. */
+const UNPACK = `set -e
+mkdir -p usr/lib
+ln -sfn usr/lib lib
+for package in downloads/*.deb; do
+  dpkg-deb --fsys-tarfile "$package" | tar x --keep-directory-symlink
+done
+rm -r downloads`;
 
 /** Major version of this Debian, such as `12`; empty on a system without one. */
 export const debianVersion = () =>
@@ -62,27 +71,15 @@ export class Apt {
     });
   }
 
-  /** Gets packages and unpacks them into one tree, without installing anything. */
-  async unpack(packages: readonly PackageVersion[], tree: string): Promise<void> {
+  /** Gets packages, in apt's notation, and unpacks them into one tree, without installing anything. */
+  async unpack(packages: readonly string[], tree: string): Promise<void> {
     const downloads = join(tree, 'downloads');
     mkdirSync(downloads, { recursive: true });
-    const wanted = packages.map(({ name, version }) => `${name}=${version}`);
-    await this.#run('apt-get', [...this.#ownLists(), '-q', 'download', ...wanted], {
+    await this.#run('apt-get', [...this.#ownLists(), '-q', 'download', ...packages], {
       limitMs: TRANSFER_LIMIT_MS,
       directory: downloads,
     });
-    // A folder that the packages of one release call lib, those of another usr/lib.
-    await this.#run(
-      'sh',
-      [
-        '-c',
-        'mkdir -p usr/lib && ln -sfn usr/lib lib && for deb in downloads/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar x --keep-directory-symlink; done && rm -r downloads',
-      ],
-      {
-        limitMs: TRANSFER_LIMIT_MS,
-        directory: tree,
-      },
-    );
+    await this.#run('sh', ['-c', UNPACK], { limitMs: TRANSFER_LIMIT_MS, directory: tree });
   }
 
   #ownLists(): string[] {

@@ -40,10 +40,23 @@ export class Cache {
 
   /** Waits until fewer machines run on this host than it has processors: more would exceed their limits in time. */
   lockSlot(signal: AbortSignal): Promise<Release> {
-    const slots = Array.from({ length: availableParallelism() }, (_, index) =>
-      join(this.folder, 'slots', `${index + 1}`),
-    );
-    return lockAny(slots, signal);
+    return lockAny(this.#slots(), signal);
+  }
+
+  /** Waits until no other machine runs on this host, and keeps others from starting: for measurements. */
+  async lockAllSlots(signal: AbortSignal): Promise<Release> {
+    const releases: Release[] = [];
+    const releaseAll = () => {
+      for (const release of releases) release();
+    };
+    try {
+      // In order: of two that want all, one gets the first.
+      for (const slot of this.#slots()) releases.push(await lockAny([slot], signal));
+    } catch (error) {
+      releaseAll();
+      throw error;
+    }
+    return releaseAll;
   }
 
   /** The kernel of a series, if it was made by this recipe and nobody has touched it since. */
@@ -82,6 +95,12 @@ export class Cache {
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder);
     return folder;
+  }
+
+  #slots(): string[] {
+    return Array.from({ length: availableParallelism() }, (_, index) =>
+      join(this.folder, 'slots', `${index + 1}`),
+    );
   }
 
   #kernel(series: string): string {

@@ -1,15 +1,17 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type DeviceModel, type ServedDevice, type ServeOptions, serve } from '../../host/index.js';
-import { bindDriver, modprobe, scratch, unbindDriver, until } from './fixture.js';
+import { openVhostVdpaFile } from '../../host/vhost-vdpa/open.js';
+import { RawDriver } from '../models/raw-driver.js';
+import { bindDriver, modprobe, scratch } from './fixture.js';
 
-/** Milliseconds; opening, binding and closing take some under emulation. */
-const LIMIT_MS = 30_000;
+/** Milliseconds for a command that keeps the disk busy, unless a test says otherwise. */
+const LIMIT_MS = 60_000;
 
-/** What `serveDisk` takes besides the options of `serve`. */
+/** What `withDisk` takes besides the options of `serve`. */
 export type DiskOptions = Partial<ServeOptions> & { driver: 'virtio_vdpa' | 'vhost_vdpa' };
 
 /** A disk of ours that is bound to a driver of this kernel. */
@@ -18,7 +20,7 @@ export interface VduseDisk {
   name: string;
   /** /dev/vdX under virtio_vdpa, /dev/vhost-vdpa-N under vhost_vdpa. */
   path: string;
-  /** Codes of the errors that the device has emitted. */
+  /** Code and message of each error that the device has emitted. */
   errors: string[];
 }
 
@@ -39,55 +41,30 @@ export async function withDisk(
   const errors: string[] = [];
   device.on('error', (error) => errors.push(`${error.code}: ${error.message}`));
   try {
-    // A model in JavaScript answers the driver's first reads on this event loop.
-    await run(`echo ${name} > /sys/bus/vdpa/drivers/${driver}/bind`);
-    await body({ device, name, path: await driverNode(name), errors });
+    await body({ device, name, path: await bindDriver(name, driver), errors });
+  } catch (error) {
+    // The device may know why.
+    if (errors.length > 0) throw new Error(`the device says: ${errors.join('; ')}`, { cause: error });
+    throw error;
   } finally {
     await device.close();
   }
 }
 
-/** Runs a command beside the event loop: its standard output. Throws, with all that it wrote, if it fails or takes longer. */
+/** A driver that writes its ring by hand, for a disk of this very process under vhost_vdpa. */
+export function openRawDriver(path: string): Promise<RawDriver> {
+  return RawDriver.open({ openVhostVdpa: (target) => openVhostVdpaFile(target) }, path, true, true);
+}
+
+/** Runs a line of shell beside the event loop and gives what it wrote. Rejects with its output if it fails or takes longer. */
 export async function run(command: string, limitMs = LIMIT_MS): Promise<string> {
+  const options = { timeout: limitMs, killSignal: 'SIGKILL' } as const;
   try {
-    const { stdout } = await promisify(execFile)('sh', ['-c', command], { timeout: limitMs });
-    return stdout;
+    return (await promisify(execFile)('sh', ['-c', command], options)).stdout;
   } catch (error) {
-    const {
-      stdout = '',
-      stderr = '',
-      signal,
-    } = error as { stdout?: string; stderr?: string; signal?: string };
-    throw new Error(`${command}: ${signal ?? 'failed'}\n${stdout}${stderr}`, { cause: error });
-  }
-}
-
-/** Node of the driver that `name` is bound to, once it is there. */
-export async function driverNode(name: string): Promise<string> {
-  let node: string | undefined;
-  const find = () => {
-    node = findNode(`/sys/bus/vdpa/devices/${name}`);
-    return node !== undefined && existsSync(node);
-  };
-  await until(`a node of ${name}`, find, LIMIT_MS);
-  return node!;
-}
-
-function findNode(device: string): string | undefined {
-  const child = (folder: string, prefix: string) =>
-    existsSync(folder) ? readdirSync(folder).find((entry) => entry.startsWith(prefix)) : undefined;
-  const vhost = child(device, 'vhost-vdpa-');
-  if (vhost) return `/dev/${vhost}`;
-  const virtio = child(device, 'virtio');
-  const disk = virtio && child(join(device, virtio, 'block'), 'vd');
-  return disk && `/dev/${disk}`;
-}
-
-/** Binds a device to a driver again, `times` times in a row. */
-export async function rebind(name: string, driver: 'virtio_vdpa' | 'vhost_vdpa', times = 1): Promise<void> {
-  for (let round = 0; round < times; round++) {
-    unbindDriver(name);
-    bindDriver(name, driver);
+    const { code, signal, stdout, stderr } = error as Record<string, unknown>;
+    const how = signal ? `ended by ${signal}` : `exit status ${code}`;
+    throw new Error(`${command}: ${how}\n${stdout}${stderr}`);
   }
 }
 

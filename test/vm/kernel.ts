@@ -12,7 +12,7 @@ import { buildSimulators, SIMULATORS } from './simulators.js';
 /** Milliseconds for one tool that packs modules. */
 const PACKING_LIMIT_MS = 60_000;
 /** Changes when the same modules are to be packed in another way. */
-const PACKING = 1;
+const PACKING = 2;
 /** Modules of the guest; those that they need come with them. A name that a kernel does not know is built into it, or absent. */
 const MODULES = [
   ...['vdpa', 'vduse', 'vhost_vdpa', 'virtio_vdpa', 'virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_iommu'],
@@ -81,7 +81,7 @@ async function makeKernel(
   if (!packages) return new SeriesUnavailable(`no archive has a kernel ${series}`);
   const known = cache.load(series, recipe());
   if (known?.release === packages.release) return known;
-  progress(`${series}: getting ${packages.image.map(({ name }) => name).join(', ')}`);
+  progress(`${series}: getting ${packages.image.join(', ')}`);
   const tree = join(cache.workFolder(), series);
   try {
     await apt.unpack(packages.image, tree);
@@ -113,7 +113,7 @@ async function tryBuild(
   progress(`${series}: building ${SIMULATORS.join(', ')}`);
   try {
     await apt.unpack(packages.build, tree);
-    return await buildSimulators(tree, packages.release, signal);
+    return await buildSimulators(tree, packages.release, (more) => apt.unpack(more, tree), signal);
   } catch (error) {
     if (signal.aborted) throw error;
     progress(`${series}: ${(error as Error).message}`);

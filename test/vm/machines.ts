@@ -26,7 +26,18 @@ const GUEST: Machine = {
   needsSimulators: false,
 };
 
-/** A virtio-net device whose notification area has a page for each queue, behind an IOMMU without which vp_vdpa will not bind. */
+/** A virtio-net device of DOORBELL at a slot of its PCI bus. Its frames are captured, each of its notifications is traced. */
+function nic(artefacts: string, name: string, slot: number, properties: string): readonly string[] {
+  return [
+    ...['-netdev', `user,id=${name},restrict=on`],
+    ...['-object', `filter-dump,id=dump-${name},netdev=${name},file=${artefacts}/${name}.pcap`],
+    '-device',
+    // Without ioeventfd, which makes one of several notifications.
+    `virtio-net-pci,netdev=${name},addr=${slot},disable-legacy=on,ioeventfd=off,romfile=,${properties}`,
+  ];
+}
+
+/** Virtio-net devices with and without a notification page for each queue, behind an IOMMU (or past it), as vp_vdpa needs one. */
 const DOORBELL: Machine = {
   ...GUEST,
   name: 'doorbell',
@@ -34,16 +45,19 @@ const DOORBELL: Machine = {
   qemuArguments: (artefacts) => [
     // The IOMMU comes first: QEMU attaches only devices that follow it.
     ...['-device', 'intel-iommu'],
-    ...['-netdev', 'user,id=net0,restrict=on'],
-    ...['-object', `filter-dump,id=dump0,netdev=net0,file=${artefacts}/net0.pcap`],
-    ...[
-      '-device',
-      'virtio-net-pci,id=nic0,netdev=net0,disable-legacy=on,page-per-vq=on,iommu_platform=on,romfile=,mac=52:54:00:00:00:01',
-    ],
+    ...nic(artefacts, 'pages', 16, 'page-per-vq=on,iommu_platform=on'),
+    ...nic(artefacts, 'shared-page', 17, 'page-per-vq=off,iommu_platform=on'),
+    ...nic(artefacts, 'past-iommu', 18, 'page-per-vq=on,iommu_platform=off'),
     ...['-trace', 'virtio_queue_notify', '-D', `${artefacts}/qemu.trace`],
   ],
   needsSimulators: true,
 };
 
+/** The kernel's own simulators of vDPA devices. */
+const SIMULATOR: Machine = { ...GUEST, name: 'simulator', needsSimulators: true };
+
+/** Two CPUs, for what a kernel does only where it has several. */
+const PROCESSORS: Machine = { ...GUEST, name: 'processors', processors: 2 };
+
 /** All machines, the default one first. */
-export const MACHINES: readonly Machine[] = [GUEST, DOORBELL];
+export const MACHINES: readonly Machine[] = [GUEST, DOORBELL, SIMULATOR, PROCESSORS];

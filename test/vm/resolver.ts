@@ -5,20 +5,14 @@ export interface Stanza {
   depends: string;
 }
 
-/** A package at one version. */
-export interface PackageVersion {
-  name: string;
-  version: string;
-}
-
-/** The packages that one kernel is made of. */
+/** The packages that one kernel is made of, each at one version in apt's notation: `NAME=VERSION`. */
 export interface KernelPackages {
   /** What `uname -r` will print. */
   release: string;
   /** Those with vmlinuz and the modules. */
-  image: PackageVersion[];
+  image: string[];
   /** Those that further modules are built with; undefined if the archive lacks one. */
-  build: PackageVersion[] | undefined;
+  build: string[] | undefined;
 }
 
 /** Suffix of the packages for any machine: without it a name is that of a flavour, of debug symbols or of a signing template. */
@@ -63,21 +57,22 @@ export function resolveKernel(
   return undefined;
 }
 
-/** The packages of a release: all in one, or the kernel and its modules each in their own. */
+/** The packages of a release: all in one, or the kernel, its modules and what is common to both each in their own. */
 function partsOf(release: string, series: string, stanzas: readonly Stanza[]): KernelPackages | undefined {
   const newest = (name: string) => {
     const versions = stanzas.filter((stanza) => stanza.package === name).map(({ version }) => version);
     const version = versions.sort(newestFirst)[0];
-    return version === undefined ? undefined : { name, version };
+    return version === undefined ? undefined : `${name}=${version}`;
   };
   const modules = newest(`linux-modules-${release}`);
+  const binary = newest(`linux-binary-${release}`) ?? newest(`linux-binary-unsigned-${release}`);
   const image = modules
-    ? [newest(`linux-binary-${release}`) ?? newest(`linux-binary-unsigned-${release}`), modules]
+    ? [newest(`linux-base-${release}`), binary, modules]
     : [newest(`linux-image-${release}`)];
   if (!image.every((part) => part !== undefined)) return undefined;
   const base = release.slice(0, -FLAVOUR.length);
   // All are built from one source package and share its version: the sources of another point release would not fit.
-  const version = newest(`linux-headers-${release}`)?.version;
+  const version = newest(`linux-headers-${release}`)?.split('=')[1];
   const build = [
     `linux-headers-${release}`,
     `linux-headers-${base}-common`,
@@ -85,7 +80,7 @@ function partsOf(release: string, series: string, stanzas: readonly Stanza[]): K
     `linux-source-${series}`,
   ].map((name) => stanzas.find((stanza) => stanza.package === name && stanza.version === version));
   if (!build.every((part) => part !== undefined)) return { release, image, build: undefined };
-  return { release, image, build: build.map((part) => ({ name: part.package, version: part.version })) };
+  return { release, image, build: build.map((part) => `${part.package}=${part.version}`) };
 }
 
 /** Orders Debian versions by their numbers, from the newest down. */

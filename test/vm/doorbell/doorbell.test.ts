@@ -8,7 +8,7 @@ import type { NetInterface } from '../../../host/drivers/net-interface.js';
 import { systemError } from '../../../host/errors.js';
 import { openKernelVhostVdpa } from '../../../host/vhost-vdpa/kernel-file.js';
 import { within } from '../../bus/fixture.js';
-import { artefacts } from '../fixture.js';
+import { artefacts, shell } from '../fixture.js';
 import type { Evidence } from './evidence.js';
 import { arpRequest, bindNic, isArpReply, NIC, textFrame, unbindNic } from './nic.js';
 import { SYS_WRITE, SyscallTrace } from './syscall-trace.js';
@@ -18,6 +18,8 @@ const FRAMES = 100;
 /** Frames of a stretch without a turn of the event loop, and how many stretches may be tried. */
 const STRETCH_FRAMES = 16;
 const STRETCHES = 10;
+/** Frames that are received one by one: more than a queue has entries. */
+const ASKED = 300;
 const RECEIVE = 0;
 const TRANSMIT = 1;
 
@@ -79,13 +81,15 @@ function send(net: NetInterface, nic: keyof typeof NIC, text: string): Promise<v
   return net.send(textFrame(net, text));
 }
 
-/** Asks the gateway for its address, through the device and back. */
-async function askGateway(net: NetInterface): Promise<void> {
-  const answer = (async () => {
-    for await (const frame of net) if (isArpReply(frame)) return;
-  })();
-  await net.send(arpRequest(net));
-  await within(answer, "the gateway's answer");
+/** Asks the gateway for its address, `times` times, through the device and back. */
+async function askGateway(net: NetInterface, times = 1): Promise<void> {
+  const answers = net[Symbol.asyncIterator]();
+  for (let asked = 0; asked < times; asked++) {
+    await net.send(arpRequest(net));
+    let answer: Uint8Array;
+    do answer = (await within(answers.next(), "the gateway's answer")).value as Uint8Array;
+    while (!isArpReply(answer));
+  }
 }
 
 test('a store in WASM rings the doorbell of each queue: no eventfd is written', () =>
@@ -138,6 +142,16 @@ test('a stretch of sends makes no system call at all', () =>
     }
     trace.close();
     assert.ok(quiet, `no stretch of ${STRETCHES} without a system call`);
+  }));
+
+test('every slot of the receive queue is used again', () =>
+  scene('PAGES', async (net) => {
+    const before = net.stats().queues[RECEIVE]!;
+    await askGateway(net, ASKED);
+    const after = net.stats().queues[RECEIVE]!;
+    assert.ok(ASKED > after.inFlight, 'more than the ring has entries');
+    assert.ok(after.requests - before.requests >= ASKED);
+    assert.is(after.doorbell, true);
   }));
 
 test('the same through eventfds writes to the eventfd of the queue', () =>
@@ -225,6 +239,10 @@ test('a device that bypasses the IOMMU is refused', async () => {
   } finally {
     unbindNic(NIC.PAST_IOMMU);
   }
+});
+
+test('none of these devices has reached for memory that it was not given', () => {
+  assert.not.match(shell('dmesg'), /DMAR: \[DMA/);
 });
 
 test.run();

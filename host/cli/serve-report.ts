@@ -1,0 +1,119 @@
+import type { DeviceStats, RingbellError, ServedDevice, VdpaDevice } from '../index.js';
+import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
+import { styled } from './terminal.js';
+import { formatBytes, formatCount } from './units.js';
+
+/** Milliseconds between two updates of the status line. */
+const STATUS_INTERVAL_MS = 1000;
+
+/** What a device is served from, for people and for JSON. */
+export interface ServedDisk {
+  /** Path of the image; undefined for a disk in memory. */
+  file: string | undefined;
+  /** undefined for a block device of the host. */
+  bytes: number | undefined;
+  readOnly: boolean;
+  queues: number;
+  /** Entries. */
+  queueSize: number;
+}
+
+/** What `ringbell serve` says: where the device is, a status line on a terminal, errors, the counters at the end. */
+export class ServeReport {
+  readonly #device: ServedDevice;
+  readonly #disk: ServedDisk;
+  readonly #json: boolean;
+  #timer: NodeJS.Timeout | undefined;
+  #last: DeviceStats;
+  #lastError = '';
+  #busy = false;
+
+  constructor(device: ServedDevice, disk: ServedDisk, json: boolean) {
+    this.#device = device;
+    this.#disk = disk;
+    this.#json = json;
+    this.#last = device.stats();
+    device.on('error', (error) => this.#error(error));
+  }
+
+  /** The device is on the bus: says where, and begins with the status line. */
+  started({ name, driver, node }: VdpaDevice): void {
+    const { file, bytes, readOnly, queues, queueSize } = this.#disk;
+    if (this.#json) {
+      this.#print({
+        ...{ event: 'serving', name, driver: driver ?? null, node: node ?? null, file: file ?? null },
+        ...{ bytes: bytes ?? null, readOnly, queues, queueSize, features: this.#device.features },
+      });
+    } else {
+      const size = bytes === undefined ? '' : `, ${formatBytes(bytes)}`;
+      const place = node ?? (driver === undefined ? 'not bound to a driver' : `bound to ${driver}`);
+      process.stdout.write(`${styled(process.stdout, 'bold', name)}  ${place}\n`);
+      process.stdout.write(
+        `${' '.repeat(name.length)}  ${file ?? 'memory'}${size}${readOnly ? ', read-only' : ''}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
+      );
+    }
+    if (process.stderr.isTTY)
+      this.#timer = setInterval(() => this.#updateStatus(), STATUS_INTERVAL_MS).unref();
+  }
+
+  /** The device cannot go yet: says so, once. */
+  busy(error: RingbellError): void {
+    if (this.#busy) return;
+    this.#busy = true;
+    this.#note(
+      `${error.message}: serving it until that is closed; Ctrl-C again ends at once and leaves the device`,
+    );
+  }
+
+  /** Everything is over: the counters. */
+  ended(): void {
+    clearInterval(this.#timer);
+    this.#clearLine();
+    const { name } = this.#device;
+    const stats = this.#device.stats();
+    const { requests, bytesRead, bytesWritten } = stats;
+    if (this.#json) this.#print({ event: 'ended', name, stats });
+    else
+      process.stdout.write(
+        `${name}  ended: ${formatCount(requests)} requests, ${formatBytes(bytesRead)} read, ${formatBytes(bytesWritten)} written\n`,
+      );
+  }
+
+  #updateStatus(): void {
+    const now = this.#device.stats();
+    const rate = (counter: 'requests' | 'bytesRead' | 'bytesWritten') =>
+      ((now[counter] - this.#last[counter]) * 1000) / STATUS_INTERVAL_MS;
+    const { status } = this.#device;
+    this.#last = now;
+    this.#clearLine();
+    process.stderr.write(
+      [
+        status & VIRTIO_CONFIG_S_DRIVER_OK ? 'driver running' : 'no driver',
+        `${formatCount(rate('requests'))} requests/s`,
+        `${formatBytes(rate('bytesRead'))}/s read`,
+        `${formatBytes(rate('bytesWritten'))}/s written`,
+      ].join(' · '),
+    );
+  }
+
+  /** A disk that fails request by request says so once, not once a request. */
+  #error(error: RingbellError): void {
+    const text = `${error.code}: ${error.message}`;
+    if (text === this.#lastError) return;
+    this.#lastError = text;
+    this.#note(text);
+  }
+
+  #note(text: string): void {
+    this.#clearLine();
+    process.stderr.write(`ringbell: ${this.#device.name}: ${text}\n`);
+  }
+
+  #clearLine(): void {
+    if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+  }
+
+  #print(object: object): void {
+    process.stdout.write(`${JSON.stringify(object)}\n`);
+  }
+}

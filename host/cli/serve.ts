@@ -1,0 +1,184 @@
+import { once } from 'node:events';
+import { statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  BlockDevice,
+  type KernelAttachment,
+  RingbellError,
+  type ServedDevice,
+  serve as serveModel,
+  VdpaBus,
+  type VdpaDevice,
+} from '../index.js';
+import { type Arguments, type Command, UsageError } from './arguments.js';
+import { givenImage, SECTOR_BYTES } from './image.js';
+import type { Interruption } from './interruption.js';
+import { ServeReport } from './serve-report.js';
+
+/** What can be served. */
+const KINDS = ['blk'] as const;
+const MODES = ['notify', 'poll'] as const;
+const ATTACHMENTS = ['vhost', 'virtio'] as const;
+/** Milliseconds between two looks at whether a device that is in use may go. */
+const BUSY_POLL_MS = 200;
+
+/** What the options ask for. */
+interface Plan {
+  name: string;
+  /** Path of the image; undefined for a disk in memory. */
+  file: string | undefined;
+  /** Of the image or the memory; undefined for a block device of the host. */
+  bytes: number | undefined;
+  readOnly: boolean;
+  attach: KernelAttachment | undefined;
+  queues: number;
+  queueSize: number;
+  threads: number | undefined;
+  mode: (typeof MODES)[number];
+}
+
+/** `ringbell serve` */
+export const serve: Command = {
+  name: 'serve',
+  summary: "serve a disk on the kernel's vDPA bus until Ctrl-C",
+  description:
+    "Creates a device by VDUSE, puts it on the kernel's vDPA bus, hands it to a driver, says where it is, and serves it.\n" +
+    'Ctrl-C, or SIGTERM, takes the device away again and leaves nothing behind; a second one ends at once and leaves it there.\n' +
+    'Takes root, and the modules vduse and vhost_vdpa or virtio_vdpa: ringbell doctor says what is missing.\n' +
+    'In one process nothing of that is needed: serve() and openBlock() of the package have a bus of their own.',
+  operand: { value: 'blk', required: true, help: 'the kind of device: a disk' },
+  options: {
+    name: { value: 'NAME', help: 'name of the device, on the bus and in /dev/vduse' },
+    file: { value: 'FILE', help: 'image, or block device, to serve' },
+    size: { value: 'BYTES', help: 'serve a disk in memory of this size instead' },
+    'read-only': { help: 'refuse everything that changes the disk' },
+    attach: {
+      value: 'vhost|virtio',
+      help: 'to /dev/vhost-vdpa-N for programs, or to /dev/vdX (default: as the kernel is set to)',
+    },
+    queues: { value: 'N', default: '1', help: 'virtqueues' },
+    'queue-size': { value: 'N', default: '256', help: 'entries of a virtqueue, a power of two' },
+    threads: { value: 'N', help: 'queue threads (default: one a queue, up to the processors)' },
+    mode: { value: 'notify|poll', default: 'notify', help: 'sleep until kicked, or watch the rings' },
+    transport: { value: 'vduse', default: 'vduse', help: 'how others reach the device' },
+    json: { help: 'print JSON: an object when the device is there, another with its counters at the end' },
+  },
+  endless: true,
+  async run(values, signal) {
+    const plan = planOf(values);
+    const { name, queues, queueSize, mode, attach, threads } = plan;
+    const model =
+      plan.file === undefined
+        ? new BlockDevice({ memory: plan.bytes!, readOnly: plan.readOnly })
+        : new BlockDevice({ file: plan.file, readOnly: plan.readOnly });
+    const device = await serveModel(model, {
+      name,
+      transport: 'vduse',
+      queues,
+      queueSize,
+      mode,
+      ...(attach !== undefined && { attach }),
+      ...(threads !== undefined && { threads }),
+    }).catch((error: unknown) => {
+      throw explained(error, plan);
+    });
+    const report = new ServeReport(device, plan, values.flag('json'));
+    try {
+      report.started(await whereabouts(name));
+      // Nobody may have pressed Ctrl-C before the device was there.
+      if (!signal.aborted) await Promise.race([once(signal, 'abort'), once(device, 'close')]);
+      if (!signal.aborted)
+        throw new RingbellError('ERR_THREAD_LOST', `${name}: a thread of the device ended`);
+      await close(device, report, signal.reason as Interruption);
+      return 0;
+    } finally {
+      report.ended();
+      await device.close();
+    }
+  },
+};
+
+/** Reads the options. Throws UsageError for what cannot be done. */
+function planOf(values: Arguments): Plan {
+  const kind = values.operand;
+  if (!KINDS.some((known) => known === kind))
+    throw new UsageError(`'${kind}' cannot be served: there is ${KINDS.join(', ')}`);
+  if (values.text('transport') !== 'vduse')
+    throw new UsageError(
+      `--transport ${values.text('transport')}: only vduse reaches other processes; the in-process bus is for serve() and openBlock() of one program`,
+    );
+  const name = values.text('name');
+  if (name === undefined) throw new UsageError('--name is missing: drivers find the device by it');
+  const file = values.text('file');
+  if ((file === undefined) === !values.given('size'))
+    throw new UsageError('give either --file FILE or, for a disk in memory, --size BYTES');
+  const queueSize = values.count('queue-size', { minimum: 4, maximum: 1024 });
+  if (queueSize & (queueSize - 1)) throw new UsageError(`--queue-size ${queueSize}: must be a power of two`);
+  return {
+    name,
+    file,
+    bytes:
+      file === undefined
+        ? values.bytes('size', { minimum: SECTOR_BYTES, maximum: 3.5 * 2 ** 30, multiple: SECTOR_BYTES })
+        : bytesOf(file),
+    readOnly: values.flag('read-only'),
+    attach: values.choice('attach', ATTACHMENTS),
+    queues: values.count('queues', { minimum: 1, maximum: 64 }),
+    queueSize,
+    threads: values.given('threads') ? values.count('threads', { minimum: 0, maximum: 64 }) : undefined,
+    mode: values.choice('mode', MODES)!,
+  };
+}
+
+/** Bytes of an image; undefined for a block device, which says so itself. Throws UsageError for what cannot be served. */
+function bytesOf(file: string): number | undefined {
+  if (statSync(file, { throwIfNoEntry: false })?.isBlockDevice()) return undefined;
+  return givenImage('file', file).bytes;
+}
+
+/** Where the device is on the bus. */
+async function whereabouts(name: string): Promise<VdpaDevice> {
+  return new VdpaBus().show(name);
+}
+
+/**
+ * Takes the device away, when its driver lets go of it: one in user space that has it open would lose its disk, and the
+ * kernel waits for it anyway. Until then it is served.
+ */
+async function close(device: ServedDevice, report: ServeReport, interruption: Interruption): Promise<void> {
+  interruption.lift();
+  // A second signal: at once, though a system call may be waiting for the device that is not served any more, and the end
+  // of the process would wait for that call.
+  const kill = () => process.kill(process.pid, 'SIGKILL');
+  process.once('exit', kill);
+  const bus = new VdpaBus();
+  for (let busy = true; busy; ) {
+    try {
+      await bus.delete(device.name);
+      busy = false;
+    } catch (error) {
+      busy = error instanceof RingbellError && error.code === 'ERR_DEVICE_BUSY';
+      if (busy) {
+        report.busy(error as RingbellError);
+        await sleep(BUSY_POLL_MS);
+      }
+    }
+  }
+  await device.close();
+  process.off('exit', kill);
+}
+
+/** What went wrong at the start, with what to do about it. */
+function explained(error: unknown, { name, attach }: Plan): unknown {
+  const { code, cause } = error as { code?: string; cause?: { code?: string } };
+  const remedy =
+    code === 'EEXIST'
+      ? `a device of that name is there already: ringbell info ${name} says whose`
+      : cause?.code === 'EACCES' || cause?.code === 'EPERM'
+        ? 'run it as root'
+        : code === 'ERR_CONTROL_PLANE' && attach !== undefined
+          ? `see ringbell doctor, and dmesg for what ${attach === 'vhost' ? 'vhost_vdpa' : 'virtio_vdpa'} said`
+          : undefined;
+  if (remedy === undefined || !(error instanceof Error)) return error;
+  return new Error(`--name ${name}: ${error.message}: ${remedy}`, { cause: error });
+}
