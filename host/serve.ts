@@ -1,13 +1,14 @@
 import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
 import { Bus } from './bus/index.js';
-import { abortError, RingbellError } from './errors.js';
+import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
 import { checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
+import { defaultLogPath } from './vduse/in-flight-log.js';
 
 /** Queues of a device at most. */
 const QUEUES_LIMIT = 64;
@@ -61,6 +62,11 @@ export interface ServeOptions {
   doorbell?: 'none' | 'page';
   /** How the in-process bus hands the driver's mappings on; 'set_map' if left out. */
   parent?: 'set_map' | 'dma_map';
+  /**
+   * Path of the in-flight log, a file by which another process can take the device over when this one is killed. Of 'vduse'
+   * devices of one group: `/run/ringbell/NAME` if left out; false for none. Of any other: none if left out.
+   */
+  inFlightLog?: string | false;
   /** Closes the device when it aborts. */
   signal?: AbortSignal;
 }
@@ -80,12 +86,14 @@ const OPTION_NAMES = [
   'mode',
   'doorbell',
   'parent',
+  'inFlightLog',
   'signal',
 ];
 
 /**
  * Offers `model` to drivers under a name. Rejects with ERR_ARGUMENT for options or a model that cannot work, ERR_DEVICE_BUSY
- * for one that is being served, EEXIST (a SystemError) for a name that is taken, ERR_NOT_SUPPORTED without VDUSE,
+ * for one that is being served, ERR_TAKE_OVER for a device of that name that cannot be taken over, EEXIST (a SystemError) for
+ * one where no in-flight log is kept, ERR_DEVICE_BROKEN for one that nobody answered for, ERR_NOT_SUPPORTED without VDUSE,
  * ERR_CONTROL_PLANE where the transport refuses, ERR_APERTURE_FULL, an AbortError.
  */
 export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
@@ -103,6 +111,7 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     doorbell: doorbell === 'page',
+    log: logOf(options),
   });
   if (!signal) return device;
   const abort = () => void device.close();
@@ -113,6 +122,12 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   signal.addEventListener('abort', abort, { once: true });
   device.once('close', () => signal.removeEventListener('abort', abort));
   return device;
+}
+
+function logOf({ name, transport, groups = 1, inFlightLog }: ServeOptions): string | undefined {
+  if (inFlightLog === undefined)
+    return transport === 'vduse' && groups === 1 ? defaultLogPath(name) : undefined;
+  return inFlightLog === false ? undefined : inFlightLog;
 }
 
 function transportOf({
@@ -126,7 +141,11 @@ function transportOf({
   return {
     control: bus.control(),
     attach: async (name) => {
-      await bus.attach(name, { ...(doorbell && { doorbell }), ...(parent && { parent }) });
+      // A device that outlived its last server is there already.
+      const attached = bus.attach(name, { ...(doorbell && { doorbell }), ...(parent && { parent }) });
+      await attached.catch((error) => {
+        if (!isSystemError(error, 'EEXIST')) throw error;
+      });
     },
     detach: (name) => bus.detach(name),
   };
@@ -160,6 +179,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
+  checkLog(options);
   checkChoice('transport', transport, ['bus', 'vduse']);
   checkChoice('mode', mode, ['notify', 'poll']);
   checkChoice('doorbell', doorbell, ['none', 'page']);
@@ -170,6 +190,21 @@ function check(model: DeviceModel, options: ServeOptions): void {
   if (transport === 'vduse')
     for (const option of ['bus', 'doorbell', 'parent'] as const)
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
+}
+
+function checkLog({ inFlightLog, groups = 1 }: ServeOptions): void {
+  if (inFlightLog === undefined || inFlightLog === false) return;
+  if (typeof inFlightLog !== 'string' || inFlightLog === '')
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      `inFlightLog must be a path, or false, not ${inspect(inFlightLog)}`,
+    );
+  // No kernel says which address space a group has, once the message that did is answered.
+  if (groups > 1)
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      'a device of several groups cannot be taken over: no inFlightLog',
+    );
 }
 
 /** Threads that it takes to run so many queues. */
