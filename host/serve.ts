@@ -47,6 +47,11 @@ export interface ServeOptions {
    */
   umem?: boolean;
   /**
+   * Whether to offer indirect descriptors, with which a queue of n entries holds n requests, else n / 3. If left out, true
+   * unless the device is attached to the kernel's own driver, which would need a bounce buffer for each table.
+   */
+  indirect?: boolean;
+  /**
    * Threads that run the queues; 0 for the caller's event loop. If left out, one a queue up to the number of CPUs. A model
    * in JavaScript always runs on the event loop.
    */
@@ -76,6 +81,7 @@ const OPTION_NAMES = [
   'groups',
   'apiVersion',
   'umem',
+  'indirect',
   'threads',
   'mode',
   'doorbell',
@@ -101,6 +107,7 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     groups: options.groups ?? 1,
     apiVersion: options.apiVersion ?? VDUSE_API_VERSION_1,
     umem: options.umem ?? true,
+    indirect: options.indirect ?? options.attach !== 'virtio',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     doorbell: doorbell === 'page',
@@ -159,7 +166,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
   };
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
   const { attach, doorbell = 'none', parent = 'set_map' } = options;
-  const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true } = options;
+  const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true, indirect = true } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
     refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} bytes of UTF-8 without '/'`);
@@ -167,7 +174,8 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
   checkInteger('groups', groups, 1, queues);
   checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
-  if (typeof umem !== 'boolean') refuse(`umem must be true or false, not ${inspect(umem)}`);
+  for (const [option, value] of Object.entries({ umem, indirect }))
+    if (typeof value !== 'boolean') refuse(`${option} must be true or false, not ${inspect(value)}`);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');

@@ -73,7 +73,7 @@ export class VduseFace implements VduseFile {
     await this.#device.messages.answer(response);
   }
 
-  /** Another name of the driver's kick eventfd; of an idle one while the queue has no kickfd in place, or no driver. */
+  /** Another name of the driver's kick eventfd; of an idle one while the queue is not ready, or has no kickfd or no driver. */
   async kickFd(index: number, _fd: number): Promise<number> {
     this.#checkUsable();
     return this.#queue(index).kickFd;

@@ -2,6 +2,7 @@ import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
+import { VIRTIO_RING_F_INDIRECT_DESC } from '../../assembly/virtio.js';
 import { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
@@ -66,6 +67,8 @@ export interface ServedDeviceOptions {
   apiVersion: number;
   /** Whether memory of this process shall be the kernel's bounce buffer, where it can be. */
   umem: boolean;
+  /** Whether indirect descriptors are offered, where the model has them. */
+  indirect: boolean;
   /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
   threads: number;
   poll: boolean;
@@ -109,6 +112,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** What has to be done to undo everything, last thing first. */
   readonly #undo: (() => void | Promise<void>)[] = [];
   #attached!: AttachedModel;
+  /** Bits that are offered: the model's, less what `serve` was told to keep back. */
+  #features = 0n;
   #messages!: MessageThread;
   #status = 0;
   #bounceBuffer: BounceBuffer = 'none';
@@ -167,7 +172,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
 
   /** Names of the features that the device offers. */
   get features(): string[] {
-    return featureNames(this.model.deviceId, this.#attached.features);
+    return featureNames(this.model.deviceId, this.#features);
   }
 
   /** Where the bounce buffers of the driver are; 'none' where there are none, as on the in-process bus. */
@@ -247,6 +252,9 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!));
     const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
     this.#attached = attached;
+    this.#features = options.indirect
+      ? attached.features
+      : attached.features & ~(1n << BigInt(VIRTIO_RING_F_INDIRECT_DESC));
     this.#undo.push(() => {
       if (!this.#abandoned) attached.close();
     });
@@ -324,7 +332,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const bytes = vduseDevConfig.encode({
       name,
       device_id: this.model.deviceId,
-      features: this.#attached.features,
+      features: this.#features,
       vq_num: options.queues,
       vq_align: VQ_ALIGN,
       ngroups: groups,
@@ -356,7 +364,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     made: Pick<DeviceShape, 'instance' | 'protocol' | 'configSize'>,
     { queues, queueSize }: ServedDeviceOptions,
   ): void {
-    const { features } = this.#attached;
+    const features = this.#features;
     const shape = { ...made, deviceId: this.model.deviceId, queues, queueSize, features };
     const log = InFlightLog[this.#takenOver ? 'adopt' : 'create'](path, shape, this.#aperture);
     this.#log = log;

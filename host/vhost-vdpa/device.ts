@@ -237,15 +237,16 @@ export class VhostVdpa {
   }
 
   /**
-   * Shows the device memory of this process. The kernel answers EFAULT for whatever reason it refuses, of which the limit
-   * on locked memory (RLIMIT_MEMLOCK) is the usual one where a platform IOMMU does the mapping.
+   * Shows the device memory of this process. The kernel answers EFAULT for whatever reason it refuses. Where it pins memory,
+   * the usual ones are two limits: RLIMIT_MEMLOCK, and vhost_vdpa's max_iotlb_entries (2,048 by default), of which every
+   * piece that is contiguous in physical memory takes one, at worst every page.
    */
   async map(regions: readonly IotlbRegion[]): Promise<void> {
     await this.iotlb.map(regions).catch((error) => {
       const bytes = regions.reduce((sum, region) => sum + region.bytes, 0n);
       throw refused(
         this.name,
-        `VHOST_IOTLB_UPDATE of ${bytes} bytes (is RLIMIT_MEMLOCK large enough?)`,
+        `VHOST_IOTLB_UPDATE of ${bytes} bytes (are RLIMIT_MEMLOCK and max_iotlb_entries of vhost_vdpa large enough?)`,
         error,
       );
     });

@@ -91,7 +91,7 @@ async function refused(change: (scene: Scene) => MortalOptions | undefined): Pro
     code = second.last('refused');
     if (code) {
       assert.ok(stage.bus.list()[0]?.attached, 'it is as it was');
-      if (left && left.length) assert.equal(readFileSync(stage.log), left);
+      if (left && left.length > 0) assert.equal(readFileSync(stage.log), left);
     }
     await second.kill();
     // With nobody to answer, it is the bus that lets the driver go.

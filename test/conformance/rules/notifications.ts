@@ -4,7 +4,17 @@ import { loadAddon } from '../../../host/native/addon.js';
 import { s32, u32 } from '../../../host/uapi/codec.js';
 import * as vduse from '../../../host/uapi/vduse.js';
 import * as vhost from '../../../host/uapi/vhost.js';
-import { eventually, fails, mask, STATUS_DRIVER_OK, setStatus, vringFile, vringState } from '../protocol.js';
+import {
+  eventually,
+  fails,
+  mask,
+  NAME,
+  Responder,
+  STATUS_DRIVER_OK,
+  setStatus,
+  vringFile,
+  vringState,
+} from '../protocol.js';
 import { onScene, type Rule, type Scene, type SceneOptions } from '../rule.js';
 import { lacksVduseFeature } from './lacks.js';
 
@@ -229,7 +239,8 @@ export const notificationRules: readonly Rule[] = [
       await bells.enable();
       await bells.quiet();
       await device.close();
-      const again = await control.open('disk0');
+      const again = await control.open(NAME);
+      void new Responder(again);
       bells.ring();
       const fd = at('bus') ? await again.kickFd(0, bells.own) : bells.own;
       await eventually('a kick', () => loadAddon().eventfdDrain(fd) > 0);

@@ -11,6 +11,7 @@ import {
   fails,
   get,
   mask,
+  NAME,
   REFUSED,
   STATUS_DRIVER_OK,
   setStatus,
@@ -53,7 +54,7 @@ export const vringRules: readonly Rule[] = [
       await driver.close();
       const setup = vduse.vduseVqConfig.encode({ index: 0, max_size: 64 });
       await device.ioctl(vduse.VDUSE_VQ_SETUP, setup);
-      const again = await world.open('disk0');
+      const again = await world.open(NAME);
       await again.ioctl(vhost.VHOST_SET_OWNER);
       assert.is(await askQueue(again, vhost.VHOST_VDPA_GET_VRING_SIZE, 0), 64);
       await setNum(again, 0, 256);
