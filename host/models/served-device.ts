@@ -364,8 +364,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     made: Pick<DeviceShape, 'instance' | 'protocol' | 'configSize'>,
     { queues, queueSize }: ServedDeviceOptions,
   ): void {
-    const features = this.#features;
-    const shape = { ...made, deviceId: this.model.deviceId, queues, queueSize, features };
+    const shape = { ...made, deviceId: this.model.deviceId, queues, queueSize, features: this.#features };
     const log = InFlightLog[this.#takenOver ? 'adopt' : 'create'](path, shape, this.#aperture);
     this.#log = log;
     this.#undo.push(() => {
