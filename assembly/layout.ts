@@ -390,6 +390,8 @@ export const LOG_CONFIG_SIZE = 24;
 export const LOG_API_VERSION = 28;
 /** u64: features that the device offers. */
 export const LOG_FEATURES = 32;
+/** u64: VDUSE_F_* that it was made with. */
+export const LOG_PROTOCOL_FEATURES = 40;
 /** LOG_INSTANCE_BYTES bytes: digest of what tells this device from others of its name. */
 export const LOG_INSTANCE = 64;
 /** Bytes. */

@@ -34,7 +34,8 @@ export class KernelTransport implements DeviceTransport {
       // A device that outlived its last server is still there.
       const added = !(await isServed(bus, name));
       if (added) await bus.add(name, VDUSE);
-      if (this.#attachment === undefined) return;
+      // Whoever has bound it since is using it.
+      if (this.#attachment === undefined || (!added && new SysfsDevice(name).driver !== undefined)) return;
       try {
         await bus.bind(name, DRIVERS[this.#attachment]);
       } catch (error) {

@@ -1,13 +1,14 @@
 import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
 import { Bus } from './bus/index.js';
-import { abortError, RingbellError } from './errors.js';
+import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
 import { checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
+import { defaultLogPath } from './vduse/in-flight-log.js';
 
 /** Queues of a device at most. */
 const QUEUES_LIMIT = 64;
@@ -46,6 +47,11 @@ export interface ServeOptions {
    */
   umem?: boolean;
   /**
+   * Whether to offer indirect descriptors, with which a queue of n entries holds n requests, else n / 3. If left out, true
+   * unless the device is attached to the kernel's own driver, which would need a bounce buffer for each table.
+   */
+  indirect?: boolean;
+  /**
    * Threads that run the queues; 0 for the caller's event loop. If left out, one a queue up to the number of CPUs. A model
    * in JavaScript always runs on the event loop.
    */
@@ -56,6 +62,11 @@ export interface ServeOptions {
   doorbell?: 'none' | 'page';
   /** How the in-process bus hands the driver's mappings on; 'set_map' if left out. */
   parent?: 'set_map' | 'dma_map';
+  /**
+   * Path of the in-flight log, a file by which another process can take the device over when this one is killed. Of 'vduse'
+   * devices of one group: `/run/ringbell/NAME` if left out; false for none. Of any other: none if left out.
+   */
+  inFlightLog?: string | false;
   /** Closes the device when it aborts. */
   signal?: AbortSignal;
 }
@@ -70,16 +81,19 @@ const OPTION_NAMES = [
   'groups',
   'apiVersion',
   'umem',
+  'indirect',
   'threads',
   'mode',
   'doorbell',
   'parent',
+  'inFlightLog',
   'signal',
 ];
 
 /**
  * Offers `model` to drivers under a name. Rejects with ERR_ARGUMENT for options or a model that cannot work, ERR_DEVICE_BUSY
- * for one that is being served, EEXIST (a SystemError) for a name that is taken, ERR_NOT_SUPPORTED without VDUSE,
+ * for one that is being served, ERR_TAKE_OVER for a device of that name that cannot be taken over, EEXIST (a SystemError) for
+ * one where no in-flight log is kept, ERR_DEVICE_BROKEN for one that nobody answered for, ERR_NOT_SUPPORTED without VDUSE,
  * ERR_CONTROL_PLANE where the transport refuses, ERR_APERTURE_FULL, an AbortError.
  */
 export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
@@ -93,9 +107,11 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     groups: options.groups ?? 1,
     apiVersion: options.apiVersion ?? VDUSE_API_VERSION_1,
     umem: options.umem ?? true,
+    indirect: options.indirect ?? options.attach !== 'virtio',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     doorbell: doorbell === 'page',
+    log: logOf(options),
   });
   if (!signal) return device;
   const abort = () => void device.close();
@@ -106,6 +122,12 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   signal.addEventListener('abort', abort, { once: true });
   device.once('close', () => signal.removeEventListener('abort', abort));
   return device;
+}
+
+function logOf({ name, transport, groups = 1, inFlightLog }: ServeOptions): string | undefined {
+  if (inFlightLog === undefined)
+    return transport === 'vduse' && groups === 1 ? defaultLogPath(name) : undefined;
+  return inFlightLog === false ? undefined : inFlightLog;
 }
 
 function transportOf({
@@ -119,7 +141,11 @@ function transportOf({
   return {
     control: bus.control(),
     attach: async (name) => {
-      await bus.attach(name, { ...(doorbell && { doorbell }), ...(parent && { parent }) });
+      // A device that outlived its last server is there already.
+      const attached = bus.attach(name, { ...(doorbell && { doorbell }), ...(parent && { parent }) });
+      await attached.catch((error) => {
+        if (!isSystemError(error, 'EEXIST')) throw error;
+      });
     },
     detach: (name) => bus.detach(name),
   };
@@ -140,7 +166,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
   };
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
   const { attach, doorbell = 'none', parent = 'set_map' } = options;
-  const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true } = options;
+  const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true, indirect = true } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
     refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} bytes of UTF-8 without '/'`);
@@ -148,10 +174,12 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
   checkInteger('groups', groups, 1, queues);
   checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
-  if (typeof umem !== 'boolean') refuse(`umem must be true or false, not ${inspect(umem)}`);
+  for (const [option, value] of Object.entries({ umem, indirect }))
+    if (typeof value !== 'boolean') refuse(`${option} must be true or false, not ${inspect(value)}`);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
+  checkLog(options);
   checkChoice('transport', transport, ['bus', 'vduse']);
   checkChoice('mode', mode, ['notify', 'poll']);
   checkChoice('doorbell', doorbell, ['none', 'page']);
@@ -162,6 +190,21 @@ function check(model: DeviceModel, options: ServeOptions): void {
   if (transport === 'vduse')
     for (const option of ['bus', 'doorbell', 'parent'] as const)
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
+}
+
+function checkLog({ inFlightLog, groups = 1 }: ServeOptions): void {
+  if (inFlightLog === undefined || inFlightLog === false) return;
+  if (typeof inFlightLog !== 'string' || inFlightLog === '')
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      `inFlightLog must be a path, or false, not ${inspect(inFlightLog)}`,
+    );
+  // No kernel says which address space a group has, once the message that did is answered.
+  if (groups > 1)
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      'a device of several groups cannot be taken over: no inFlightLog',
+    );
 }
 
 /** Threads that it takes to run so many queues. */

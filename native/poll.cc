@@ -1,4 +1,5 @@
 #include <poll.h>
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -91,10 +92,16 @@ Napi::Value Poll(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, number);
 }
 
+Napi::Value Yield(const Napi::CallbackInfo& info) {
+  sched_yield();
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void InitPoll(Napi::Env env, Napi::Object exports) {
   exports.Set("poll", Napi::Function::New(env, Poll, "poll"));
+  exports.Set("yield", Napi::Function::New(env, Yield, "yield"));
 }
 
 }  // namespace ringbell

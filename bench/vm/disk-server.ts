@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { DeviceStats } from '../../host/index.js';
-import { driverNode } from '../../test/vm/disk-fixture.js';
+import { SysfsDevice } from '../../host/vdpa/sysfs-device.js';
 import { bindDriver, removeDevice, until } from '../../test/vm/fixture.js';
 
 /** Entries of a queue, of both servers. */
@@ -23,11 +23,11 @@ export interface DiskServer {
 /** Ours, by `serve` in a process of its own. */
 export async function startRingbell(name: string, file: string): Promise<DiskServer> {
   const child = fork(fileURLToPath(new URL('server.js', import.meta.url)), [name, file]);
-  await attached(child, name);
+  await served(child, name);
   return {
     name,
     pid: child.pid!,
-    path: await driverNode(name),
+    path: new SysfsDevice(name).node!,
     stats: async () => {
       child.send('stats');
       return (await once(child, 'message'))[0] as DeviceStats;
@@ -70,7 +70,7 @@ export async function startStorageDaemon(
   };
 }
 
-async function attached(child: ChildProcess, name: string): Promise<void> {
+async function served(child: ChildProcess, name: string): Promise<void> {
   const exit = once(child, 'exit').then(([status]) => {
     throw new Error(`the server of ${name} ended with status ${status}`);
   });

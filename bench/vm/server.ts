@@ -9,4 +9,4 @@ const device = await serve(new BlockDevice({ file }), { name, transport: 'vduse'
 device.on('error', ({ code, message }) => process.stderr.write(`${code}: ${message}\n`));
 process.on('message', () => process.send!(device.stats()));
 process.on('disconnect', () => device.close());
-process.send!('attached');
+process.send!('served');

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { RingbellError, systemError } from '../errors.js';
 import {
   VDUSE_API_VERSION_1,
@@ -59,6 +60,8 @@ interface Attachment {
  */
 export class VdpaDevice {
   readonly name: string;
+  /** No other device has the same. */
+  readonly instance = randomUUID();
   readonly apiVersion: number;
   readonly vduseFeatures: bigint;
   readonly vendorId: number;

@@ -85,6 +85,13 @@ export class VduseControl implements VduseControlFile {
     return new VduseFace(device, this.#faults);
   }
 
+  async instance(name: string): Promise<string> {
+    this.#checkOpen('stat');
+    const device = this.#devices.get(name);
+    if (!device) throw systemError('ENOENT', 'stat', `no VDUSE device ${name}`);
+    return device.instance;
+  }
+
   /** Closes. Devices that were created stay. */
   async close(): Promise<void> {
     this.#closed = true;

@@ -2,6 +2,7 @@ import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
+import { VIRTIO_RING_F_INDIRECT_DESC } from '../../assembly/virtio.js';
 import { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
@@ -22,9 +23,11 @@ import {
 import type { BounceBuffer } from '../vduse/device-layout.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
 import type { VduseControlFile, VduseFile } from '../vduse/file.js';
+import { type DeviceShape, InFlightLog } from '../vduse/in-flight-log.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
 import { negotiate, type VduseProtocol } from '../vduse/protocol.js';
+import { createDevice, openAbandoned, setConfig } from '../vduse/take-over.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
@@ -64,10 +67,14 @@ export interface ServedDeviceOptions {
   apiVersion: number;
   /** Whether memory of this process shall be the kernel's bounce buffer, where it can be. */
   umem: boolean;
+  /** Whether indirect descriptors are offered, where the model has them. */
+  indirect: boolean;
   /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
   threads: number;
   poll: boolean;
   doorbell: boolean;
+  /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
+  log: string | undefined;
 }
 
 /** What `stats` gives: the sum of the queues, and each of them. */
@@ -105,6 +112,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** What has to be done to undo everything, last thing first. */
   readonly #undo: (() => void | Promise<void>)[] = [];
   #attached!: AttachedModel;
+  /** Bits that are offered: the model's, less what `serve` was told to keep back. */
+  #features = 0n;
   #messages!: MessageThread;
   #status = 0;
   #bounceBuffer: BounceBuffer = 'none';
@@ -113,6 +122,12 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** A thread could not be stopped: its memory and its files stay for as long as the process. */
   #abandoned = false;
   #closing: Promise<void> | undefined;
+  #log: InFlightLog | undefined;
+  #takenOver = false;
+  /** The device is this process's: what it has not taken over yet, it leaves as it was. */
+  #owned = false;
+  /** Errors from before `serve` has returned: nobody can have been listening. */
+  #early: RingbellError[] | undefined = [];
 
   /**
    * For `serve`: makes the device and attaches it. On failure nothing is left.
@@ -127,6 +142,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     try {
       await device.#start(transport, options);
       openChannel.publish({ device });
+      setImmediate(() => device.#reportEarly());
       return device;
     } catch (error) {
       await device.#undoAll();
@@ -149,9 +165,14 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     return this.#status;
   }
 
+  /** Whether another process had served it before and left it on the bus: its driver has seen a pause at most. */
+  get takenOver(): boolean {
+    return this.#takenOver;
+  }
+
   /** Names of the features that the device offers. */
   get features(): string[] {
-    return featureNames(this.model.deviceId, this.#attached.features);
+    return featureNames(this.model.deviceId, this.#features);
   }
 
   /** Where the bounce buffers of the driver are; 'none' where there are none, as on the in-process bus. */
@@ -231,6 +252,9 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!));
     const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
     this.#attached = attached;
+    this.#features = options.indirect
+      ? attached.features
+      : attached.features & ~(1n << BigInt(VIRTIO_RING_F_INDIRECT_DESC));
     this.#undo.push(() => {
       if (!this.#abandoned) attached.close();
     });
@@ -257,6 +281,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       umem: options.umem,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
       queueSize,
+      takenOver: this.#takenOver,
       pauseLimitMs: PAUSE_LIMIT_MS,
       sigbusFlag,
       memoryLossIsFinal: attached.memoryLossIsFinal,
@@ -281,6 +306,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     );
     this.#undo.push(() => this.#messages.close());
     await transport.attach(name);
+    this.#owned = true;
     this.#undo.push(() => transport.detach(name));
   }
 
@@ -297,32 +323,54 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   async #createDevice(
     control: VduseControlFile,
     options: ServedDeviceOptions,
-    { apiVersion }: VduseProtocol,
+    protocol: VduseProtocol,
   ): Promise<VduseFile> {
-    const { name } = options;
+    const { name, log } = options;
     const config = this.#attached.config();
     // Version 0 has no names for one group and one address space.
-    const groups = apiVersion < VDUSE_API_VERSION_1 ? 0 : options.groups;
-    await control.ioctl(
-      VDUSE_CREATE_DEV,
-      vduseDevConfig.encode({
-        name,
-        device_id: this.model.deviceId,
-        features: this.#attached.features,
-        vq_num: options.queues,
-        vq_align: VQ_ALIGN,
-        ngroups: groups,
-        nas: groups,
-        config_size: config.length,
-        config,
-      }),
-    );
-    this.#undo.push(async () => {
-      await control.ioctl(VDUSE_DESTROY_DEV, vduseName.encode(name));
+    const groups = protocol.apiVersion < VDUSE_API_VERSION_1 ? 0 : options.groups;
+    const bytes = vduseDevConfig.encode({
+      name,
+      device_id: this.model.deviceId,
+      features: this.#features,
+      vq_num: options.queues,
+      vq_align: VQ_ALIGN,
+      ngroups: groups,
+      nas: groups,
+      config_size: config.length,
+      config,
     });
-    const file = await control.open(name);
+    if (log === undefined) await control.ioctl(VDUSE_CREATE_DEV, bytes);
+    else this.#takenOver = !(await createDevice(control, name, bytes));
+    this.#owned = !this.#takenOver;
+    this.#undo.push(async () => {
+      if (!this.#owned) return;
+      await control.ioctl(VDUSE_DESTROY_DEV, vduseName.encode(name));
+      this.#log?.remove();
+    });
+    const file = await (this.#takenOver ? openAbandoned(control, name) : control.open(name));
     this.#undo.push(() => file.close());
+    if (log !== undefined) {
+      const instance = await control.instance(name);
+      this.#openLog(log, { instance, protocol, configSize: config.length }, options);
+    }
+    if (this.#takenOver) await setConfig(file, config);
     return file;
+  }
+
+  /** Once the device node is open, which only one process can have: nobody else is using the log. */
+  #openLog(
+    path: string,
+    made: Pick<DeviceShape, 'instance' | 'protocol' | 'configSize'>,
+    { queues, queueSize }: ServedDeviceOptions,
+  ): void {
+    const shape = { ...made, deviceId: this.model.deviceId, queues, queueSize, features: this.#features };
+    const log = InFlightLog[this.#takenOver ? 'adopt' : 'create'](path, shape, this.#aperture);
+    this.#log = log;
+    this.#undo.push(() => {
+      if (!this.#abandoned) log.close();
+    });
+    for (const [index, block] of this.#blocks.entries()) block.log = log.section(index);
   }
 
   #startThread(
@@ -425,8 +473,16 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   #report(code: ErrorCode, message: string, cause?: unknown): void {
     const error = new RingbellError(code, message, { cause });
     errorChannel.publish({ device: this, error });
+    if (this.#early) this.#early.push(error);
     // Nobody who listens: a hostile driver must not be able to end the process.
-    if (this.listenerCount('error') > 0) this.emit('error', error);
+    else if (this.listenerCount('error') > 0) this.emit('error', error);
+  }
+
+  /** What went wrong while a driver that runs already was taken over, for the listeners that there are by now. */
+  #reportEarly(): void {
+    const errors = this.#early ?? [];
+    this.#early = undefined;
+    for (const error of errors) if (this.listenerCount('error') > 0) this.emit('error', error);
   }
 
   async #undoAll(): Promise<void> {

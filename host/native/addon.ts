@@ -103,6 +103,8 @@ export interface Addon {
    * A worker that waits can be neither terminated nor left behind by process.exit: wait with a limit, again and again.
    */
   poll(fds: Int32Array, ready: Uint32Array, timeoutMs: number, drain?: boolean): number;
+  /** Lets others run that are waiting for this thread's CPU, if there are any: sched_yield(2). */
+  yield(): void;
   /** Calls back on this environment's event loop whenever `fd` is readable (level-triggered). Makes it non-blocking. */
   watch(fd: number, callback: () => void): Watcher;
   /** Gives each of the first `bytes` bytes of a file its storage, and the file that length at least (posix_fallocate). */

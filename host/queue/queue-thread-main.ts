@@ -11,6 +11,7 @@ import { Interrupter } from './interrupter.js';
 import { QueueBlock } from './queue-block.js';
 import { type Passage, QueueRunner } from './queue-runner.js';
 import { count } from './queue-stats.js';
+import { TurnGiver } from './turn-giver.js';
 
 /** One queue of a thread. */
 export interface QueueThreadQueue {
@@ -73,6 +74,10 @@ const lanes = data.queues.map(({ index, vq, backing }): Lane => {
   return { block, interrupter, runner, passage: 'idle' };
 });
 
+const turnGiver = new TurnGiver(() => {
+  count(aperture, first!.block.vq, VQ_CROSSINGS, 1);
+  addon.yield();
+});
 const [first] = lanes;
 const fds = new Int32Array(1 + lanes.length);
 const ready = new Uint32Array(1);
@@ -102,7 +107,11 @@ while (!first!.block.exitRequested) {
     lane.passage = lane.runner.run();
     if (lane.passage === 'served') served = true;
   }
-  if (served) continue;
+  if (served) {
+    turnGiver.taken();
+    continue;
+  }
+  if (turnGiver.give()) continue;
   let quiet = true;
   for (const lane of lanes) if (lane.passage === 'idle' && lane.runner.arm() !== 'idle') quiet = false;
   if (!quiet) continue;

@@ -60,6 +60,7 @@ class PortFile implements VduseFile {
   readonly #port: MessagePort;
   readonly #calls = new Map<number, (reply: Reply) => void>();
   #lastId = 0;
+  #closing: Promise<void> | undefined;
 
   constructor(name: string, port: MessagePort) {
     this.name = name;
@@ -99,9 +100,10 @@ class PortFile implements VduseFile {
     return this.#call('needsReset', []) as Promise<boolean>;
   }
 
-  async close(): Promise<void> {
-    await this.#call('close', []);
-    this.#port.close();
+  close(): Promise<void> {
+    // Once: nobody is left to answer a second time.
+    this.#closing ??= this.#call('close', []).then(() => this.#port.close());
+    return this.#closing;
   }
 
   #call(method: Method, parameters: unknown[], argument?: Uint8Array): Promise<unknown> {

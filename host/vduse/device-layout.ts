@@ -13,6 +13,8 @@ export interface VduseDeviceLayout extends QueueLimits {
   umem: boolean;
   /** The queues' blocks, by linear address, and their eventfds. */
   queues: readonly ({ vq: number } & QueueEventfds)[];
+  /** It is on its bus already, left there by another process: perhaps with a driver. */
+  takenOver: boolean;
   /** Linear address of the aperture's SIGBUS counter. */
   sigbusFlag: number;
   /** Lost memory cannot come back with a reset, because it is the device's own. */

@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED } from '../../assembly/layout.js';
 import {
+  VIRTIO_CONFIG_S_ACKNOWLEDGE,
+  VIRTIO_CONFIG_S_DRIVER,
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
@@ -14,7 +16,6 @@ import {
   VDUSE_API_VERSION_1,
   VDUSE_DEV_GET_FEATURES,
   VDUSE_DEV_INJECT_CONFIG_IRQ,
-  VDUSE_DEV_SET_CONFIG,
   VDUSE_F_QUEUE_READY,
   VDUSE_GET_VQ_STATE,
   VDUSE_SET_STATUS,
@@ -22,7 +23,6 @@ import {
   VDUSE_SET_VQ_READY,
   VDUSE_SUSPEND,
   VDUSE_UPDATE_IOTLB,
-  vduseConfigData,
   vduseDevRequest,
 } from '../uapi/vduse.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
@@ -30,11 +30,20 @@ import type { VduseFile } from './file.js';
 import { LateQueues } from './late-queues.js';
 import { type Answer, DONE, FAILED, give, type Message } from './message.js';
 import { speaks } from './protocol.js';
+import { setConfig } from './take-over.js';
 import type { Virtqueue } from './virtqueue.js';
 import { Virtqueues } from './virtqueues.js';
 
 /** Milliseconds that a transport gets to act on our reply before a queue opens that it does not take for ready yet. */
 const READY_LIMIT_MS = 100;
+/** Milliseconds between looks at a device that was taken over while its driver was on the way to DRIVER_OK. */
+const DRIVER_OK_INTERVAL_MS = 200;
+/** What a driver has written that runs. */
+const STATUS_RUNNING =
+  VIRTIO_CONFIG_S_ACKNOWLEDGE |
+  VIRTIO_CONFIG_S_DRIVER |
+  VIRTIO_CONFIG_S_FEATURES_OK |
+  VIRTIO_CONFIG_S_DRIVER_OK;
 
 /**
  * The control plane of a VDUSE device: answers the messages of its file, follows the driver's status, adopts its rings,
@@ -59,6 +68,7 @@ export class VduseDevice {
   #suspended = false;
   #closed = false;
   readonly #lateQueues: LateQueues;
+  #driverOk: NodeJS.Timeout | undefined;
 
   constructor(file: VduseFile, aperture: Aperture, layout: VduseDeviceLayout, listener: VduseDeviceListener) {
     this.#file = file;
@@ -69,13 +79,14 @@ export class VduseDevice {
     this.#lateQueues = new LateQueues(() => this.#adoptLate());
   }
 
-  /** Announces the queues. Afterwards the device can be attached. */
+  /** Announces the queues. Afterwards the device can be attached, if it is not already. */
   async start(): Promise<void> {
-    await this.#queues.setup();
+    if (!this.#layout.takenOver) await this.#queues.setup();
   }
 
   /** Answers messages until the file is closed. */
   async run(): Promise<void> {
+    if (this.#layout.takenOver) await this.#exclusive(() => this.#takeOver());
     for (;;) {
       let request: Uint8Array;
       try {
@@ -183,18 +194,66 @@ export class VduseDevice {
     const changed = await this.#queues.paused(async () => {
       const buffer = await change();
       if (!buffer) return false;
-      // One aligned copy: the kernel has no lock against a driver that reads meanwhile.
-      const data = { offset: 0, length: buffer.length, buffer };
-      await this.#file.ioctl(VDUSE_DEV_SET_CONFIG, vduseConfigData.encode(data));
+      await setConfig(this.#file, buffer);
       return true;
     });
-    if (!changed) return;
+    // No driver yet: it will read the config space when it comes.
+    if (changed) await this.#interruptConfig();
+  }
+
+  /** Tells the driver that the config space has changed: false if there is none that runs. */
+  async #interruptConfig(): Promise<boolean> {
     try {
       await this.#file.ioctl(VDUSE_DEV_INJECT_CONFIG_IRQ);
+      return true;
     } catch (error) {
-      // No driver yet: it will read the config space when it comes.
       if (!isSystemError(error, 'EINVAL')) throw error;
+      return false;
     }
+  }
+
+  /**
+   * Goes on where another process has stopped. No message says whether the driver runs, nor does any ioctl, but the
+   * transport passes interrupts on to those that do; and the driver is to see the config space as it is now.
+   */
+  async #takeOver(): Promise<void> {
+    try {
+      if (await this.#interruptConfig()) await this.#resume();
+      else if (await this.#getFeatures()) this.#watchDriverOk();
+    } catch (error) {
+      await this.#fail(error);
+    }
+  }
+
+  /**
+   * Waits for a driver that has got as far as features. If it has written DRIVER_OK, the other process has died between its
+   * reply and the moment at which the transport took the status over; otherwise its next message says how it goes on.
+   */
+  #watchDriverOk(): void {
+    this.#driverOk = setInterval(() => {
+      this.#exclusive(async () => {
+        if (this.#status || this.#closed || !(await this.#interruptConfig())) return;
+        clearInterval(this.#driverOk);
+        await this.#resume();
+      }).catch((error) => this.#fail(error));
+    }, DRIVER_OK_INTERVAL_MS);
+    this.#driverOk.unref();
+  }
+
+  /** Runs the queues of a driver that runs. A queue that cannot be run breaks the device: only a reset helps. */
+  async #resume(): Promise<void> {
+    this.#features = await this.#getFeatures();
+    this.#status = STATUS_RUNNING;
+    this.#listener.status(this.#status);
+    try {
+      // Watched on any transport: the message that says that a queue is ready may have been answered already.
+      await this.#watchLate(await this.#adoptReady());
+    } catch (error) {
+      const code = error instanceof RingbellError ? error.code : 'ERR_CONTROL_PLANE';
+      return this.#break(code, error instanceof Error ? error.message : String(error));
+    }
+    await this.#judge();
+    if (!this.#broken) this.#openAdopted();
   }
 
   async #vqState(index: number): Promise<Answer> {
@@ -210,6 +269,8 @@ export class VduseDevice {
 
   /** The message comes before the kernel's own status changes: what needs the new status is done after the reply. */
   async #setStatus(status: number): Promise<Answer> {
+    // Whatever it says, it says how the driver goes on.
+    clearInterval(this.#driverOk);
     if (status === 0) {
       await this.#reset();
       this.#listener.status(0);
@@ -221,23 +282,27 @@ export class VduseDevice {
     this.#status = status;
     this.#listener.status(status);
     if (!(added & VIRTIO_CONFIG_S_DRIVER_OK)) return DONE;
-    return {
-      after: async () => {
-        for (const queue of this.#queues) if (queue.adopted) queue.open();
-      },
-    };
+    return { after: async () => this.#openAdopted() };
+  }
+
+  #openAdopted(): void {
+    for (const queue of this.#queues) if (queue.adopted) queue.open();
   }
 
   async #acceptFeatures(): Promise<void> {
-    const features = new Uint8Array(u64.size);
-    await this.#file.ioctl(VDUSE_DEV_GET_FEATURES, features);
-    this.#features = u64.decode(features);
+    this.#features = await this.#getFeatures();
     for (const [bit, name] of [
       [VIRTIO_F_VERSION_1, 'VIRTIO_F_VERSION_1'],
       [VIRTIO_F_ACCESS_PLATFORM, 'VIRTIO_F_ACCESS_PLATFORM'],
     ] as const)
       if (!((this.#features >> BigInt(bit)) & 1n))
         throw new RingbellError('ERR_FEATURES', `the driver did not accept ${name}`);
+  }
+
+  async #getFeatures(): Promise<bigint> {
+    const features = new Uint8Array(u64.size);
+    await this.#file.ioctl(VDUSE_DEV_GET_FEATURES, features);
+    return u64.decode(features);
   }
 
   async #adopt(): Promise<void> {
@@ -256,13 +321,25 @@ export class VduseDevice {
         'ERR_MEMORY_LOST',
         "the file of the device was truncated: its contents can't be served",
       );
+    // What the in-flight log says of another driver's queues ends here.
+    for (const queue of this.#queues) queue.block.idle();
+    const late = await this.#adoptReady();
+    if (!speaks(this.#layout.protocol, VDUSE_F_QUEUE_READY)) await this.#watchLate(late);
+  }
+
+  /** Adopts the queues that are ready: the rest. */
+  async #adoptReady(): Promise<Virtqueue[]> {
     const late: Virtqueue[] = [];
     for (const queue of this.#queues) {
       if (await queue.isReady()) await queue.adopt(this.#features);
       else late.push(queue);
     }
-    if (late.length > 0 && !speaks(this.#layout.protocol, VDUSE_F_QUEUE_READY))
-      this.#lateQueues.watch(await Promise.all(late.map((queue) => queue.watchKicks())));
+    return late;
+  }
+
+  async #watchLate(late: readonly Virtqueue[]): Promise<void> {
+    if (late.length === 0) return;
+    this.#lateQueues.watch(await Promise.all(late.map((queue) => queue.watchKicks())));
   }
 
   /** Adopts queues that have become ready since DRIVER_OK. */
@@ -291,6 +368,7 @@ export class VduseDevice {
       return DONE;
     }
     try {
+      queue.block.idle();
       await queue.adopt(this.#features);
     } catch (error) {
       await this.#fail(error);
@@ -323,6 +401,7 @@ export class VduseDevice {
   /** Idempotent: opening, resetting and closing each send status 0. */
   async #reset(): Promise<void> {
     this.#lateQueues.stop();
+    clearInterval(this.#driverOk);
     this.#status = 0;
     this.#features = 0n;
     this.#suspended = false;

@@ -9,6 +9,8 @@ export interface VduseControlFile {
   ioctl(request: number, argument?: Uint8Array): Promise<number>;
   /** Opens /dev/vduse/NAME. Exclusive: EBUSY while it is open, ENOENT when it was not created. */
   open(name: string): Promise<VduseFile>;
+  /** What tells the device from every other that has had, or will have, its name. ENOENT when it was not created. */
+  instance(name: string): Promise<string>;
   close(): Promise<void>;
 }
 

@@ -1,4 +1,5 @@
-import { close, constants, openSync, readSync, writeSync } from 'node:fs';
+import { close, constants, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { isSystemError, RingbellError, systemError } from '../errors.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
@@ -37,6 +38,12 @@ export class KernelVduseControlFile implements VduseControlFile {
 
   async open(name: string): Promise<VduseFile> {
     return new KernelVduseFile(name, openSync(DIRECTORY + name, O_RDWR | O_NONBLOCK));
+  }
+
+  /** The boot, and the number of the device's directory in sysfs, of which no other has the same (kernfs_new_node). */
+  async instance(name: string): Promise<string> {
+    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+    return `${boot} ${statSync(join('/sys/class/vduse', name), { bigint: true }).ino}`;
   }
 
   close(): Promise<void> {

@@ -113,13 +113,15 @@ export class Virtqueue {
   }
 
   /**
-   * Takes over what the driver set up, which is for a queue that is ready, or whose driver is just making it so. Throws
-   * ERR_CONTROL_PLANE for a queue that cannot be run. The queue stays stopped until `open`.
+   * Takes over what the driver set up, which is for a queue that is ready, or whose driver is just making it so: where
+   * another process has left it, if its in-flight log says so. Throws ERR_CONTROL_PLANE, WebAssembly.RuntimeError for a queue
+   * that cannot be run. The queue stays stopped until `open`.
    */
   async adopt(features: bigint): Promise<void> {
     const info = await this.#getInfo();
     this.block.place(await this.#locate(info));
-    this.block.start(info.split.avail_index, features);
+    // The transport's index is where the driver has started the queue, not where the queue is.
+    if (!this.block.resume(features)) this.block.start(info.split.avail_index, features);
     this.block.kickFd = await this.watchKicks();
     this.block.callFd = await this.#file.callFd(this.index);
     this.#info = info;

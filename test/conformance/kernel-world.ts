@@ -86,6 +86,7 @@ export class KernelWorld implements World {
         files.add(file);
         return file;
       },
+      instance: (name) => control.instance(name),
       async close() {
         files.delete(control);
         await control.close();

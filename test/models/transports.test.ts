@@ -17,6 +17,7 @@ for (const options of [
   { apiVersion: 0 },
   { queues: 4, groups: 2 },
   { queues: 2, groups: 2, parent: 'dma_map' },
+  { indirect: false },
 ] as Partial<ServeOptions>[])
   test(`served with ${JSON.stringify(options)}`, async () => {
     const open = { queues: options.queues };
@@ -30,6 +31,9 @@ for (const options of [
         await disk.read(0, back);
         assert.ok(back.equals(bytes));
         assert.is(device.bounceBuffer, 'none');
+        const indirect = 'VIRTIO_RING_F_INDIRECT_DESC';
+        assert.is(device.features.includes(indirect), options.indirect ?? true);
+        assert.is(disk.features.includes(indirect), options.indirect ?? true);
         assert.equal(errors, []);
       },
     );
@@ -91,6 +95,7 @@ for (const [what, options] of [
   ['no group', { groups: 0 }],
   ['a version that there is not', { apiVersion: 2 as 1 }],
   ['umem that is no boolean', { umem: 1 as unknown as boolean }],
+  ['indirect that is no boolean', { indirect: 1 as unknown as boolean }],
 ] as [string, Partial<ServeOptions>][])
   test(`${what}: ERR_ARGUMENT`, async () => {
     await using bus = new Bus();

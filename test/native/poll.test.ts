@@ -124,4 +124,8 @@ test('with drain, the counters of the readable ones are read away, and of no oth
     );
   }));
 
+test('yield returns, whether anybody else wants the CPU or not', () => {
+  assert.is(addon.yield(), undefined);
+});
+
 test.run();

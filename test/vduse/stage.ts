@@ -37,6 +37,8 @@ export interface StageOptions {
   groups?: number;
   apiVersion?: number;
   umem?: boolean;
+  /** Another process has left the device on its bus. */
+  takenOver?: boolean;
   /** VDUSE_F_*, bit numbers. */
   features?: readonly number[];
 }
@@ -79,6 +81,7 @@ export class Stage {
       apiVersion = vduse.VDUSE_API_VERSION,
       features = [],
       umem = true,
+      takenOver = false,
     } = options;
     const iotlbs = Array.from({ length: groups }, () => DriverMemory.allocateIotlb(this.aperture));
     const sigbusFlag = this.aperture.allocate(4);
@@ -104,6 +107,7 @@ export class Stage {
         kickFd: this.kickFds[index]!,
       })),
       queueSize: 64,
+      takenOver,
       pauseLimitMs: 20,
       sigbusFlag,
       memoryLossIsFinal: false,

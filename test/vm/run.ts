@@ -156,9 +156,10 @@ async function runAll(commandLine: TestCommandLine, session: Session): Promise<n
       runMachine(series, machine, kernels[index]!, files, cache, report, session),
     ),
   );
-  for (const end of await Promise.allSettled(boots)) if (end.status === 'rejected') throw end.reason;
+  const ends = await Promise.allSettled(boots);
   report.summarize();
   if (commandLine.json) process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
   return report.outcome.failed ? 1 : 0;
 }
 

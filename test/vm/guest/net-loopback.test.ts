@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { type OpenNetOptions, openNet } from '../../../host/drivers/net.js';
 import type { NetInterface } from '../../../host/drivers/net-interface.js';
 import { within } from '../../bus/fixture.js';
-import { addSimulator, bindDriver, hasModule, removeDevice, shell, skip } from '../fixture.js';
+import { addSimulator, bindDriver, hasModule, modprobe, removeDevice, shell, skip } from '../fixture.js';
 
 /** Frames of one round, which the receive queue holds; and rounds. */
 const ROUND = 64;
@@ -51,6 +51,7 @@ async function scene(
   options: OpenNetOptions = {},
   add = () => addSimulator('net', 'loop0'),
 ): Promise<void> {
+  modprobe('vhost_vdpa');
   add();
   try {
     const net = await within(openNet(await bindDriver('loop0', 'vhost_vdpa'), options), 'opening');

@@ -1,14 +1,30 @@
 /** Drivers that leave in the middle of everything: the device answers at once, and the next driver finds it sound. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { BlockDevice, BlockModel } from '../../../host/index.js';
 import { imageFile, openRawDriver, run, withDisk } from '../disk-fixture.js';
-import { bindDriver, shell, unbindDriver } from '../fixture.js';
+import { bindDriver, shell, unbindDriver, until } from '../fixture.js';
 
 const BYTES = 8 * 2 ** 20;
 /** Milliseconds for which a model keeps the event loop. */
 const BLOCKED_MS = 4000;
+
+/** What keeps a disk busy until it is told to end: of a disk that has gone it reads no bytes, again and again. */
+const TRAFFIC = [
+  ...[
+    '--name=traffic',
+    '--rw=randread',
+    '--bsrange=4k-128k',
+    '--direct=1',
+    '--iodepth=32',
+    '--ioengine=io_uring',
+  ],
+  ...['--time_based', '--runtime=60'],
+];
 
 for (const options of [{}, { umem: false }])
   test(`virtio_vdpa is unbound in mid-traffic and bound again, with ${JSON.stringify(options)}`, async () => {
@@ -18,16 +34,17 @@ for (const options of [{}, { umem: false }])
       { driver: 'virtio_vdpa', ...options },
       async ({ name, path: first, errors }) => {
         let path = first;
-        for (let round = 0; round < 6; round++) {
-          const traffic = run(
-            `fio --name=traffic --filename=${path} --rw=randread --bsrange=4k-128k --direct=1 --iodepth=32 \
-             --ioengine=io_uring --time_based --runtime=60 --output-format=terse || true`,
+        for (let round = 0; round < 5; round++) {
+          const traffic = spawn('fio', [...TRAFFIC, `--filename=${path}`], { stdio: 'ignore' });
+          const ended = once(traffic, 'exit');
+          await until('traffic', () =>
+            /[1-9]/.test(readFileSync(`/sys/block/${basename(path)}/inflight`, 'utf8')),
           );
-          await run(`while ! grep -qE '[1-9]' /sys/block/${path.slice(5)}/inflight; do :; done; sleep 0.3`);
           await unbindDriver(name);
           // Elsewhere, perhaps: who has the old node open keeps its name.
           path = await bindDriver(name, 'virtio_vdpa');
-          await traffic;
+          traffic.kill();
+          await ended;
           shell(`cmp ${path} ${file}`);
         }
         assert.equal(errors, []);

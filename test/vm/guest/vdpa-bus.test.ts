@@ -2,15 +2,12 @@ import { closeSync, constants, existsSync, openSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { BlockDevice, type ServedDevice, serve, VdpaBus } from '../../../host/index.js';
-import { VIRTIO_ID_BLOCK, VIRTIO_ID_NET, VIRTIO_NET_F_MAC } from '../../../host/uapi/virtio.js';
-import { hasModule, modprobe, shell, skip } from '../fixture.js';
+import { VIRTIO_ID_BLOCK, VIRTIO_ID_NET } from '../../../host/uapi/virtio.js';
+import { modprobe, shell } from '../fixture.js';
 
-/** Simulated devices are not there for every kernel. */
-const HAS_SIMULATORS = hasModule('vdpa_sim_net');
 const MIB = 2 ** 20;
 
 modprobe('vduse', 'vhost_vdpa', 'virtio_vdpa', 'virtio_blk');
-if (HAS_SIMULATORS) modprobe('vdpa_sim_net');
 const bus = new VdpaBus();
 let served: ServedDevice;
 test.before(async () => {
@@ -165,21 +162,5 @@ test('a device that a program has open is not taken from it', async () => {
   closeSync(fd);
   await bus.delete('disk0');
 });
-
-if (!HAS_SIMULATORS) skip('network devices get what they are to have', 'there is no vdpa_sim_net');
-else
-  test('network devices get what they are to have', async () => {
-    await bus.add('net0', 'vdpasim_net', { macAddress: '52:54:00:AA:bb:cc', mtu: 9000 });
-    const { fields, features } = await bus.config('net0');
-    assert.equal(fields, { mac: '52:54:00:aa:bb:cc', status: 1, mtu: 9000 });
-    assert.ok((features! >> BigInt(VIRTIO_NET_F_MAC)) & 1n);
-    const [theirs] = Object.values(iproute2<{ mac: string; mtu: number }>('dev config'));
-    assert.is(theirs!.mac, fields.mac);
-    assert.is(theirs!.mtu, fields.mtu);
-    const error = await refusal(bus.vendorStats('net0', 0));
-    assert.is(error.code, 'EAGAIN');
-    assert.match(error.message, /feature negotiation not complete/);
-    await bus.delete('net0');
-  });
 
 test.run();

@@ -1,0 +1,138 @@
+import { readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { LOG_FEATURES, LOG_INSTANCE, LOG_VERSION } from '../../assembly/layout.js';
+import { Bus } from '../../host/bus/index.js';
+import { openBlock } from '../../host/drivers/blk.js';
+import { imageFile, until, within } from './fixture.js';
+import { type MortalOptions, MortalServer } from './mortal-server.js';
+
+const BYTES = 2 ** 20;
+const BLOCK = 4096;
+const BLOCKS = 64;
+const KILLS = 5;
+
+interface Scene {
+  bus: Bus;
+  options: MortalOptions & { inFlightLog: string };
+  /** Path of the log, and of the image. */
+  log: string;
+  image: string;
+}
+
+/** A bus of one's own, and where its device keeps its log; whatever is still served is killed. */
+async function scene(body: (scene: Scene) => Promise<void>): Promise<void> {
+  const { path, remove } = imageFile(BYTES);
+  const bus = new Bus();
+  const log = join(path, '..', 'log');
+  try {
+    await body({ bus, log, image: path, options: { disk: path, inFlightLog: log } });
+  } finally {
+    await within(bus.close(), 'closing the bus');
+    remove();
+  }
+}
+
+for (const by of ['engine', 'model'] as const)
+  test(`a driver whose device is killed five times sees pauses, and loses nothing: served by the ${by}`, () =>
+    scene(async ({ bus, options }) => {
+      if (by === 'model') options.disk = new SharedArrayBuffer(BYTES);
+      let server = await MortalServer.start(bus, options);
+      assert.is(server.last('takenOver'), false, server.last('refused'));
+      const disk = await openBlock('disk0', { bus });
+      let going = true;
+      let passes = 0;
+      const traffic = (async () => {
+        for (; going; passes++) {
+          const block = (n: number) => new Uint8Array(BLOCK).fill(1 + ((n + passes) % 255));
+          await Promise.all(Array.from({ length: BLOCKS }, (_, n) => disk.write(n * BLOCK, block(n))));
+          const read = await Promise.all(
+            Array.from({ length: BLOCKS }, (_, n) => disk.read(n * BLOCK, BLOCK)),
+          );
+          for (const [n, bytes] of read.entries()) assert.equal(bytes, block(n));
+        }
+      })();
+      // It is awaited at the end; what has gone wrong until then must not end the process.
+      traffic.catch(() => {});
+      let replayed = 0;
+      for (let kill = 0; kill < KILLS; kill++) {
+        const before = passes;
+        await until(() => passes > before, 'traffic');
+        await new Promise((resolve) => setTimeout(resolve, Math.random() * 30));
+        replayed += server.last('replayed') ?? 0;
+        await server.kill();
+        server = await MortalServer.start(bus, options);
+        assert.is(server.last('takenOver'), true, server.last('refused'));
+      }
+      const before = passes;
+      await until(() => passes > before, 'traffic');
+      going = false;
+      await within(traffic, 'the last requests');
+      assert.is(server.last('error'), undefined);
+      // What the engine serves it gives back in order: nothing of it is ever in the log.
+      assert.is(replayed > 0, by === 'model', `${replayed} requests were replayed`);
+      await disk.close();
+      await server.close();
+      assert.equal(bus.list(), []);
+      assert.throws(() => statSync(options.inFlightLog), /ENOENT/);
+    }));
+
+/** What a server says that finds a device left by another one, after `change`. */
+async function refused(change: (scene: Scene) => MortalOptions | undefined): Promise<string | undefined> {
+  let code: string | undefined;
+  await scene(async (stage) => {
+    const first = await MortalServer.start(stage.bus, stage.options);
+    const disk = await openBlock('disk0', { bus: stage.bus });
+    await first.kill();
+    const changed = change(stage);
+    const left = changed?.inFlightLog === undefined && readFileSync(stage.log, { flag: 'a+' });
+    const second = await MortalServer.start(stage.bus, changed ?? stage.options);
+    code = second.last('refused');
+    if (code) {
+      assert.ok(stage.bus.list()[0]?.attached, 'it is as it was');
+      if (left && left.length) assert.equal(readFileSync(stage.log), left);
+    }
+    await second.kill();
+    // With nobody to answer, it is the bus that lets the driver go.
+    await within(stage.bus.close(), 'closing the bus');
+    await disk.close().catch(() => {});
+  });
+  return code;
+}
+
+/** Overwrites bytes of the log. */
+const patch =
+  (at: number) =>
+  ({ log }: Scene): undefined => {
+    const bytes = readFileSync(log);
+    bytes[at]! ^= 1;
+    // In place: a file of the same owner and mode.
+    writeFileSync(log, bytes);
+  };
+
+test('a server takes over what it would have made itself, whatever its size is now', async () => {
+  assert.is(await refused(({ image }) => truncateSync(image, 2 * BYTES) as undefined), undefined);
+});
+
+test('it refuses a device of another shape', async () => {
+  assert.is(await refused(({ options }) => ({ ...options, queues: 2 })), 'ERR_TAKE_OVER');
+  assert.is(await refused(({ options }) => ({ ...options, queueSize: 128 })), 'ERR_TAKE_OVER');
+  assert.is(
+    await refused(({ options }) => ({ ...options, disk: new SharedArrayBuffer(BYTES) })),
+    'ERR_TAKE_OVER',
+    'a model that has no DISCARD',
+  );
+});
+
+test('it refuses a log that is not there, not its own, or not of this device', async () => {
+  assert.is(await refused(({ log }) => rmSync(log) as undefined), 'ERR_TAKE_OVER');
+  assert.is(await refused(({ log }) => truncateSync(log, 100) as undefined), 'ERR_TAKE_OVER');
+  assert.is(await refused(({ log }) => truncateSync(log, 200) as undefined), 'ERR_TAKE_OVER');
+  assert.is(await refused(patch(0)), 'ERR_TAKE_OVER');
+  assert.is(await refused(patch(LOG_VERSION)), 'ERR_TAKE_OVER');
+  assert.is(await refused(patch(LOG_INSTANCE)), 'ERR_TAKE_OVER');
+  assert.is(await refused(patch(LOG_FEATURES + 6)), 'ERR_TAKE_OVER');
+});
+
+test.run();

@@ -1,0 +1,17 @@
+import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { MACHINES } from '../vm/machines.js';
+
+test('every folder with guest tests is that of a machine, and every machine has tests', () => {
+  const folder = fileURLToPath(new URL('../../../test/vm/', import.meta.url));
+  const folders = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  assert.equal(folders.map(({ name }) => name).sort(), MACHINES.map(({ name }) => name).sort());
+  for (const { name } of folders)
+    assert.ok(
+      readdirSync(folder + name).some((file) => file.endsWith('.test.ts') && !file.endsWith('.host.test.ts')),
+    );
+});
+
+test.run();
