@@ -8,6 +8,8 @@ import { addSimulator, bindDriver, hasModule, modprobe, removeDevice, shell, ski
 /** Frames of one round: the simulator drops what the receive queue does not hold. And rounds. */
 const ROUND = 64;
 const ROUNDS = 20;
+/** Milliseconds; longer than an interface waits for frames on their way. Removing a device that is open waits for ever. */
+const CLOSE_MS = 15_000;
 /** Bytes. */
 const HEADER = 14;
 const SHORTEST = HEADER + 4;
@@ -60,7 +62,7 @@ async function scene(
     try {
       await within(act(net), 'the scene', 50_000);
     } finally {
-      await within(net.close(), 'closing');
+      await within(net.close(), 'closing', CLOSE_MS);
     }
   } finally {
     removeDevice('loop0');
