@@ -42,12 +42,20 @@ export class ServeReport {
     if (this.#json) {
       this.#print({
         ...{ event: 'serving', name, driver: driver ?? null, node: node ?? null, file: file ?? null },
-        ...{ bytes: bytes ?? null, readOnly, queues, queueSize, features: this.#device.features },
+        ...{
+          takenOver: this.#device.takenOver,
+          bytes: bytes ?? null,
+          readOnly,
+          queues,
+          queueSize,
+          features: this.#device.features,
+        },
       });
     } else {
       const size = bytes === undefined ? '' : `, ${formatBytes(bytes)}`;
       const place = node ?? (driver === undefined ? 'not bound to a driver' : `bound to ${driver}`);
-      process.stdout.write(`${styled(process.stdout, 'bold', name)}  ${place}\n`);
+      const taken = this.#device.takenOver ? ', taken over' : '';
+      process.stdout.write(`${styled(process.stdout, 'bold', name)}  ${place}${taken}\n`);
       process.stdout.write(
         `${' '.repeat(name.length)}  ${file ?? 'memory'}${size}${readOnly ? ', read-only' : ''}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
       );
