@@ -36,7 +36,7 @@ export interface GuestFigures {
   /** First lines of `fio --version` and `qemu-storage-daemon --version`. */
   fio: string;
   storageDaemon: string;
-  /** I/O scheduler of the disks, as the kernel chose. */
+  /** I/O scheduler of the disks. */
   scheduler: string;
   pairs: Pair[];
   /** By workload, counted apart from the pairs. */
@@ -47,6 +47,8 @@ export interface GuestFigures {
 export interface VmResult extends Workload {
   kernel: string;
   processors: number;
+  /** I/O scheduler of the disks. */
+  scheduler: string;
   /** Medians. */
   ours: Sample;
   theirs: Sample;
@@ -56,6 +58,8 @@ export interface VmResult extends Workload {
   ratio: number;
   /** The lowest and the highest of them. */
   spread: [number, number];
+  /** Median of the cores of the host that were busy with something else. */
+  othersCores: number;
   pairs: Pair[];
 }
 
@@ -67,6 +71,7 @@ export function summarizeGuest(figures: GuestFigures, processors: number): VmRes
     return {
       kernel: figures.release,
       processors,
+      scheduler: figures.scheduler,
       operation,
       depth,
       ours: medians(pairs.map((pair) => pair.ours)),
@@ -75,6 +80,10 @@ export function summarizeGuest(figures: GuestFigures, processors: number): VmRes
       theirsSystemCalls: theirs,
       ratio: quantile(ratios, 0.5),
       spread: [Math.min(...ratios), Math.max(...ratios)],
+      othersCores: quantile(
+        pairs.map((pair) => pair.othersCores),
+        0.5,
+      ),
       pairs,
     };
   });

@@ -1,6 +1,6 @@
 /**
  * The guest's part of `npm run bench:vm`: serves one file twice, by us and by qemu-storage-daemon, and lets fio loose on both
- * in turn. Takes SECONDS ROUNDS AIO; leaves figures.json among the artefacts. It says on standard output when a pair of runs begins and
+ * in turn. Takes SECONDS ROUNDS AIO [SCHEDULER]; leaves figures.json among the artefacts. It says on standard output when a pair of runs begins and
  * ends, and the host answers with a file that says how busy it was otherwise: what was disturbed is measured again.
  */
 import { execFileSync } from 'node:child_process';
@@ -26,6 +26,7 @@ const ATTEMPTS = 3;
 
 const [seconds, rounds] = process.argv.slice(2, 4).map(Number) as [number, number];
 const aio = process.argv[4] as 'threads' | 'io_uring';
+const scheduler = process.argv[5];
 
 /** Runs a workload on one server, and divides what that took by requests. */
 async function sample(server: DiskServer, workload: Workload): Promise<Sample> {
@@ -84,6 +85,13 @@ async function measurePair(
   }
 }
 
+/** Gives a disk its I/O scheduler, unless the kernel shall choose: the one that it has then. */
+function selectScheduler(path: string): string {
+  const file = `/sys/block/${basename(path)}/queue/scheduler`;
+  if (scheduler) writeFileSync(file, scheduler);
+  return /\[(.+)\]/.exec(readFileSync(file, 'latin1'))?.[1] ?? 'none';
+}
+
 const firstLine = (command: string) =>
   execFileSync(command, ['--version'], { encoding: 'utf8' }).split('\n')[0]!;
 
@@ -91,11 +99,12 @@ const file = join(scratch(), 'disk.img');
 writeFileSync(file, randomBytes(DISK_BYTES));
 const ours = await startRingbell('ringbell0', file);
 const theirs = await startStorageDaemon('qemu0', file, aio);
+selectScheduler(theirs.path);
 const figures: GuestFigures = {
   release: release(),
   fio: firstLine('fio'),
   storageDaemon: firstLine('qemu-storage-daemon'),
-  scheduler: readFileSync(`/sys/block/${basename(ours.path)}/queue/scheduler`, 'latin1').trim(),
+  scheduler: selectScheduler(ours.path),
   pairs: [],
   systemCalls: [],
 };

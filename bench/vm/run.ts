@@ -1,7 +1,7 @@
 /**
  * Measures a VDUSE disk of ours against qemu-storage-daemon's vduse-blk export of the same file, side by side in virtual
- * machines: `npm run bench:vm -- [--kernel SERIES]… [--processors N]… [--aio threads|io_uring] [--json] [--quick]`. Nothing
- * else should run on the host. Exit status 1 if a guest failed, 2 if this machine lacks something.
+ * machines: `npm run bench:vm -- [--kernel SERIES]… [--processors N]… [--aio threads|io_uring] [--scheduler NAME]
+ * [--json] [--quick]`. Nothing else should run on the host. Exit status 1 if a guest failed, 2 if this machine lacks something.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ const QUICK = { seconds: 1, rounds: 2 };
 const USUAL_SERIES = ['6.12', '7.2'];
 const USUAL_PROCESSORS = ['1', '2'];
 const USAGE =
-  'npm run bench:vm -- [--kernel SERIES]… [--processors N]… [--aio threads|io_uring] [--json] [--quick]';
+  'npm run bench:vm -- [--kernel SERIES]… [--processors N]… [--aio threads|io_uring] [--scheduler NAME] [--json] [--quick]';
 
 const guestFile = fileURLToPath(new URL('guest.js', import.meta.url));
 const resultsFolder = fileURLToPath(new URL('../../../bench/results', import.meta.url));
@@ -51,6 +51,7 @@ function parseCommandLine() {
     kernel: { type: 'string', multiple: true, default: USUAL_SERIES },
     processors: { type: 'string', multiple: true, default: USUAL_PROCESSORS },
     aio: { type: 'string', default: 'threads' },
+    scheduler: { type: 'string', default: '' },
     json: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
   } as const;
@@ -60,6 +61,7 @@ function parseCommandLine() {
       if (!SERIES.some((series) => series.name === name)) throw new Error(`no kernel ${name}`);
     for (const number of values.processors)
       if (!/^[1-9]\d?$/.test(number)) throw new Error(`no number of processors: ${number}`);
+    if (!/^[a-z-]*$/.test(values.scheduler)) throw new Error(`no scheduler ${values.scheduler}`);
     if (values.aio !== 'threads' && values.aio !== 'io_uring') throw new Error(`no aio ${values.aio}`);
     return values;
   } catch (error) {
@@ -68,7 +70,7 @@ function parseCommandLine() {
 }
 
 async function main({ signal, folder }: Session): Promise<number> {
-  const { kernel, processors, aio, json, quick } = parseCommandLine();
+  const { kernel, processors, aio, scheduler, json, quick } = parseCommandLine();
   requireToRun();
   const progress = (text: string) => void process.stderr.write(`${text}\n`);
   const cache = new Cache();
@@ -84,7 +86,7 @@ async function main({ signal, folder }: Session): Promise<number> {
       const guestFolder = join(folder, `${cached.release}-${number}`);
       const artefacts = join(guestFolder, 'share', 'artefacts');
       const load = new HostLoad('qemu-system-x86');
-      const command = `${process.execPath} ${guestFile} ${effort.seconds} ${effort.rounds} ${aio}`;
+      const command = `${process.execPath} ${guestFile} ${effort.seconds} ${effort.rounds} ${aio} ${scheduler}`;
       const release = await cache.lockAllSlots(signal);
       try {
         const { status, death } = await boot(

@@ -13,7 +13,19 @@ export interface VmSetting {
 }
 
 const HEADER = [
-  ...['kernel', 'CPUs', 'workload', 'server', 'IOPS', 'ratio', 'from – to', 'p50 µs', 'p99 µs'],
+  ...[
+    'kernel',
+    'CPUs',
+    'scheduler',
+    'workload',
+    'server',
+    'IOPS',
+    'ratio',
+    'from – to',
+    'others',
+    'p50 µs',
+    'p99 µs',
+  ],
   ...['batch', 'interrupts', 'kicks', 'waits', 'preempted', 'syscalls', 'CPU µs'],
 ];
 const FIRST_NUMERIC = HEADER.indexOf('IOPS');
@@ -22,13 +34,15 @@ const FIRST_NUMERIC = HEADER.indexOf('IOPS');
 export function formatVmReport(machine: Machine, setting: VmSetting, results: readonly VmResult[]): string {
   const rows = results.flatMap((result) => [
     [
-      ...[result.kernel, `${result.processors}`, `${result.operation}, depth ${result.depth}`, 'ringbell'],
+      ...[result.kernel, `${result.processors}`, result.scheduler],
+      ...[`${result.operation}, depth ${result.depth}`, 'ringbell'],
       ...[formatFigure(result.ours.iops), result.ratio.toFixed(2)],
       result.spread.map((ratio) => ratio.toFixed(2)).join(' – '),
+      result.othersCores.toFixed(2),
       ...costs(result.ours, result.oursSystemCalls),
     ],
     [
-      ...['', '', '', 'qemu-storage-daemon', formatFigure(result.theirs.iops), '', ''],
+      ...['', '', '', '', 'qemu-storage-daemon', formatFigure(result.theirs.iops), '', '', ''],
       ...costs(result.theirs, result.theirsSystemCalls),
     ],
   ]);
@@ -46,7 +60,8 @@ export function formatVmReport(machine: Machine, setting: VmSetting, results: re
     line(HEADER),
     ...rows.map(line),
     '',
-    'ratio: median over pairs of alternating runs, in IOPS; above 1 ringbell is ahead. From batch on: per request, except batch',
+    'ratio: median over pairs of alternating runs, in IOPS; above 1 ringbell is ahead',
+    'others: cores of the host that were busy with something else; from interrupts on: for each request',
     '',
   ].join('\n');
 }

@@ -4,7 +4,9 @@ import {
   VERDICT_MEMORY_LOST,
   VERDICT_TRAP,
   VQ_CROSSINGS,
+  VQ_MISS,
   VQ_TRAPS,
+  VQ_VERDICT,
 } from '../../assembly/layout.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { RuntimeError } from '../aperture/web-assembly.js';
@@ -36,6 +38,9 @@ export class QueueRunner {
   readonly #datapath: Datapath;
   readonly #interrupter: Interrupter;
   readonly #sigbusFlag: number;
+  /** Indices of words of the block. */
+  readonly #verdict: number;
+  readonly #miss: number;
   readonly #attention: () => void;
   readonly #burst = (): boolean => {
     const result = this.#datapath.burst();
@@ -71,6 +76,8 @@ export class QueueRunner {
     this.#datapath = datapath;
     this.#interrupter = interrupter;
     this.#sigbusFlag = sigbusFlag / 4;
+    this.#verdict = (block.vq + VQ_VERDICT) / 4;
+    this.#miss = (block.vq + VQ_MISS) / 4;
     this.#attention = attention;
   }
 
@@ -94,6 +101,7 @@ export class QueueRunner {
     const { gate, vq } = this.#block;
     if (!gate.enter()) return 'closed';
     let busy = false;
+    let unsound = true;
     // Unsound from the start: whoever noticed it has told the control plane.
     const told = this.#unsound();
     try {
@@ -106,9 +114,9 @@ export class QueueRunner {
       this.#aperture.engine.deviceBreak(vq, VERDICT_TRAP);
       count(this.#aperture, vq, VQ_TRAPS, 1);
     } finally {
+      unsound = this.#unsound();
       gate.leave();
     }
-    const unsound = this.#unsound();
     // Told outside the gate: the control plane takes the queue at once.
     if (unsound && !told) this.#attention();
     if (unsound) return 'stalled';
@@ -119,7 +127,9 @@ export class QueueRunner {
     return Atomics.load(this.#aperture.i32, this.#sigbusFlag) !== 0;
   }
 
+  /** Plain loads, inside the gate: nobody else writes these words then. V8 calls a function for each atomic one. */
   #unsound(): boolean {
-    return this.#block.verdict !== 0 || this.#block.miss;
+    const { i32 } = this.#aperture;
+    return (i32[this.#verdict]! | i32[this.#miss]!) !== 0;
   }
 }
