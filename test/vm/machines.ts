@@ -34,7 +34,7 @@ function nic(artefacts: string, name: string, slot: number, properties: string):
     ...['-object', `filter-dump,id=dump-${name},netdev=${name},file=${artefacts}/${name}.pcap`],
     '-device',
     // Without ioeventfd, which makes one of several notifications.
-    `virtio-net-pci,netdev=${name},addr=${slot},disable-legacy=on,ioeventfd=off,romfile=,${properties}`,
+    `virtio-net-pci,netdev=${name},addr=0x${slot.toString(16)},disable-legacy=on,ioeventfd=off,romfile=,${properties}`,
   ];
 }
 
