@@ -319,8 +319,8 @@ export class VhostVdpaFace implements VhostVdpaFile {
     const hasAsid =
       version === vhost.VHOST_IOTLB_MSG_V2 && this.#backendFeatures & mask(vhost.VHOST_BACKEND_F_IOTLB_ASID);
     const asid = hasAsid ? u32.decode(bytes.subarray(u32.size)) : 0;
-    const sized = iotlb.type === vhost.VHOST_IOTLB_UPDATE || iotlb.type === vhost.VHOST_IOTLB_INVALIDATE;
-    if (sized && iotlb.size === 0n) throw systemError('EINVAL', 'write', 'a range of no bytes');
+    if (iotlb.type === vhost.VHOST_IOTLB_UPDATE && iotlb.size === 0n)
+      throw systemError('EINVAL', 'write', 'a range of no bytes');
     await this.#faults.strike('write', this.name, iotlb.type);
     try {
       this.#checkGone('write');

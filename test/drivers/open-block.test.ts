@@ -200,7 +200,7 @@ test('an ioctl that fails, whichever it is, is reported by name and leaves nothi
   await rejects(
     openBlock('disk0', { bus }),
     'ERR_CONTROL_PLANE',
-    /VHOST_IOTLB_UPDATE of \d+ bytes \(is RLIMIT_MEMLOCK large enough\?\): ENOMEM/,
+    /VHOST_IOTLB_UPDATE of \d+ bytes \(are RLIMIT_MEMLOCK and max_iotlb_entries of vhost_vdpa large enough\?\): ENOMEM/,
   );
   fault.remove();
   assert.is(readdirSync('/proc/self/fd').length, descriptors);

@@ -1,11 +1,22 @@
-import { readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { LOG_FEATURES, LOG_INSTANCE, LOG_VERSION } from '../../assembly/layout.js';
 import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
-import { imageFile, until, within } from './fixture.js';
+import { BlockDevice } from '../../host/models/block-device.js';
+import { serve } from '../../host/serve.js';
+import { imageFile, rejects, until, within } from './fixture.js';
 import { type MortalOptions, MortalServer } from './mortal-server.js';
 
 const BYTES = 2 ** 20;
@@ -91,7 +102,7 @@ async function refused(change: (scene: Scene) => MortalOptions | undefined): Pro
     code = second.last('refused');
     if (code) {
       assert.ok(stage.bus.list()[0]?.attached, 'it is as it was');
-      if (left && left.length) assert.equal(readFileSync(stage.log), left);
+      if (left && left.length > 0) assert.equal(readFileSync(stage.log), left);
     }
     await second.kill();
     // With nobody to answer, it is the bus that lets the driver go.
@@ -129,10 +140,26 @@ test('it refuses a log that is not there, not its own, or not of this device', a
   assert.is(await refused(({ log }) => rmSync(log) as undefined), 'ERR_TAKE_OVER');
   assert.is(await refused(({ log }) => truncateSync(log, 100) as undefined), 'ERR_TAKE_OVER');
   assert.is(await refused(({ log }) => truncateSync(log, 200) as undefined), 'ERR_TAKE_OVER');
+  assert.is(await refused(({ log }) => chmodSync(log, 0o640) as undefined), 'ERR_TAKE_OVER');
+  const link = ({ log }: Scene): undefined => {
+    renameSync(log, `${log}.real`);
+    symlinkSync(`${log}.real`, log);
+  };
+  assert.is(await refused(link), 'ERR_TAKE_OVER');
   assert.is(await refused(patch(0)), 'ERR_TAKE_OVER');
   assert.is(await refused(patch(LOG_VERSION)), 'ERR_TAKE_OVER');
   assert.is(await refused(patch(LOG_INSTANCE)), 'ERR_TAKE_OVER');
   assert.is(await refused(patch(LOG_FEATURES + 6)), 'ERR_TAKE_OVER');
+});
+
+test('a log is a path, of a device of one group', async () => {
+  const model = new BlockDevice({ memory: BYTES });
+  const bus = new Bus();
+  for (const wrong of ['', 1 as never, true as never])
+    await rejects(serve(model, { name: 'disk0', bus, inFlightLog: wrong }), 'ERR_ARGUMENT', /inFlightLog/);
+  const groups = { queues: 2, groups: 2, inFlightLog: '/nowhere' };
+  await rejects(serve(model, { name: 'disk0', bus, ...groups }), 'ERR_ARGUMENT', /groups/);
+  await bus.close();
 });
 
 test.run();

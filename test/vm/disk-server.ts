@@ -64,7 +64,6 @@ try {
   const model = by === 'engine' ? new BlockDevice({ file }) : new FileModel(file);
   const device = await serve(model, { transport: 'vduse', ...options });
   device.on('error', ({ code, message }) => say({ event: 'error', code, message }));
-  say({ event: 'serving', takenOver: device.takenOver });
   const progress = setInterval(() => {
     const { requests, replayed } = device.stats();
     say({ event: 'progress', requests, replayed });
@@ -75,6 +74,8 @@ try {
     if (model instanceof FileModel) model.close();
     say({ event: 'closed' });
   });
+  // Last: from now on it may be told to end.
+  say({ event: 'serving', takenOver: device.takenOver });
 } catch (error) {
   const { code = '', message } = error as { code?: string; message: string };
   say({ event: 'refused', code, message });

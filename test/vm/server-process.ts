@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import * as assert from 'uvu/assert';
 import type { ServerOptions, ServerReport } from './disk-server.js';
 import { until } from './fixture.js';
 
@@ -69,4 +70,11 @@ export class ServerProcess {
     this.#child.kill(signal);
     await exit;
   }
+}
+
+/** Starts a server that has to take its device over from one that was killed. */
+export async function takeOver(options: ServerOptions): Promise<ServerProcess> {
+  const server = await ServerProcess.start(options);
+  assert.equal(server.last('serving'), { event: 'serving', takenOver: true }, JSON.stringify(server.reports));
+  return server;
 }

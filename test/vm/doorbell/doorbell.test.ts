@@ -13,6 +13,8 @@ import type { Evidence } from './evidence.js';
 import { arpRequest, bindNic, isArpReply, NIC, textFrame, unbindNic } from './nic.js';
 import { SYS_WRITE, SyscallTrace } from './syscall-trace.js';
 
+/** Milliseconds; longer than an interface waits for frames on their way. Removing a device that is open waits for ever. */
+const CLOSE_MS = 15_000;
 /** Frames that are sent one by one. */
 const FRAMES = 100;
 /** Frames of a stretch without a turn of the event loop, and how many stretches may be tried. */
@@ -60,7 +62,7 @@ async function scene(
     try {
       await within(act(net, refusals, own), 'the scene', 40_000);
     } finally {
-      await within(net.close(), 'closing the device');
+      await within(net.close(), 'closing the device', CLOSE_MS);
     }
     note(nic, net.stats());
   } finally {

@@ -8,13 +8,10 @@ import { openBlock } from '../../../host/index.js';
 import { imageFile, run } from '../disk-fixture.js';
 import type { ServerOptions } from '../disk-server.js';
 import { bindDriver, modprobe, scratch, shell, unbindDriver, until } from '../fixture.js';
-import { ServerProcess } from '../server-process.js';
+import { ServerProcess, takeOver } from '../server-process.js';
 
 const BYTES = 16 * 2 ** 20;
 const LOGS = '/run/ringbell';
-/** Milliseconds that a server lives under load at most before it is killed. */
-const LIFE_MS = 300;
-const KILLS = 10;
 /** Milliseconds for everything that a killed server keeps waiting. */
 const LIMIT_MS = 60_000;
 
@@ -26,44 +23,6 @@ let serial = 0;
 function disk(by: ServerOptions['by'] = 'engine'): ServerOptions {
   return { name: `disk${serial++}`, file: imageFile(BYTES), by };
 }
-
-/** Starts a server that has to take the device over from one that was killed. */
-async function takeOver(options: ServerOptions): Promise<ServerProcess> {
-  const server = await ServerProcess.start(options);
-  assert.equal(server.last('serving'), { event: 'serving', takenOver: true }, JSON.stringify(server.reports));
-  return server;
-}
-
-for (const by of ['engine', 'model'] as const)
-  test(`ten kills at random moments under fio with verification, served by the ${by}`, async () => {
-    const options = disk(by);
-    let server = await ServerProcess.start(options);
-    const path = await bindDriver(options.name, 'virtio_vdpa');
-    const stop = join(scratch(), 'stop');
-    // Random writes and reads at depth 32, each block with a checksum that is verified at the end of a pass.
-    const pass = `fio --name=pass --filename=${path} --rw=randrw --bs=4k --size=2m --direct=1 --iodepth=32 \
-      --ioengine=io_uring --verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=0 --verify_state_save=0`;
-    const traffic = run(`while [ ! -e ${stop} ]; do ${pass} || exit 1; done`, 2 * LIMIT_MS);
-    // It is awaited at the end; what has gone wrong until then must not end the process.
-    traffic.catch(() => {});
-    let replayed = 0;
-    for (let kill = 0; kill < KILLS; kill++) {
-      await delay(Math.random() * LIFE_MS);
-      replayed += server.last('progress')?.replayed ?? 0;
-      await server.kill();
-      server = await takeOver(options);
-    }
-    await until('requests after the last kill', () => server.last('progress')?.requests, LIMIT_MS);
-    writeFileSync(stop, '');
-    await traffic;
-    shell(`sync; echo 3 > /proc/sys/vm/drop_caches; cmp ${path} ${options.file}`);
-    assert.is(server.last('error'), undefined);
-    // What the engine serves it gives back in order: nothing of it is ever in the log.
-    assert.is(replayed > 0, by === 'model', `${replayed} requests were replayed`);
-    await server.close();
-    assert.not.ok(existsSync(`/dev/vduse/${options.name}`));
-    assert.not.ok(existsSync(join(LOGS, options.name)));
-  });
 
 test('killed with an unanswered message: a bind, and a removal, go on with the next server', async () => {
   const options = disk();

@@ -13,7 +13,7 @@ import {
 } from '../../../host/uapi/virtio.js';
 import { VhostVdpa } from '../../../host/vhost-vdpa/device.js';
 import { openVhostVdpaFile } from '../../../host/vhost-vdpa/open.js';
-import { addSimulator, bindDriver, hasModule, modprobe, skip } from '../fixture.js';
+import { addSimulator, bindDriver, hasModule, modprobe, removeDevice, shell, skip } from '../fixture.js';
 
 const PAGE = 4096;
 const PAGES = 16;
@@ -158,6 +158,13 @@ if (!hasModule('vdpa_sim_net')) {
     assert.is((await device.config(8)).byteLength, 8);
     assert.is(await refusal(device.config(device.configSize! + 1)), 'EINVAL');
     await device.close();
+  });
+
+  test.after(() => {
+    removeDevice('disk0');
+    removeDevice('net0');
+    // The next test file may load them with other parameters.
+    shell(`modprobe -d ${process.env.RINGBELL_VM_MODULES ?? '/'} -r vdpa_sim_net vdpa_sim_blk`);
   });
 }
 

@@ -115,7 +115,11 @@ if (!hasModule('vdpa_sim_blk')) {
     path = await bindDriver(NAME, 'vhost_vdpa');
   };
 
-  test.after(() => removeDevice(NAME));
+  test.after(() => {
+    removeDevice(NAME);
+    // The next test file finds it with the parameters that it has by itself.
+    shell(`modprobe -d ${process.env.RINGBELL_VM_MODULES ?? '/'} -r vdpa_sim_blk`);
+  });
 }
 
 test.run();
