@@ -108,10 +108,11 @@ while (!first!.block.exitRequested) {
     if (lane.passage === 'served') served = true;
   }
   if (served) {
-    turnGiver.taken();
+    // A thread that polls has its CPU for itself.
+    if (!data.poll) turnGiver.give();
     continue;
   }
-  if (turnGiver.give()) continue;
+  turnGiver.missed();
   let quiet = true;
   for (const lane of lanes) if (lane.passage === 'idle' && lane.runner.arm() !== 'idle') quiet = false;
   if (!quiet) continue;

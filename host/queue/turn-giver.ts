@@ -1,44 +1,48 @@
-/** Times that giving up the CPU is left out, after it has brought nothing. */
-const PAUSE = 64;
+/** Bursts without giving a turn, at most, after turns that have brought nothing. */
+const PAUSE_LIMIT = 64;
 /** Milliseconds; more is not the turn of a driver that fills its ring, but of somebody who computes. */
 const TURN_LIMIT_MS = 5;
 
 /**
- * Gives the driver its turn before a queue thread goes to sleep. On a CPU that both share, the driver that was just
- * interrupted is ready to run: when it has run, there is something in the ring, and neither a kick nor a wait was needed. On
- * a CPU that nobody else wants, giving it up returns at once and brings nothing, and is then left out for a while; the same
- * where somebody else takes the turn, and long.
+ * Gives the driver a turn after each burst. On a CPU that both share, the driver that was just interrupted is ready to run,
+ * and so is one that was preempted while it filled its ring: when it has run, the next burst is larger, and neither a kick
+ * nor a wait was needed. On a CPU that nobody else wants, giving it up returns at once and brings nothing; then, and where
+ * somebody else takes the turn, and long, it is left out for one burst, for two, for four and so on.
  */
 export class TurnGiver {
-  readonly #yield: () => void;
+  readonly #yieldCpu: () => void;
   #given = false;
+  /** Bursts that are left without a turn, and how many there will be the next time. */
   #left = 0;
+  #pause = 1;
 
   /** `yieldCpu` lets others run that wait for this thread's CPU. */
   constructor(yieldCpu: () => void) {
-    this.#yield = yieldCpu;
+    this.#yieldCpu = yieldCpu;
   }
 
-  /** To be called when there is nothing to do: whether to look again before sleeping, because others had their turn. */
-  give(): boolean {
-    if (this.#given) {
-      this.#given = false;
-      this.#left = PAUSE;
-      return false;
-    }
+  /** To be called after a burst that served something. */
+  give(): void {
+    if (this.#given) this.#pause = 1;
+    this.#given = false;
     if (this.#left > 0) {
       this.#left--;
-      return false;
+      return;
     }
     const start = performance.now();
-    this.#yield();
-    if (performance.now() - start > TURN_LIMIT_MS) this.#left = PAUSE;
+    this.#yieldCpu();
+    if (performance.now() - start > TURN_LIMIT_MS) this.#rest();
     else this.#given = true;
-    return true;
   }
 
-  /** To be called when there was something to do. */
-  taken(): void {
+  /** To be called when there was nothing to serve. */
+  missed(): void {
+    if (this.#given) this.#rest();
     this.#given = false;
+  }
+
+  #rest(): void {
+    this.#left = this.#pause;
+    this.#pause = Math.min(this.#pause * 2, PAUSE_LIMIT);
   }
 }

@@ -8,41 +8,68 @@ function giver(turn = () => {}) {
     turns++;
     turn();
   });
-  return { giver: made, turns: () => turns };
+  /** Bursts until the next turn, that one's included. */
+  const until = () => {
+    const before = turns;
+    let bursts = 0;
+    while (turns === before) {
+      made.give();
+      bursts++;
+    }
+    return bursts;
+  };
+  return { giver: made, turns: () => turns, until };
 }
 
-test('a turn that brings something is given each time', () => {
+test('turns that bring something are given after each burst', () => {
   const { giver: g, turns } = giver();
-  for (let round = 0; round < 10; round++) {
-    assert.ok(g.give(), 'look again');
-    g.taken();
-  }
+  for (let burst = 0; burst < 10; burst++) g.give();
   assert.is(turns(), 10);
 });
 
-test('a turn that brings nothing is followed by sleep, and left out 64 times', () => {
-  const { giver: g, turns } = giver();
-  assert.ok(g.give());
-  assert.not(g.give(), 'sleep');
-  for (let round = 0; round < 64; round++) {
-    g.taken();
-    assert.not(g.give());
+test('turns that bring nothing become rarer, down to one in 65 bursts', () => {
+  const { giver: g, until } = giver();
+  assert.is(until(), 1);
+  const waits: number[] = [];
+  for (let miss = 0; miss < 8; miss++) {
+    g.missed();
+    waits.push(until());
   }
-  assert.is(turns(), 1);
-  g.taken();
-  assert.ok(g.give(), 'tried again');
-  assert.is(turns(), 2);
+  assert.equal(waits, [2, 3, 5, 9, 17, 33, 65, 65]);
 });
 
-test('a turn that somebody else takes, and long, is left out likewise', () => {
-  const { giver: g, turns } = giver(() => {
+test('one that brings something again makes them frequent again', () => {
+  const { giver: g, until } = giver();
+  until();
+  for (let miss = 0; miss < 8; miss++) {
+    g.missed();
+    until();
+  }
+  assert.is(until(), 1, 'the burst after it served something');
+  g.missed();
+  assert.is(until(), 2);
+});
+
+test('having nothing to serve without a turn before it is nobody’s fault', () => {
+  const { giver: g, until } = giver();
+  g.missed();
+  g.missed();
+  assert.is(until(), 1);
+});
+
+test('a turn that somebody else takes, and long, is as good as none', () => {
+  const {
+    giver: g,
+    turns,
+    until,
+  } = giver(() => {
     const end = performance.now() + 6;
     while (performance.now() < end);
   });
-  assert.ok(g.give(), 'look again all the same');
-  g.taken();
-  assert.not(g.give());
-  assert.is(turns(), 1);
+  g.give();
+  assert.is(until(), 2);
+  assert.is(until(), 3);
+  assert.is(turns(), 3);
 });
 
 test.run();

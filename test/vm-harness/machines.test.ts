@@ -17,7 +17,7 @@ test('every folder with guest tests is that of a machine, and every machine has 
 
 test('the network devices are where their tests look for them', () => {
   const { qemuArguments } = MACHINES.find(({ name }) => name === 'doorbell')!;
-  const slots = qemuArguments('artefacts').flatMap((word) => /,addr=([\da-f]+),/.exec(word)?.[1] ?? []);
+  const slots = qemuArguments('artefacts').flatMap((word) => /,addr=0x([\da-f]+),/.exec(word)?.[1] ?? []);
   assert.equal(
     slots.map((slot) => `0000:00:${slot}.0`),
     Object.values(NIC),

@@ -33,8 +33,8 @@ function nic(artefacts: string, name: string, slot: number, properties: string):
     ...['-netdev', `user,id=${name},restrict=on`],
     ...['-object', `filter-dump,id=dump-${name},netdev=${name},file=${artefacts}/${name}.pcap`],
     '-device',
-    // QEMU reads the slot as hexadecimal. Without ioeventfd, which makes one of several notifications.
-    `virtio-net-pci,netdev=${name},addr=${slot.toString(16)},disable-legacy=on,ioeventfd=off,romfile=,${properties}`,
+    // Without ioeventfd, which makes one of several notifications.
+    `virtio-net-pci,netdev=${name},addr=0x${slot.toString(16)},disable-legacy=on,ioeventfd=off,romfile=,${properties}`,
   ];
 }
 
