@@ -115,7 +115,7 @@ export async function infoByNode(bus: VdpaBus | undefined, path: string): Promis
       negotiatedFeatures: null,
       config: configFields(device.deviceId, space, features),
       queueCount,
-      queueSize: Math.max(...queues.map(({ size }) => size)),
+      queueSize: Math.max(0, ...queues.map(({ size }) => size)),
       queues,
       backendFeatures: backendFeatureNames(device.backendFeatures),
       iovaRange: device.iovaRange,
