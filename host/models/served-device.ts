@@ -117,6 +117,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   #messages!: MessageThread;
   #status = 0;
   #bounceBuffer: BounceBuffer = 'none';
+  #bounceBufferReason: string | undefined;
   /** What the queue thread died of that was lost last. */
   #threadError: Error | undefined;
   /** A thread could not be stopped: its memory and its files stay for as long as the process. */
@@ -178,6 +179,11 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** Where the bounce buffers of the driver are; 'none' where there are none, as on the in-process bus. */
   get bounceBuffer(): BounceBuffer {
     return this.#bounceBuffer;
+  }
+
+  /** Why they are not in memory of this process, which was wanted; undefined where they are, or there are none. */
+  get bounceBufferReason(): string | undefined {
+    return this.#bounceBufferReason;
   }
 
   /** The thread that answers for the device; for profilers, and for whoever wants to see it die. */
@@ -459,7 +465,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     // Opening, resetting and closing each send status 0.
     if (status === this.#status) return;
     this.#status = status;
-    if (status === 0) this.#bounceBuffer = 'none';
+    if (status === 0) {
+      this.#bounceBuffer = 'none';
+      this.#bounceBufferReason = undefined;
+    }
     statusChannel.publish({ device: this, status });
     if (status === 0) this.emit('reset');
     this.emit('status', status);
@@ -467,6 +476,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
 
   #bounceBufferChanged(bounceBuffer: BounceBuffer, reason: string | undefined): void {
     this.#bounceBuffer = bounceBuffer;
+    this.#bounceBufferReason = reason;
     this.emit('bounceBuffer', bounceBuffer, reason);
   }
 
