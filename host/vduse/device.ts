@@ -261,7 +261,8 @@ export class VduseDevice {
     if (!queue) return FAILED;
     queue.pause();
     try {
-      return { response: { vq_state: { index, split: { avail_index: await queue.availIndex() } } } };
+      const avail_index = await queue.availIndex(await this.#getFeatures());
+      return { response: { vq_state: { index, split: { avail_index } } } };
     } finally {
       queue.resume();
     }
@@ -273,6 +274,8 @@ export class VduseDevice {
     clearInterval(this.#driverOk);
     if (status === 0) {
       await this.#reset();
+      // From here on no other server must believe what the log says of this driver's queues.
+      for (const queue of this.#queues) queue.block.idle();
       this.#listener.status(0);
       return DONE;
     }

@@ -150,9 +150,18 @@ export class Virtqueue {
     }
   }
 
-  /** Available index of the next chain to be taken. */
-  async availIndex(): Promise<number> {
-    return this.#info ? this.block.lastAvail : (await this.#getInfo()).split.avail_index;
+  /**
+   * Available index of the next chain to be taken. Of a queue that another process has left, and that has not been adopted,
+   * its in-flight log knows: the transport's index is where the driver has started it. The queue must be paused, `features`
+   * are the driver's. Throws ERR_CONTROL_PLANE if its rings are not there.
+   */
+  async availIndex(features: bigint): Promise<number> {
+    if (this.#info) return this.block.lastAvail;
+    const info = await this.#getInfo();
+    if (!this.block.logged) return info.split.avail_index;
+    this.block.place(await this.#locate(info));
+    this.block.resume(features);
+    return this.block.lastAvail;
   }
 
   /** Keeps the datapath out for a while. Throws ERR_THREAD_LOST if it does not come out within `limitMs`. */
