@@ -20,6 +20,7 @@ import {
   vduseDevConfig,
   vduseName,
 } from '../uapi/vduse.js';
+import { setConfig } from '../vduse/config-space.js';
 import type { BounceBuffer } from '../vduse/device-layout.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
 import type { VduseControlFile, VduseFile } from '../vduse/file.js';
@@ -27,7 +28,7 @@ import { type DeviceShape, InFlightLog } from '../vduse/in-flight-log.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
 import { negotiate, type VduseProtocol } from '../vduse/protocol.js';
-import { createDevice, openAbandoned, setConfig } from '../vduse/take-over.js';
+import { createDevice, openAbandoned } from '../vduse/take-over.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
