@@ -256,7 +256,7 @@ export class VduseDevice {
         'ERR_DEVICE_BROKEN',
         'the device is broken and cannot be started without a reset',
       );
-    if (this.#layout.memoryLossIsFinal && this.#sigbusCount())
+    if (this.#layout.memoryLossIsFinal && Atomics.load(this.#aperture.i32, this.#layout.sigbusFlag / 4))
       throw new RingbellError(
         'ERR_MEMORY_LOST',
         "the file of the device was truncated: its contents can't be served",
@@ -391,10 +391,6 @@ export class VduseDevice {
     if (code !== 'ERR_THREAD_LOST') return this.#listener.error(code, message);
     this.#stuck = true;
     await this.#break(code, message);
-  }
-
-  #sigbusCount(): number {
-    return Atomics.load(this.#aperture.i32, this.#layout.sigbusFlag / 4);
   }
 
   /** Stops the queues. Under a thread that does not leave its ring nothing may be unmapped ever after. */
