@@ -127,4 +127,4 @@ async function main({ signal, folder }: Session): Promise<number> {
   return 0;
 }
 
-await runSession(process.argv.includes('--keep'), RUN_LIMIT_MS, main);
+await runSession(false, RUN_LIMIT_MS, main);

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { parseShellCommandLine, parseTestCommandLine, UsageError } from '../vm/command-line.js';
+import { HelpRequest, parseShellCommandLine, parseTestCommandLine, UsageError } from '../vm/command-line.js';
 import { MACHINES } from '../vm/machines.js';
 import { SERIES } from '../vm/series.js';
 
@@ -36,6 +36,16 @@ test('a name that does not exist is refused with those that do', () => {
   refuses(() => parseTestCommandLine(['--machine', 'x']), /no machine x: there are guest, /);
   refuses(() => parseTestCommandLine(['--kernels']), /--kernels.*\n.*npm run test:vm/s);
   refuses(() => parseShellCommandLine(['--json']), /--json.*\n.*npm run vm/s);
+});
+
+test('help says what there is, and is left to a command that is given it', () => {
+  for (const parse of [parseTestCommandLine, parseShellCommandLine])
+    assert.throws(
+      () => parse(['--help']),
+      (error: unknown) =>
+        error instanceof HelpRequest && /^usage: npm run .*\nkernels: 6\.12, /.test(error.message),
+    );
+  assert.is(parseShellCommandLine(['--', 'ls', '--help']).command, 'ls --help');
 });
 
 test('a shell takes one kernel and one machine, and a command after two hyphens', () => {

@@ -5,6 +5,9 @@ import { SERIES, type Series } from './series.js';
 /** A command line that says nothing that can be done; the message says what can. */
 export class UsageError extends Error {}
 
+/** `--help`; the message is the usage. */
+export class HelpRequest extends Error {}
+
 /** What `npm run test:vm` is asked for. */
 export interface TestCommandLine {
   series: readonly Series[];
@@ -26,16 +29,22 @@ export interface ShellCommandLine {
   update: boolean;
 }
 
-export const TEST_USAGE =
-  'npm run test:vm -- [--kernel SERIES]… [--machine NAME]… [--json] [--keep] [--update] [PATTERN]…';
-export const SHELL_USAGE =
-  'npm run vm -- [--kernel SERIES] [--machine NAME] [--keep] [--update] [-- COMMAND]';
+const TEST_USAGE =
+  'usage: npm run test:vm -- [--kernel SERIES]… [--machine NAME]… [--json] [--keep] [--update] [PATTERN]…';
+const SHELL_USAGE =
+  'usage: npm run vm -- [--kernel SERIES] [--machine NAME] [--keep] [--update] [-- COMMAND]';
+
+const NAMES = [
+  `kernels: ${SERIES.map(({ name }) => name).join(', ')}`,
+  `machines: ${MACHINES.map(({ name }) => name).join(', ')}`,
+].join('\n');
 
 const OPTIONS = {
   kernel: { type: 'string', multiple: true },
   machine: { type: 'string', multiple: true },
   keep: { type: 'boolean', default: false },
   update: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
 } as const;
 
 /** Reads the command line of `npm run test:vm`: all series and machines unless some are named. Throws UsageError. */
@@ -70,12 +79,15 @@ export function parseShellCommandLine(words: readonly string[]): ShellCommandLin
   };
 }
 
-function parse<T>(attempt: () => T, usage: string): T {
+function parse<T extends { values: { help: boolean } }>(attempt: () => T, usage: string): T {
+  let parsed: T;
   try {
-    return attempt();
+    parsed = attempt();
   } catch (error) {
     throw new UsageError(`${(error as Error).message}\n${usage}`);
   }
+  if (parsed.values.help) throw new HelpRequest(`${usage}\n${NAMES}`);
+  return parsed;
 }
 
 function named<T extends { name: string }>(what: string, name: string, all: readonly T[]): T {

@@ -1,14 +1,15 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { UsageError } from './command-line.js';
+import { HelpRequest, UsageError } from './command-line.js';
 import { MissingRequirement } from './requirements.js';
 
 /** The user or the system ended the command. */
 class Interruption extends Error {}
 
-/** Exit statuses of errors that need no stack to be understood. */
+/** Exit statuses of what ends a command and needs no stack to be understood. */
 const STATUSES = [
+  [HelpRequest, 0],
   [UsageError, 2],
   [MissingRequirement, 2],
   [Interruption, 130],
@@ -52,6 +53,6 @@ export async function runSession(
 function describeFailure(error: unknown): number {
   const { message, stack } = error as Error;
   const status = STATUSES.find(([kind]) => error instanceof kind)?.[1];
-  process.stderr.write(`${status === undefined ? stack : message}\n`);
+  (status === 0 ? process.stdout : process.stderr).write(`${status === undefined ? stack : message}\n`);
   return status ?? 1;
 }
