@@ -27,6 +27,9 @@ const HELP = [
   '',
 ].join('\n');
 
+/** Whether the command that runs goes on until it is interrupted. */
+let endless = false;
+
 /** Runs the command line: the exit status. */
 async function run(argv: readonly string[], signal: AbortSignal): Promise<number> {
   const [name, ...rest] = argv;
@@ -53,6 +56,7 @@ async function run(argv: readonly string[], signal: AbortSignal): Promise<number
     throw new UsageError(
       `${usageOf(command)}: ${command.operand.value} is missing; see ringbell ${name} --help`,
     );
+  endless = command.endless ?? false;
   const status = await command.run(values, signal);
   return signal.aborted && !command.endless ? (signal.reason as Interruption).status : status;
 }
@@ -67,10 +71,10 @@ function report(error: unknown, signal: AbortSignal): number {
   return error instanceof UsageError ? BAD_INPUT : FAILED;
 }
 
-// A reader that has seen enough, such as head, is no failure.
+// A reader that has seen enough, such as head, is no failure; nor does it end what goes on until it is interrupted.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
-  process.exit(0);
+  if (!endless) process.exit(0);
 });
 const signal = abortOnInterruption();
 run(process.argv.slice(2), signal).then(
