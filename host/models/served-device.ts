@@ -9,24 +9,14 @@ import { loadAddon } from '../native/addon.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { featureNames, statusNames } from '../uapi/names.js';
-import {
-  VDUSE_API_VERSION_1,
-  VDUSE_CREATE_DEV,
-  VDUSE_DESTROY_DEV,
-  vduseDevConfig,
-  vduseName,
-} from '../uapi/vduse.js';
-import { setConfig } from '../vduse/config-space.js';
 import type { BounceBuffer } from '../vduse/device-layout.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
-import type { VduseControlFile, VduseFile } from '../vduse/file.js';
-import { type DeviceShape, InFlightLog } from '../vduse/in-flight-log.js';
+import type { VduseControlFile } from '../vduse/file.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
-import { negotiate, type VduseProtocol } from '../vduse/protocol.js';
-import { createDevice, openAbandoned } from '../vduse/take-over.js';
 import { DataPaths } from './data-paths.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
+import { DeviceNode } from './device-node.js';
 
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
 const APERTURE_BYTES = 2 ** 32;
@@ -36,8 +26,6 @@ const PRIVATE_BYTES = 2 ** 26;
 const DRIVER_WINDOW_BYTES = [3.5 * 2 ** 30, 1.5 * 2 ** 30, 2 ** 29];
 /** Milliseconds that a thread has to leave a ring: slow disks are not lost threads, yet VDUSE waits 30 s at most. */
 const PAUSE_LIMIT_MS = 10_000;
-/** Bytes; alignment of rings that the driver is asked for. */
-const VQ_ALIGN = 4096;
 
 const openChannel = channel('ringbell:device:open');
 const statusChannel = channel('ringbell:device:status');
@@ -121,10 +109,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** A thread could not be stopped: its memory and its files stay for as long as the process. */
   #abandoned = false;
   #closing: Promise<void> | undefined;
-  #log: InFlightLog | undefined;
   #takenOver = false;
-  /** The device is this process's: what it has not taken over yet, it leaves as it was. */
-  #owned = false;
   /** Errors from before `serve` has returned: nobody can have been listening. */
   #early: RingbellError[] | undefined = [];
 
@@ -262,8 +247,18 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     this.#undo.push(() => {
       if (!this.#abandoned) attached.close();
     });
-    const protocol = await this.#negotiate(transport.control, options);
-    const file = await this.#createDevice(transport.control, options, protocol);
+    const { queues, groups, apiVersion, log } = options;
+    const { deviceId } = this.model;
+    const config = attached.config();
+    const node = await DeviceNode.open(
+      transport.control,
+      { name, deviceId, features: this.#features, queues, queueSize, groups, config, apiVersion, log },
+      aperture,
+    );
+    this.#undo.push(() => node.close(this.#abandoned));
+    const { file, protocol, takenOver } = node;
+    this.#takenOver = takenOver;
+    if (node.log) for (const [index, block] of this.#blocks.entries()) block.log = node.log.section(index);
 
     const attentionFd = this.#eventfd();
     const kickFds = this.#blocks.map(() => this.#eventfd());
@@ -300,7 +295,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       umem: options.umem,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
       queueSize,
-      takenOver: this.#takenOver,
+      takenOver,
       pauseLimitMs: PAUSE_LIMIT_MS,
       sigbusFlag,
       memoryLossIsFinal: attached.memoryLossIsFinal,
@@ -325,71 +320,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     );
     this.#undo.push(() => this.#messages.close());
     await transport.attach(name);
-    this.#owned = true;
+    node.own();
     this.#undo.push(() => transport.detach(name));
-  }
-
-  async #negotiate(control: VduseControlFile, options: ServedDeviceOptions): Promise<VduseProtocol> {
-    const protocol = await negotiate(control, options.apiVersion);
-    if (options.groups > 1 && protocol.apiVersion < VDUSE_API_VERSION_1)
-      throw new RingbellError(
-        'ERR_NOT_SUPPORTED',
-        `groups of queues need API version ${VDUSE_API_VERSION_1} of VDUSE, not ${protocol.apiVersion}`,
-      );
-    return protocol;
-  }
-
-  async #createDevice(
-    control: VduseControlFile,
-    options: ServedDeviceOptions,
-    protocol: VduseProtocol,
-  ): Promise<VduseFile> {
-    const { name, log } = options;
-    const config = this.#attached.config();
-    // Version 0 has no names for one group and one address space.
-    const groups = protocol.apiVersion < VDUSE_API_VERSION_1 ? 0 : options.groups;
-    const bytes = vduseDevConfig.encode({
-      name,
-      device_id: this.model.deviceId,
-      features: this.#features,
-      vq_num: options.queues,
-      vq_align: VQ_ALIGN,
-      ngroups: groups,
-      nas: groups,
-      config_size: config.length,
-      config,
-    });
-    if (log === undefined) await control.ioctl(VDUSE_CREATE_DEV, bytes);
-    else this.#takenOver = !(await createDevice(control, name, bytes));
-    this.#owned = !this.#takenOver;
-    this.#undo.push(async () => {
-      if (!this.#owned) return;
-      await control.ioctl(VDUSE_DESTROY_DEV, vduseName.encode(name));
-      this.#log?.remove();
-    });
-    const file = await (this.#takenOver ? openAbandoned(control, name) : control.open(name));
-    this.#undo.push(() => file.close());
-    if (log !== undefined) {
-      const instance = await control.instance(name);
-      this.#openLog(log, { instance, protocol, configSize: config.length }, options);
-    }
-    if (this.#takenOver) await setConfig(file, config);
-    return file;
-  }
-
-  /** Once the device node is open, which only one process can have: nobody else is using the log. */
-  #openLog(
-    path: string,
-    made: Pick<DeviceShape, 'instance' | 'protocol' | 'configSize'>,
-    { queues, queueSize }: ServedDeviceOptions,
-  ): void {
-    const shape = { ...made, deviceId: this.model.deviceId, queues, queueSize, features: this.#features };
-    const log = InFlightLog[this.#takenOver ? 'adopt' : 'create'](path, shape, this.#aperture);
-    this.#log = log;
-    this.#undo.push(() => {
-      if (!this.#abandoned) log.close();
-    });
-    for (const [index, block] of this.#blocks.entries()) block.log = log.section(index);
   }
 
   #shareWindows() {
