@@ -1,4 +1,4 @@
-import { closeSync, readdirSync, readSync } from 'node:fs';
+import { closeSync, readdirSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Aperture } from '../../host/aperture/aperture.js';
@@ -7,36 +7,16 @@ import { isSystemError } from '../../host/errors.js';
 import { loadAddon } from '../../host/native/addon.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vhost from '../../host/uapi/vhost.js';
-import type { VduseFile } from '../../host/vduse/file.js';
+import { PAGE, region } from '../conformance/mapping.js';
 import { fails, iotlbMessage, LAST_IOVA, scene as playScene, type Scene, SharedMemory } from './fixture.js';
 
 const { VHOST_IOTLB_UPDATE, VHOST_IOTLB_INVALIDATE } = vhost;
 const PARENTS: ParentKind[] = ['set_map', 'dma_map'];
-const PAGE = 4096n;
 const memory = new SharedMemory(65536);
 memory.bytes.forEach((_, index, bytes) => {
   bytes[index] = index >> 12;
 });
 const uaddr = memory.address;
-
-/** What the device finds in [start, last] of an address space; undefined for nothing. */
-async function region(device: VduseFile, start = 0n, last = LAST_IOVA, asid?: number) {
-  const codec = asid === undefined ? vduse.vduseIotlbEntry : vduse.vduseIotlbEntryV2;
-  const argument = codec.encode({ start, last, ...(asid === undefined ? {} : { asid }) });
-  const request = asid === undefined ? vduse.VDUSE_IOTLB_GET_FD : vduse.VDUSE_IOTLB_GET_FD2;
-  let fd: number;
-  try {
-    fd = await device.ioctl(request, argument);
-  } catch (error) {
-    if (isSystemError(error, 'EINVAL')) return undefined;
-    throw error;
-  }
-  const entry = vduse.vduseIotlbEntry.decode(argument);
-  const byte = new Uint8Array(1);
-  readSync(fd, byte, 0, 1, Number(entry.offset));
-  closeSync(fd);
-  return { ...entry, firstByte: byte[0] };
-}
 
 /** A write that the kernel answers with EFAULT, for this reason of its own. */
 async function refused(call: Promise<void>, reason: string): Promise<void> {
