@@ -171,14 +171,11 @@ async function close(device: ServedDevice, report: ServeReport, interruption: In
 /** What went wrong at the start, with what to do about it. */
 function explained(error: unknown, { name, attach }: Plan): unknown {
   const { code, cause } = error as { code?: string; cause?: { code?: string } };
-  const remedy =
-    code === 'EEXIST'
-      ? `a device of that name is there already: ringbell info ${name} says whose`
-      : cause?.code === 'EACCES' || cause?.code === 'EPERM'
-        ? 'run it as root'
-        : code === 'ERR_CONTROL_PLANE' && attach !== undefined
-          ? `see ringbell doctor, and dmesg for what ${attach === 'vhost' ? 'vhost_vdpa' : 'virtio_vdpa'} said`
-          : undefined;
+  const remedy = [code, cause?.code].some((each) => each === 'EACCES' || each === 'EPERM')
+    ? 'run it as root'
+    : code === 'ERR_CONTROL_PLANE' && attach !== undefined
+      ? `see ringbell doctor, and dmesg for what ${attach === 'vhost' ? 'vhost_vdpa' : 'virtio_vdpa'} said`
+      : undefined;
   if (remedy === undefined || !(error instanceof Error)) return error;
   return new Error(`--name ${name}: ${error.message}: ${remedy}`, { cause: error });
 }
