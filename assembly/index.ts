@@ -19,5 +19,5 @@ export {
   deviceStart,
   deviceWait,
 } from './split/device';
-export { deviceIdle } from './split/in-flight';
+export { deviceIdle, logIsRunning } from './split/in-flight';
 export { driverArm, driverDisarm, driverStart } from './split/driver';

@@ -320,8 +320,11 @@ export const DISK_F_WRITE_ZEROES = 8;
 
 /** Bytes; the most that one READ or WRITE moves. A longer one is answered IOERR. */
 export const BLK_REQUEST_BYTES = 268435456;
-/** Bytes; the most that one burst of a disk moves, zeroes or discards, unless its first request alone is longer. */
-export const BLK_BURST_BYTES = 67108864;
+/**
+ * Bytes; the most that one burst of a disk moves, zeroes or discards, unless its first request alone is longer. A message
+ * that stops the queues waits for the burst in progress, on a disk that may be slow.
+ */
+export const BLK_BURST_BYTES = 8388608;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // File I/O table: one entry a request, filled by WASM, carried out by the addon (native/file-io.cc), read back by WASM.

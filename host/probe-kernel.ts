@@ -92,7 +92,7 @@ export function lookAtVhostVdpaNodes(): Finding {
     return {
       state: 'missing',
       found: 'none',
-      remedy: 'ringbell serve blk --attach vhost makes one; of others: ringbell info',
+      remedy: 'ringbell serve blk --name disk0 --size 64M --attach vhost makes one; of others: ringbell info',
     };
   const allowed = nodes.filter((name) => mayOpen(`/dev/${name}`));
   if (allowed.length > 0) return { state: 'ok', found: allowed.map((name) => `/dev/${name}`).join(', ') };
@@ -140,6 +140,8 @@ export function lookAtHardware(): Finding {
 
 /** What this VDUSE can do. */
 export function lookAtVduseApi(): Finding {
+  if (!mayOpen(VDUSE_CONTROL))
+    return { state: 'missing', found: 'cannot be asked', remedy: `needs ${VDUSE_CONTROL}` };
   const fd = openSync(VDUSE_CONTROL, 'r+');
   try {
     const version = new Uint8Array(u64.size);

@@ -72,7 +72,8 @@ class Exchange {
     nlmsghdr header;
     while (offset + sizeof(header) <= static_cast<size_t>(length)) {
       memcpy(&header, buffer + offset, sizeof(header));
-      if (header.nlmsg_len < sizeof(header)) break;
+      // No message: whoever takes the answer apart says so.
+      if (header.nlmsg_len < sizeof(header) || header.nlmsg_len > length - offset) break;
       ended_ |= header.nlmsg_type == NLMSG_ERROR || header.nlmsg_type == NLMSG_DONE;
       offset += NLMSG_ALIGN(header.nlmsg_len);
     }

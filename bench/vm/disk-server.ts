@@ -20,9 +20,13 @@ export interface DiskServer {
   close(): Promise<void>;
 }
 
-/** Ours, by `serve` in a process of its own. */
-export async function startRingbell(name: string, file: string): Promise<DiskServer> {
-  const child = fork(fileURLToPath(new URL('server.js', import.meta.url)), [name, file]);
+/** Ours, by `serve` in a process of its own; by vectored I/O, or with the file mapped and all of its storage allocated. */
+export async function startRingbell(name: string, file: string, mapped: boolean): Promise<DiskServer> {
+  const child = fork(fileURLToPath(new URL('server.js', import.meta.url)), [
+    name,
+    file,
+    ...(mapped ? ['mapped'] : []),
+  ]);
   await served(child, name);
   return {
     name,

@@ -1,6 +1,6 @@
 /**
  * The guest's part of `npm run bench:vm`: serves one file twice, by us and by qemu-storage-daemon, and lets fio loose on both
- * in turn. Takes SECONDS ROUNDS AIO [SCHEDULER]; leaves figures.json among the artefacts. It says on standard output when a pair of runs begins and
+ * in turn. Takes SECONDS ROUNDS AIO MAPPED [SCHEDULER]; leaves figures.json among the artefacts. It says on standard output when a pair of runs begins and
  * ends, and the host answers with a file that says how busy it was otherwise: what was disturbed is measured again.
  */
 import { execFileSync } from 'node:child_process';
@@ -26,7 +26,8 @@ const ATTEMPTS = 3;
 
 const [seconds, rounds] = process.argv.slice(2, 4).map(Number) as [number, number];
 const aio = process.argv[4] as 'threads' | 'io_uring';
-const scheduler = process.argv[5];
+const mapped = process.argv[5] === 'true';
+const scheduler = process.argv[6];
 
 /** Runs a workload on one server, and divides what that took by requests. */
 async function sample(server: DiskServer, workload: Workload): Promise<Sample> {
@@ -97,7 +98,7 @@ const firstLine = (command: string) =>
 
 const file = join(scratch(), 'disk.img');
 writeFileSync(file, randomBytes(DISK_BYTES));
-const ours = await startRingbell('ringbell0', file);
+const ours = await startRingbell('ringbell0', file, mapped);
 const theirs = await startStorageDaemon('qemu0', file, aio);
 selectScheduler(theirs.path);
 const figures: GuestFigures = {

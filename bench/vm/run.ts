@@ -1,7 +1,7 @@
 /**
  * Measures a VDUSE disk of ours against qemu-storage-daemon's vduse-blk export of the same file, side by side in virtual
- * machines: `npm run bench:vm -- [--kernel SERIES]… [--processors N]… [--aio threads|io_uring] [--scheduler NAME]
- * [--json] [--quick]`. Nothing else should run on the host. Exit status 1 if a guest failed, 2 if this machine lacks something.
+ * machines: `npm run bench:vm -- [--kernel SERIES]… [--processors N]… [--aio threads|io_uring] [--mapped]
+ * [--scheduler NAME] [--json] [--quick]`. Nothing else should run on the host. Exit status 1 if a guest failed, 2 if this machine lacks something.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ const QUICK = { seconds: 1, rounds: 2 };
 const USUAL_SERIES = ['6.12', '7.2'];
 const USUAL_PROCESSORS = ['1', '2'];
 const USAGE =
-  'npm run bench:vm -- [--kernel SERIES]… [--processors N]… [--aio threads|io_uring] [--scheduler NAME] [--json] [--quick]';
+  'npm run bench:vm -- [--kernel SERIES]… [--processors N]… [--aio threads|io_uring] [--mapped] [--scheduler NAME] [--json] [--quick]';
 
 const guestFile = fileURLToPath(new URL('guest.js', import.meta.url));
 const resultsFolder = fileURLToPath(new URL('../../../bench/results', import.meta.url));
@@ -51,6 +51,7 @@ function parseCommandLine() {
     kernel: { type: 'string', multiple: true, default: USUAL_SERIES },
     processors: { type: 'string', multiple: true, default: USUAL_PROCESSORS },
     aio: { type: 'string', default: 'threads' },
+    mapped: { type: 'boolean', default: false },
     scheduler: { type: 'string', default: '' },
     json: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
@@ -70,7 +71,7 @@ function parseCommandLine() {
 }
 
 async function main({ signal, folder }: Session): Promise<number> {
-  const { kernel, processors, aio, scheduler, json, quick } = parseCommandLine();
+  const { kernel, processors, aio, mapped, scheduler, json, quick } = parseCommandLine();
   requireToRun();
   const progress = (text: string) => void process.stderr.write(`${text}\n`);
   const cache = new Cache();
@@ -86,7 +87,7 @@ async function main({ signal, folder }: Session): Promise<number> {
       const guestFolder = join(folder, `${cached.release}-${number}`);
       const artefacts = join(guestFolder, 'share', 'artefacts');
       const load = new HostLoad('qemu-system-x86');
-      const command = `${process.execPath} ${guestFile} ${effort.seconds} ${effort.rounds} ${aio} ${scheduler}`;
+      const command = `${process.execPath} ${guestFile} ${effort.seconds} ${effort.rounds} ${aio} ${mapped} ${scheduler}`;
       const release = await cache.lockAllSlots(signal);
       try {
         const { status, death } = await boot(
@@ -113,7 +114,7 @@ async function main({ signal, folder }: Session): Promise<number> {
     }
   const machine = describeMachine();
   const { fio, storageDaemon } = figures!;
-  const setting = { accelerator: accelerator(), fio, storageDaemon, aio };
+  const setting = { accelerator: accelerator(), fio, storageDaemon, aio, mapped };
   mkdirSync(resultsFolder, { recursive: true });
   const file = join(resultsFolder, `vm-${machine.date.replaceAll(':', '-')}.json`);
   writeFileSync(file, `${JSON.stringify({ machine, setting, effort, results })}\n`);

@@ -10,6 +10,8 @@ export interface VmSetting {
   storageDaemon: string;
   /** aio of its file driver. */
   aio: string;
+  /** Whether our file is mapped, rather than read and written by vectored I/O. */
+  mapped: boolean;
 }
 
 const HEADER = [
@@ -54,7 +56,7 @@ export function formatVmReport(machine: Machine, setting: VmSetting, results: re
       .trimEnd();
   return [
     `${machine.cpu}, ${machine.cpuCount} CPUs, ${machine.kernel} ${machine.arch}; guests under ${setting.accelerator}`,
-    `Node ${machine.node}, ${setting.storageDaemon} (aio=${setting.aio}), ${setting.fio}`,
+    `Node ${machine.node}${setting.mapped ? ', file mapped' : ''}, ${setting.storageDaemon} (aio=${setting.aio}), ${setting.fio}`,
     `commit ${machine.commit || 'unknown'}, ${machine.date}`,
     '',
     line(HEADER),

@@ -26,6 +26,8 @@ export interface Engine {
    * driver had not started the queue. VQ_VERDICT is set if log and ring contradict each other.
    */
   deviceResume(vq: number): number;
+  /** Whether the in-flight log, if there is one, says that the driver has started the queue: 1 or 0. */
+  logIsRunning(vq: number): number;
   /** Notes in the in-flight log, if there is one, that the driver has not started the queue. */
   deviceIdle(vq: number): void;
   /** Parses up to `max` chains into the chain and segment tables: how many. 0 with VQ_VERDICT or VQ_MISS set when refused. */

@@ -102,7 +102,7 @@ export async function infoByNode(bus: VdpaBus | undefined, path: string): Promis
   });
   const device = await VhostVdpa.open(file).catch((error: unknown) => {
     if (!(error instanceof RingbellError && isSystemError(error.cause, 'ENOTTY'))) throw error;
-    throw new RingbellError('ERR_NO_DEVICE', `${path} is no vDPA device`, { cause: error });
+    throw new RingbellError('ERR_NO_DEVICE', `${path} is no vhost-vdpa device`, { cause: error });
   });
   try {
     const features = await device.offeredFeatures();
@@ -120,7 +120,7 @@ export async function infoByNode(bus: VdpaBus | undefined, path: string): Promis
       negotiatedFeatures: null,
       config: configFields(device.deviceId, space, features),
       queueCount,
-      queueSize: Math.max(...queues.map(({ size }) => size)),
+      queueSize: Math.max(0, ...queues.map(({ size }) => size)),
       queues,
       backendFeatures: backendFeatureNames(device.backendFeatures),
       iovaRange: device.iovaRange,

@@ -1,10 +1,13 @@
-import type { DeviceStats, RingbellError, ServedDevice, VdpaDevice } from '../index.js';
+import type { BounceBuffer, DeviceStats, RingbellError, ServedDevice, VdpaDevice } from '../index.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
 import { styled } from './terminal.js';
 import { formatBytes, formatCount } from './units.js';
 
 /** Milliseconds between two updates of the status line. */
 const STATUS_INTERVAL_MS = 1000;
+
+/** What to do where memory of this process may not be the bounce buffer: the kernel refuses to pin that much of it. */
+const MEMLOCK_REMEDY = 'raise RLIMIT_MEMLOCK (ulimit -l unlimited), or run it with CAP_SYS_RESOURCE';
 
 /** What a device is served from, for people and for JSON. */
 export interface ServedDisk {
@@ -34,16 +37,22 @@ export class ServeReport {
     this.#json = json;
     this.#last = device.stats();
     device.on('error', (error) => this.#error(error));
+    device.on('bounceBuffer', (bounceBuffer, reason) => {
+      if (reason !== undefined) this.#note(bounceBufferText(bounceBuffer, reason));
+    });
   }
 
   /** The device is on the bus: says where, and begins with the status line. */
   started({ name, driver, node }: VdpaDevice): void {
     const { file, bytes, readOnly, queues, queueSize } = this.#disk;
+    const { bounceBuffer, bounceBufferReason } = this.#device;
     if (this.#json) {
       this.#print({
         ...{ event: 'serving', name, driver: driver ?? null, node: node ?? null, file: file ?? null },
         ...{
           takenOver: this.#device.takenOver,
+          bounceBuffer,
+          bounceBufferReason: bounceBufferReason ?? null,
           bytes: bytes ?? null,
           readOnly,
           queues,
@@ -55,10 +64,13 @@ export class ServeReport {
       const size = bytes === undefined ? '' : `, ${formatBytes(bytes)}`;
       const place = node ?? (driver === undefined ? 'not bound to a driver' : `bound to ${driver}`);
       const taken = this.#device.takenOver ? ', taken over' : '';
+      const indent = ' '.repeat(name.length);
       process.stdout.write(`${styled(process.stdout, 'bold', name)}  ${place}${taken}\n`);
       process.stdout.write(
-        `${' '.repeat(name.length)}  ${file ?? 'memory'}${size}${readOnly ? ', read-only' : ''}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
+        `${indent}  ${file ?? 'memory'}${size}${readOnly ? ', read-only' : ''}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
       );
+      if (bounceBuffer !== 'none')
+        process.stdout.write(`${indent}  ${bounceBufferText(bounceBuffer, bounceBufferReason)}\n`);
     }
     if (process.stderr.isTTY)
       this.#timer = setInterval(() => this.#updateStatus(), STATUS_INTERVAL_MS).unref();
@@ -91,12 +103,13 @@ export class ServeReport {
     const now = this.#device.stats();
     const rate = (counter: 'requests' | 'bytesRead' | 'bytesWritten') =>
       ((now[counter] - this.#last[counter]) * 1000) / STATUS_INTERVAL_MS;
-    const { status } = this.#device;
+    const { status, bounceBuffer } = this.#device;
     this.#last = now;
     this.#clearLine();
     process.stderr.write(
       [
         status & VIRTIO_CONFIG_S_DRIVER_OK ? 'driver running' : 'no driver',
+        ...(bounceBuffer === 'none' ? [] : [`bounce buffer ${bounceBuffer}`]),
         `${formatCount(rate('requests'))} requests/s`,
         `${formatBytes(rate('bytesRead'))}/s read`,
         `${formatBytes(rate('bytesWritten'))}/s written`,
@@ -124,4 +137,13 @@ export class ServeReport {
   #print(object: object): void {
     process.stdout.write(`${JSON.stringify(object)}\n`);
   }
+}
+
+/** Where the bounce buffers are, for people; with a reason, why they are not where they should be, and the remedy. */
+export function bounceBufferText(bounceBuffer: BounceBuffer, reason: string | undefined): string {
+  const where = bounceBuffer === 'umem' ? 'memory of this process (umem)' : "the kernel's own pages (fd)";
+  if (reason === undefined) return `bounce buffer: ${where}`;
+  // The limit: as the kernel refuses to pin, and as it refuses to raise it.
+  const remedy = /^(ENOMEM|EPERM)\b/.test(reason) ? `: ${MEMLOCK_REMEDY}` : '';
+  return `bounce buffer: ${where}, because memory of this process cannot be it (${reason})${remedy}`;
 }

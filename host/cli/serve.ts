@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import type { EventEmitter } from 'node:events';
 import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -6,6 +6,7 @@ import {
   type KernelAttachment,
   RingbellError,
   type ServedDevice,
+  type ServedDeviceEvents,
   serve as serveModel,
   VdpaBus,
   type VdpaDevice,
@@ -86,7 +87,7 @@ export const serve: Command = {
     try {
       report.started(await whereabouts(name));
       // Nobody may have pressed Ctrl-C before the device was there.
-      if (!signal.aborted) await Promise.race([once(signal, 'abort'), once(device, 'close')]);
+      if (!signal.aborted) await endOf(device, signal);
       if (!signal.aborted)
         throw new RingbellError('ERR_THREAD_LOST', `${name}: a thread of the device ended`);
       await close(device, report, signal.reason as Interruption);
@@ -136,6 +137,14 @@ function bytesOf(file: string): number | undefined {
   return givenImage('file', file).bytes;
 }
 
+/** Resolves when the signal aborts or the device has been closed. Its errors are reported, and end nothing. */
+export function endOf(device: EventEmitter<ServedDeviceEvents>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    device.once('close', () => resolve());
+  });
+}
+
 /** Where the device is on the bus. */
 async function whereabouts(name: string): Promise<VdpaDevice> {
   return new VdpaBus().show(name);
@@ -151,26 +160,33 @@ async function close(device: ServedDevice, report: ServeReport, interruption: In
   // of the process would wait for that call.
   const kill = () => process.kill(process.pid, 'SIGKILL');
   process.once('exit', kill);
-  const bus = new VdpaBus();
-  for (let busy = true; busy; ) {
-    try {
-      await bus.delete(device.name);
-      busy = false;
-    } catch (error) {
-      busy = error instanceof RingbellError && error.code === 'ERR_DEVICE_BUSY';
-      if (busy) {
-        report.busy(error as RingbellError);
-        await sleep(BUSY_POLL_MS);
-      }
+  try {
+    const bus = new VdpaBus();
+    for (let busy = await whoKeeps(bus, device); busy; busy = await whoKeeps(bus, device)) {
+      report.busy(busy);
+      await sleep(BUSY_POLL_MS);
     }
+    await device.close();
+  } finally {
+    process.off('exit', kill);
   }
-  await device.close();
-  process.off('exit', kill);
+}
+
+/** Takes a device off the bus, unless somebody has it open: ERR_DEVICE_BUSY, saying where. */
+async function whoKeeps(bus: VdpaBus, { name }: ServedDevice): Promise<RingbellError | undefined> {
+  try {
+    await bus.delete(name);
+  } catch (error) {
+    if (error instanceof RingbellError && error.code === 'ERR_DEVICE_BUSY') return error;
+    // Whatever else keeps it there, or has taken it away before: closing does what can be done.
+  }
+  return undefined;
 }
 
 /** What went wrong at the start, with what to do about it. */
 function explained(error: unknown, { name, attach }: Plan): unknown {
   const { code, cause } = error as { code?: string; cause?: { code?: string } };
+  if (code === 'ERR_ARGUMENT') return new UsageError((error as Error).message, { cause: error });
   const remedy = [code, cause?.code].some((each) => each === 'EACCES' || each === 'EPERM')
     ? 'run it as root'
     : code === 'ERR_CONTROL_PLANE' && attach !== undefined

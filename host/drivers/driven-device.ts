@@ -189,9 +189,12 @@ export abstract class DrivenDevice<Config> extends EventEmitter<DrivenDeviceEven
       lane.fail(closed);
       lane.close();
     }
-    await this.driver.close();
-    this.#publish('close', {});
-    this.emit('close');
+    try {
+      await this.driver.close();
+    } finally {
+      this.#publish('close', {});
+      this.emit('close');
+    }
   }
 
   async #configChanged(): Promise<void> {

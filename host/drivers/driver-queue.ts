@@ -151,7 +151,12 @@ export class DriverQueue {
     word(DQ_INDEX, index);
     aperture.u64[(this.block + DQ_IOVA_DELTA) / 8] = memory.iovaDelta;
     this.kickFd = addon.eventfd();
-    this.callFd = addon.eventfd();
+    try {
+      this.callFd = addon.eventfd();
+    } catch (error) {
+      addon.close(this.kickFd);
+      throw error;
+    }
     aperture.engine.driverStart(this.block);
   }
 

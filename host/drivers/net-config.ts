@@ -8,6 +8,7 @@ import {
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
 import { virtioNetConfig } from '../uapi/virtio.js';
+import { formatMacAddress } from '../vdpa/config.js';
 import type { VirtioDriver } from './virtio-driver.js';
 
 /** Bytes; what Ethernet carries where the device says nothing. */
@@ -49,9 +50,7 @@ export function decodeNetConfig(bytes: Uint8Array, features: bigint): NetConfig 
   if (mtu < ETH_MIN_MTU)
     throw new RingbellError('ERR_NOT_SUPPORTED', `the MTU is ${mtu} bytes, less than ${ETH_MIN_MTU}`);
   return {
-    mac: has(VIRTIO_NET_F_MAC)
-      ? raw.mac.map((byte) => byte.toString(16).padStart(2, '0')).join(':')
-      : undefined,
+    mac: has(VIRTIO_NET_F_MAC) ? formatMacAddress(raw.mac) : undefined,
     mtu,
     linkUp: !has(VIRTIO_NET_F_STATUS) || (raw.status & VIRTIO_NET_S_LINK_UP) !== 0,
   };

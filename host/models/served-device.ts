@@ -6,12 +6,8 @@ import { VIRTIO_RING_F_INDIRECT_DESC } from '../../assembly/virtio.js';
 import { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
-import { Interrupter } from '../queue/interrupter.js';
 import { QueueBlock } from '../queue/queue-block.js';
-import { QueueLoop } from '../queue/queue-loop.js';
-import { QueueRunner } from '../queue/queue-runner.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
-import { QueueThread } from '../queue/queue-thread.js';
 import { featureNames, statusNames } from '../uapi/names.js';
 import {
   VDUSE_API_VERSION_1,
@@ -20,6 +16,7 @@ import {
   vduseDevConfig,
   vduseName,
 } from '../uapi/vduse.js';
+import { setConfig } from '../vduse/config-space.js';
 import type { BounceBuffer } from '../vduse/device-layout.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
 import type { VduseControlFile, VduseFile } from '../vduse/file.js';
@@ -27,7 +24,8 @@ import { type DeviceShape, InFlightLog } from '../vduse/in-flight-log.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
 import { negotiate, type VduseProtocol } from '../vduse/protocol.js';
-import { createDevice, openAbandoned, setConfig } from '../vduse/take-over.js';
+import { createDevice, openAbandoned } from '../vduse/take-over.js';
+import { DataPaths } from './data-paths.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
@@ -108,15 +106,16 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   readonly model: DeviceModel;
   readonly #aperture: Aperture;
   readonly #blocks: QueueBlock[] = [];
-  readonly #threads: QueueThread[] = [];
   /** What has to be done to undo everything, last thing first. */
   readonly #undo: (() => void | Promise<void>)[] = [];
   #attached!: AttachedModel;
   /** Bits that are offered: the model's, less what `serve` was told to keep back. */
   #features = 0n;
+  #dataPaths!: DataPaths;
   #messages!: MessageThread;
   #status = 0;
   #bounceBuffer: BounceBuffer = 'none';
+  #bounceBufferReason: string | undefined;
   /** What the queue thread died of that was lost last. */
   #threadError: Error | undefined;
   /** A thread could not be stopped: its memory and its files stay for as long as the process. */
@@ -180,6 +179,11 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     return this.#bounceBuffer;
   }
 
+  /** Why they are not in memory of this process, which was wanted; undefined where they are, or there are none. */
+  get bounceBufferReason(): string | undefined {
+    return this.#bounceBufferReason;
+  }
+
   /** The thread that answers for the device; for profilers, and for whoever wants to see it die. */
   get messageThread(): Worker {
     return this.#messages.worker;
@@ -187,7 +191,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
 
   /** The threads that run the queues, likewise; none if they run on the event loop. */
   get queueThreads(): Worker[] {
-    return this.#threads.map((thread) => thread.worker);
+    return this.#dataPaths.threads.map((thread) => thread.worker);
   }
 
   /** What the queues have counted since the device was made. Stops nothing. */
@@ -267,12 +271,27 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const wakeFds = Array.from({ length: threads || options.queues }, () => this.#eventfd());
     const wakeFd = (index: number) => wakeFds[index % wakeFds.length]!;
     const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
-    const surroundings = { sigbusFlag, attentionFd, deviceFd, doorbell: options.doorbell };
-    for (let thread = 0; thread < threads; thread++)
-      this.#startThread(thread, threads, { ...surroundings, wakeFd: wakeFd(thread), poll: options.poll });
-    if (threads === 0)
-      for (const index of this.#blocks.keys())
-        this.#startLoop(index, { ...surroundings, wakeFd: wakeFd(index) });
+    const { poll, doorbell } = options;
+    this.#dataPaths = new DataPaths(
+      attached,
+      { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll, doorbell },
+      {
+        lost: (indices, error) => {
+          // The control plane says so to the driver and to us; what it died of is known only here.
+          this.#threadError = error;
+          for (const index of indices) this.#messages.queueThreadLost(index);
+        },
+        stuck: () => {
+          this.#abandoned = true;
+        },
+        failed: (error) => {
+          const why = error instanceof Error ? error.message : String(error);
+          this.#report('ERR_MODEL', `the model of ${name} failed: ${why}`, error);
+        },
+      },
+    );
+    this.#undo.push(() => this.#dataPaths.close());
+    this.#dataPaths.start(threads, wakeFds);
 
     const layout = {
       protocol,
@@ -373,69 +392,6 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     for (const [index, block] of this.#blocks.entries()) block.log = log.section(index);
   }
 
-  #startThread(
-    thread: number,
-    threads: number,
-    surroundings: {
-      sigbusFlag: number;
-      attentionFd: number;
-      deviceFd: number;
-      wakeFd: number;
-      poll: boolean;
-      doorbell: boolean;
-    },
-  ): void {
-    const indices = [...this.#blocks.keys()].filter((index) => index % threads === thread);
-    const blocks = indices.map((index) => this.#blocks[index]!);
-    const queues = indices.map((index) => ({
-      index,
-      vq: this.#blocks[index]!.vq,
-      backing: this.#attached.backing!(index),
-    }));
-    const { memory } = this.#aperture;
-    const aperture = { memory, privateBytes: PRIVATE_BYTES, windows: { start: 0, end: 0 } };
-    const queueThread = new QueueThread({ ...surroundings, aperture, queues }, blocks, (error) => {
-      // The control plane says so to the driver and to us; what it died of is known only here.
-      this.#threadError = error;
-      for (const index of indices) this.#messages.queueThreadLost(index);
-    });
-    this.#threads.push(queueThread);
-    this.#undo.push(async () => {
-      if (!(await queueThread.stop())) this.#abandoned = true;
-    });
-  }
-
-  #startLoop(
-    index: number,
-    {
-      sigbusFlag,
-      attentionFd,
-      deviceFd,
-      wakeFd,
-      doorbell,
-    }: Record<'sigbusFlag' | 'attentionFd' | 'deviceFd' | 'wakeFd', number> & { doorbell: boolean },
-  ): void {
-    const block = this.#blocks[index]!;
-    const attention = () => loadAddon().eventfdSignal(attentionFd);
-    const datapath = this.#attached.loopDatapath(index, {
-      schedule: () => loop.schedule(),
-      attention,
-      failed: (error) => {
-        const why = error instanceof Error ? error.message : String(error);
-        this.#report('ERR_MODEL', `the model of ${this.name} failed: ${why}`, error);
-      },
-    });
-    const runner = new QueueRunner(
-      block,
-      datapath,
-      new Interrupter(block, index, deviceFd),
-      sigbusFlag,
-      attention,
-    );
-    const loop = new QueueLoop(block, runner, wakeFd, doorbell, datapath);
-    this.#undo.push(() => loop.close());
-  }
-
   #shareWindows() {
     for (const bytes of DRIVER_WINDOW_BYTES) {
       try {
@@ -450,16 +406,21 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** An eventfd that is closed when everything that may use it has gone. */
   #eventfd(): number {
     const fd = loadAddon().eventfd();
-    this.#undo.push(() => loadAddon().close(fd));
+    this.#undo.push(() => {
+      if (!this.#abandoned) loadAddon().close(fd);
+    });
     return fd;
   }
 
   #statusChanged(status: number): void {
-    if (status === 0) for (const thread of this.#threads) thread.replaceIfLost();
+    if (status === 0) this.#dataPaths.replaceLost();
     // Opening, resetting and closing each send status 0.
     if (status === this.#status) return;
     this.#status = status;
-    if (status === 0) this.#bounceBuffer = 'none';
+    if (status === 0) {
+      this.#bounceBuffer = 'none';
+      this.#bounceBufferReason = undefined;
+    }
     statusChannel.publish({ device: this, status });
     if (status === 0) this.emit('reset');
     this.emit('status', status);
@@ -467,6 +428,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
 
   #bounceBufferChanged(bounceBuffer: BounceBuffer, reason: string | undefined): void {
     this.#bounceBuffer = bounceBuffer;
+    this.#bounceBufferReason = reason;
     this.emit('bounceBuffer', bounceBuffer, reason);
   }
 

@@ -136,6 +136,11 @@ export class QueueBlock {
     return this.aperture.engine.deviceResume(this.vq) !== 0;
   }
 
+  /** Whether there is an in-flight log, and it says that the driver has started the queue: in this process, or another one. */
+  get logged(): boolean {
+    return this.aperture.engine.logIsRunning(this.vq) !== 0;
+  }
+
   /** Has the in-flight log, if there is one, say that the driver has not started the queue. Only while stopped. */
   idle(): void {
     this.aperture.engine.deviceIdle(this.vq);

@@ -33,12 +33,8 @@ export class SysfsDevice {
 
   /** The driver that it is bound to; undefined without one. */
   get driver(): string | undefined {
-    try {
-      return basename(readlinkSync(join(this.#path, 'driver')));
-    } catch (error) {
-      if (isSystemError(error, 'ENOENT')) return undefined;
-      throw error;
-    }
+    const link = ifThere(() => readlinkSync(join(this.#path, 'driver')));
+    return link && basename(link);
   }
 
   /**
@@ -57,7 +53,8 @@ export class SysfsDevice {
   /** Device status that the kernel's virtio driver has set, VIRTIO_CONFIG_S_*; undefined without virtio_vdpa. */
   get virtioStatus(): number | undefined {
     const virtio = this.#virtioPath();
-    return virtio === undefined ? undefined : Number(readFileSync(join(virtio, 'status'), 'latin1'));
+    const text = virtio && ifThere(() => readFileSync(join(virtio, 'status'), 'latin1'));
+    return text === undefined ? undefined : Number(text);
   }
 
   /**
@@ -90,6 +87,17 @@ export class SysfsDevice {
   }
 
   #children(path: string): string[] {
-    return existsSync(path) ? readdirSync(path) : [];
+    return ifThere(() => readdirSync(path)) ?? [];
+  }
+}
+
+/** What `look` finds; undefined where that is not there, or no longer: others may unbind a device at any moment. */
+function ifThere<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    // A file of a device that goes while it is open.
+    if (isSystemError(error, 'ENOENT') || isSystemError(error, 'ENODEV')) return undefined;
+    throw error;
   }
 }

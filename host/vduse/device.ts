@@ -1,21 +1,13 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { VERDICT_THREAD_LOST, VERDICT_UNMAPPED } from '../../assembly/layout.js';
 import {
-  VIRTIO_CONFIG_S_ACKNOWLEDGE,
-  VIRTIO_CONFIG_S_DRIVER,
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
-  VIRTIO_F_ACCESS_PLATFORM,
-  VIRTIO_F_VERSION_1,
 } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
-import { type ErrorCode, isSystemError, RingbellError, VERDICT_CODES } from '../errors.js';
-import { u64 } from '../uapi/codec.js';
+import { type ErrorCode, RingbellError, VERDICT_CODES } from '../errors.js';
 import {
   VDUSE_API_VERSION_1,
-  VDUSE_DEV_GET_FEATURES,
-  VDUSE_DEV_INJECT_CONFIG_IRQ,
   VDUSE_F_QUEUE_READY,
   VDUSE_GET_VQ_STATE,
   VDUSE_SET_STATUS,
@@ -25,25 +17,17 @@ import {
   VDUSE_UPDATE_IOTLB,
   vduseDevRequest,
 } from '../uapi/vduse.js';
+import { AbandonedDriver, STATUS_RUNNING } from './abandoned-driver.js';
+import { interruptConfig, setConfig } from './config-space.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
+import { driverFeatures, judgeFeatures } from './driver-features.js';
+import { failureOf } from './failure.js';
 import type { VduseFile } from './file.js';
 import { LateQueues } from './late-queues.js';
 import { type Answer, DONE, FAILED, give, type Message } from './message.js';
 import { speaks } from './protocol.js';
-import { setConfig } from './take-over.js';
 import type { Virtqueue } from './virtqueue.js';
 import { Virtqueues } from './virtqueues.js';
-
-/** Milliseconds that a transport gets to act on our reply before a queue opens that it does not take for ready yet. */
-const READY_LIMIT_MS = 100;
-/** Milliseconds between looks at a device that was taken over while its driver was on the way to DRIVER_OK. */
-const DRIVER_OK_INTERVAL_MS = 200;
-/** What a driver has written that runs. */
-const STATUS_RUNNING =
-  VIRTIO_CONFIG_S_ACKNOWLEDGE |
-  VIRTIO_CONFIG_S_DRIVER |
-  VIRTIO_CONFIG_S_FEATURES_OK |
-  VIRTIO_CONFIG_S_DRIVER_OK;
 
 /**
  * The control plane of a VDUSE device: answers the messages of its file, follows the driver's status, adopts its rings,
@@ -68,7 +52,7 @@ export class VduseDevice {
   #suspended = false;
   #closed = false;
   readonly #lateQueues: LateQueues;
-  #driverOk: NodeJS.Timeout | undefined;
+  readonly #abandoned: AbandonedDriver;
 
   constructor(file: VduseFile, aperture: Aperture, layout: VduseDeviceLayout, listener: VduseDeviceListener) {
     this.#file = file;
@@ -76,6 +60,7 @@ export class VduseDevice {
     this.#layout = layout;
     this.#listener = listener;
     this.#queues = new Virtqueues(file, aperture, layout, listener);
+    this.#abandoned = new AbandonedDriver(file);
     this.#lateQueues = new LateQueues(() => this.#adoptLate());
   }
 
@@ -130,7 +115,13 @@ export class VduseDevice {
   reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
     return this.#exclusive(async () => {
       try {
-        await this.#reconfigure(change);
+        const changed = await this.#queues.paused(async () => {
+          const buffer = await change();
+          if (buffer) await setConfig(this.#file, buffer);
+          return buffer !== undefined;
+        });
+        // No driver yet: it will read the config space when it comes.
+        if (changed) await interruptConfig(this.#file);
       } catch (error) {
         await this.#fail(error);
         throw error;
@@ -190,119 +181,68 @@ export class VduseDevice {
     }
   }
 
-  async #reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
-    const changed = await this.#queues.paused(async () => {
-      const buffer = await change();
-      if (!buffer) return false;
-      await setConfig(this.#file, buffer);
-      return true;
-    });
-    // No driver yet: it will read the config space when it comes.
-    if (changed) await this.#interruptConfig();
-  }
-
-  /** Tells the driver that the config space has changed: false if there is none that runs. */
-  async #interruptConfig(): Promise<boolean> {
-    try {
-      await this.#file.ioctl(VDUSE_DEV_INJECT_CONFIG_IRQ);
-      return true;
-    } catch (error) {
-      if (!isSystemError(error, 'EINVAL')) throw error;
-      return false;
-    }
-  }
-
-  /**
-   * Goes on where another process has stopped. No message says whether the driver runs, nor does any ioctl, but the
-   * transport passes interrupts on to those that do; and the driver is to see the config space as it is now.
-   */
+  /** Goes on where another process has stopped. */
   async #takeOver(): Promise<void> {
     try {
-      if (await this.#interruptConfig()) await this.#resume();
-      else if (await this.#getFeatures()) this.#watchDriverOk();
+      if (await this.#abandoned.runs()) await this.#resume();
+      else await this.#abandoned.watch(() => this.#lookAtAbandoned());
     } catch (error) {
       await this.#fail(error);
     }
   }
 
-  /**
-   * Waits for a driver that has got as far as features. If it has written DRIVER_OK, the other process has died between its
-   * reply and the moment at which the transport took the status over; otherwise its next message says how it goes on.
-   */
-  #watchDriverOk(): void {
-    this.#driverOk = setInterval(() => {
-      this.#exclusive(async () => {
-        if (this.#status || this.#closed || !(await this.#interruptConfig())) return;
-        clearInterval(this.#driverOk);
-        await this.#resume();
-      }).catch((error) => this.#fail(error));
-    }, DRIVER_OK_INTERVAL_MS);
-    this.#driverOk.unref();
+  #lookAtAbandoned(): void {
+    this.#exclusive(async () => {
+      if (this.#status || this.#closed || !(await this.#abandoned.runs())) return;
+      this.#abandoned.stop();
+      await this.#resume();
+    }).catch((error) => this.#fail(error));
   }
 
   /** Runs the queues of a driver that runs. A queue that cannot be run breaks the device: only a reset helps. */
   async #resume(): Promise<void> {
-    this.#features = await this.#getFeatures();
+    this.#features = await driverFeatures(this.#file);
     this.#status = STATUS_RUNNING;
     this.#listener.status(this.#status);
     try {
       // Watched on any transport: the message that says that a queue is ready may have been answered already.
-      await this.#watchLate(await this.#adoptReady());
+      await this.#watchLate(await this.#queues.adoptReady(this.#features));
     } catch (error) {
-      const code = error instanceof RingbellError ? error.code : 'ERR_CONTROL_PLANE';
-      return this.#break(code, error instanceof Error ? error.message : String(error));
+      const { code, message } = failureOf(error);
+      return this.#break(code, message);
     }
     await this.#judge();
-    if (!this.#broken) this.#openAdopted();
+    if (!this.#broken) this.#queues.openAdopted();
   }
 
   async #vqState(index: number): Promise<Answer> {
     const queue = this.#queues.at(index);
     if (!queue) return FAILED;
-    queue.pause();
-    try {
-      return { response: { vq_state: { index, split: { avail_index: await queue.availIndex() } } } };
-    } finally {
-      queue.resume();
-    }
+    const avail_index = await queue.availIndex(await driverFeatures(this.#file));
+    return { response: { vq_state: { index, split: { avail_index } } } };
   }
 
   /** The message comes before the kernel's own status changes: what needs the new status is done after the reply. */
   async #setStatus(status: number): Promise<Answer> {
     // Whatever it says, it says how the driver goes on.
-    clearInterval(this.#driverOk);
+    this.#abandoned.stop();
     if (status === 0) {
       await this.#reset();
+      // From here on no other server must believe what the log says of this driver's queues.
+      for (const queue of this.#queues) queue.block.idle();
       this.#listener.status(0);
       return DONE;
     }
     const added = status & ~this.#status;
-    if (added & VIRTIO_CONFIG_S_FEATURES_OK) await this.#acceptFeatures();
+    if (added & VIRTIO_CONFIG_S_FEATURES_OK) {
+      this.#features = await driverFeatures(this.#file);
+      judgeFeatures(this.#features);
+    }
     if (added & VIRTIO_CONFIG_S_DRIVER_OK) await this.#adopt();
     this.#status = status;
     this.#listener.status(status);
     if (!(added & VIRTIO_CONFIG_S_DRIVER_OK)) return DONE;
-    return { after: async () => this.#openAdopted() };
-  }
-
-  #openAdopted(): void {
-    for (const queue of this.#queues) if (queue.adopted) queue.open();
-  }
-
-  async #acceptFeatures(): Promise<void> {
-    this.#features = await this.#getFeatures();
-    for (const [bit, name] of [
-      [VIRTIO_F_VERSION_1, 'VIRTIO_F_VERSION_1'],
-      [VIRTIO_F_ACCESS_PLATFORM, 'VIRTIO_F_ACCESS_PLATFORM'],
-    ] as const)
-      if (!((this.#features >> BigInt(bit)) & 1n))
-        throw new RingbellError('ERR_FEATURES', `the driver did not accept ${name}`);
-  }
-
-  async #getFeatures(): Promise<bigint> {
-    const features = new Uint8Array(u64.size);
-    await this.#file.ioctl(VDUSE_DEV_GET_FEATURES, features);
-    return u64.decode(features);
+    return { after: async () => this.#queues.openAdopted() };
   }
 
   async #adopt(): Promise<void> {
@@ -316,25 +256,15 @@ export class VduseDevice {
         'ERR_DEVICE_BROKEN',
         'the device is broken and cannot be started without a reset',
       );
-    if (this.#layout.memoryLossIsFinal && this.#sigbusCount())
+    if (this.#layout.memoryLossIsFinal && Atomics.load(this.#aperture.i32, this.#layout.sigbusFlag / 4))
       throw new RingbellError(
         'ERR_MEMORY_LOST',
         "the file of the device was truncated: its contents can't be served",
       );
     // What the in-flight log says of another driver's queues ends here.
     for (const queue of this.#queues) queue.block.idle();
-    const late = await this.#adoptReady();
+    const late = await this.#queues.adoptReady(this.#features);
     if (!speaks(this.#layout.protocol, VDUSE_F_QUEUE_READY)) await this.#watchLate(late);
-  }
-
-  /** Adopts the queues that are ready: the rest. */
-  async #adoptReady(): Promise<Virtqueue[]> {
-    const late: Virtqueue[] = [];
-    for (const queue of this.#queues) {
-      if (await queue.isReady()) await queue.adopt(this.#features);
-      else late.push(queue);
-    }
-    return late;
   }
 
   async #watchLate(late: readonly Virtqueue[]): Promise<void> {
@@ -374,16 +304,7 @@ export class VduseDevice {
       await this.#fail(error);
       return DONE;
     }
-    return { after: () => this.#openOnceReady(queue) };
-  }
-
-  /**
-   * A queue becomes ready for the kernel only after our reply, and an interrupt of a queue that is not goes nowhere, with no
-   * error (vduse_vq_irq_inject): what it serves from the start might never be noticed.
-   */
-  async #openOnceReady(queue: Virtqueue): Promise<void> {
-    for (let waitedMs = 0; waitedMs < READY_LIMIT_MS && !(await queue.isReady()); waitedMs++) await delay(1);
-    queue.open();
+    return { after: () => queue.openOnceReady() };
   }
 
   /** From the answer on the transport passes no kick and no interrupt; the position of each queue stays to be asked for. */
@@ -401,7 +322,7 @@ export class VduseDevice {
   /** Idempotent: opening, resetting and closing each send status 0. */
   async #reset(): Promise<void> {
     this.#lateQueues.stop();
-    clearInterval(this.#driverOk);
+    this.#abandoned.stop();
     this.#status = 0;
     this.#features = 0n;
     this.#suspended = false;
@@ -436,12 +357,7 @@ export class VduseDevice {
 
   async #resolveMiss(queue: Virtqueue): Promise<void> {
     try {
-      if (await this.#queues.map(queue.index, queue.block.faultIova)) {
-        queue.pause();
-        queue.block.clearMiss();
-        queue.resume();
-        return;
-      }
+      if (await this.#queues.resolveMiss(queue)) return;
     } catch (error) {
       await this.#fail(error);
     }
@@ -471,15 +387,10 @@ export class VduseDevice {
 
   /** An operation failed. A stuck thread breaks the device; anything else is reported, and it goes on. */
   async #fail(error: unknown): Promise<void> {
-    if (error instanceof RingbellError && error.code === 'ERR_THREAD_LOST') {
-      this.#stuck = true;
-      await this.#break(error.code, error.message);
-    } else if (error instanceof RingbellError) this.#listener.error(error.code, error.message);
-    else this.#listener.error('ERR_CONTROL_PLANE', error instanceof Error ? error.message : String(error));
-  }
-
-  #sigbusCount(): number {
-    return Atomics.load(this.#aperture.i32, this.#layout.sigbusFlag / 4);
+    const { code, message } = failureOf(error);
+    if (code !== 'ERR_THREAD_LOST') return this.#listener.error(code, message);
+    this.#stuck = true;
+    await this.#break(code, message);
   }
 
   /** Stops the queues. Under a thread that does not leave its ring nothing may be unmapped ever after. */

@@ -1,7 +1,7 @@
 import { close, constants, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { isSystemError, RingbellError, systemError } from '../errors.js';
+import { isSystemError, RingbellError, type SystemError, systemError } from '../errors.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
 import { u64 } from '../uapi/codec.js';
 import { VDUSE_DEV_GET_FEATURES, vduseDevRequest } from '../uapi/vduse.js';
@@ -13,6 +13,7 @@ const { O_NONBLOCK, O_RDWR } = constants;
 /** /dev/vduse/control of this machine's kernel. */
 export class KernelVduseControlFile implements VduseControlFile {
   readonly #fd: number;
+  #closed = false;
 
   /** Opens it. Throws ERR_NOT_SUPPORTED, with the kernel's answer as cause, where that is not possible. */
   constructor() {
@@ -33,6 +34,7 @@ export class KernelVduseControlFile implements VduseControlFile {
 
   // None of the control device's ioctls waits for a device.
   async ioctl(request: number, argument?: Uint8Array): Promise<number> {
+    if (this.#closed) throw closed('ioctl');
     return loadAddon().ioctl(this.#fd, request, argument);
   }
 
@@ -46,8 +48,10 @@ export class KernelVduseControlFile implements VduseControlFile {
     return `${boot} ${statSync(join('/sys/class/vduse', name), { bigint: true }).ino}`;
   }
 
-  close(): Promise<void> {
-    return promisify(close)(this.#fd);
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await promisify(close)(this.#fd);
   }
 }
 
@@ -67,13 +71,14 @@ export class KernelVduseFile implements VduseFile {
 
   // Nor do these wait for a message to be answered: they may be made by the thread that answers.
   async ioctl(request: number, argument?: Uint8Array): Promise<number> {
+    if (this.#closed) throw closed('ioctl');
     return loadAddon().ioctl(this.fd, request, argument);
   }
 
   async read(): Promise<Uint8Array> {
     const request = new Uint8Array(vduseDevRequest.size);
     for (let woken = false; ; woken = true) {
-      if (this.#closed) throw systemError('EBADF', 'read', 'the file is closed');
+      if (this.#closed) throw closed('read');
       try {
         readSync(this.fd, request);
         return request;
@@ -93,6 +98,7 @@ export class KernelVduseFile implements VduseFile {
   }
 
   async write(response: Uint8Array): Promise<void> {
+    if (this.#closed) throw closed('write');
     writeSync(this.fd, response);
   }
 
@@ -112,7 +118,7 @@ export class KernelVduseFile implements VduseFile {
     if (this.#closed) return;
     this.#closed = true;
     this.#waiting?.watcher.close();
-    this.#waiting?.reject(systemError('EBADF', 'read', 'the file is closed'));
+    this.#waiting?.reject(closed('read'));
     await promisify(close)(this.fd);
   }
 
@@ -128,4 +134,9 @@ export class KernelVduseFile implements VduseFile {
       throw error;
     }
   }
+}
+
+/** What the kernel would say, as long as nobody else was given the number: a closed descriptor is never passed to it. */
+function closed(syscall: string): SystemError {
+  return systemError('EBADF', syscall, 'the file is closed');
 }

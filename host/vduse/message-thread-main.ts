@@ -4,10 +4,11 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
-import { type ErrorCode, RingbellError } from '../errors.js';
+import type { ErrorCode } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import { VduseDevice } from './device.js';
 import type { BounceBuffer, VduseDeviceLayout } from './device-layout.js';
+import { failureOf } from './failure.js';
 import { receiveVduseFile, type VduseFileHandle } from './file-handle.js';
 
 /** What a message thread is started with. */
@@ -45,11 +46,7 @@ export type MessageThreadEvent =
 const data = workerData as MessageThreadData;
 const port = parentPort!;
 const tell = (event: MessageThreadEvent) => port.postMessage(event);
-const describe = (error: unknown): { code: ErrorCode; message: string } => ({
-  code: error instanceof RingbellError ? error.code : 'ERR_CONTROL_PLANE',
-  message: error instanceof Error ? error.message : String(error),
-});
-const reportFailure = (error: unknown) => tell({ type: 'error', ...describe(error) });
+const reportFailure = (error: unknown) => tell({ type: 'error', ...failureOf(error) });
 
 const aperture = Aperture.adopt(data.aperture);
 const device = new VduseDevice(receiveVduseFile(data.file), aperture, data.layout, {
@@ -89,7 +86,7 @@ port.on('message', (command: MessageThreadCommand) => {
     case 'reconfigure':
       device.reconfigure(awaitConfig).then(
         () => tell({ type: 'configured' }),
-        (error) => tell({ type: 'configured', error: describe(error) }),
+        (error) => tell({ type: 'configured', error: failureOf(error) }),
       );
       break;
     case 'config':

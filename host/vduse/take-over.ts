@@ -1,13 +1,6 @@
 import { isSystemError, RingbellError } from '../errors.js';
-import { u64 } from '../uapi/codec.js';
-import {
-  VDUSE_CREATE_DEV,
-  VDUSE_DESTROY_DEV,
-  VDUSE_DEV_GET_FEATURES,
-  VDUSE_DEV_SET_CONFIG,
-  vduseConfigData,
-  vduseName,
-} from '../uapi/vduse.js';
+import { VDUSE_CREATE_DEV, VDUSE_DESTROY_DEV, vduseName } from '../uapi/vduse.js';
+import { driverFeatures } from './driver-features.js';
 import type { VduseControlFile, VduseFile } from './file.js';
 
 /**
@@ -49,7 +42,7 @@ export async function openAbandoned(control: VduseControlFile, name: string): Pr
     throw new RingbellError('ERR_DEVICE_BUSY', `${name} is being served already`, { cause: error });
   }
   try {
-    await file.ioctl(VDUSE_DEV_GET_FEATURES, new Uint8Array(u64.size));
+    await driverFeatures(file);
     return file;
   } catch (error) {
     await file.close();
@@ -57,12 +50,4 @@ export async function openAbandoned(control: VduseControlFile, name: string): Pr
     const why = 'nobody answered for it in time: take it off the bus (VdpaBus.delete), and serve it again';
     throw new RingbellError('ERR_DEVICE_BROKEN', `${name} is broken for ever: ${why}`, { cause: error });
   }
-}
-
-/** Writes the config space of a device, at once, because the kernel has no lock against a driver that reads meanwhile. */
-export async function setConfig(file: VduseFile, buffer: Uint8Array): Promise<void> {
-  await file.ioctl(
-    VDUSE_DEV_SET_CONFIG,
-    vduseConfigData.encode({ offset: 0, length: buffer.length, buffer }),
-  );
 }

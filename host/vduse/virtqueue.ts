@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { IOTLB_ACCESS_READ, IOTLB_ACCESS_WRITE, VQ_IO_ERRORS } from '../../assembly/layout.js';
 import {
   VIRTQ_AVAIL_ALIGN,
@@ -27,6 +28,9 @@ import type { VduseFile } from './file.js';
 import { KernelVduseFile } from './kernel-file.js';
 
 type Info = Decoded<typeof vduseVqInfo>;
+
+/** Milliseconds that a transport gets to act on our reply before a queue opens that it does not take for ready yet. */
+const READY_LIMIT_MS = 100;
 
 /** Linear address of a range of IOVAs that is in one piece, mapped first if need be; 0 if nothing maps it. */
 export type Translate = (iova: bigint, bytes: number, access: number) => Promise<number>;
@@ -138,6 +142,16 @@ export class Virtqueue {
     this.#interrupter.interrupt();
   }
 
+  /**
+   * The same, after the answer to VDUSE_SET_VQ_READY. A queue becomes ready for the kernel only after our reply, and an
+   * interrupt of a queue that is not goes nowhere, with no error (vduse_vq_irq_inject): what it serves from the start might
+   * never be noticed.
+   */
+  async openOnceReady(): Promise<void> {
+    for (let waitedMs = 0; waitedMs < READY_LIMIT_MS && !(await this.isReady()); waitedMs++) await delay(1);
+    this.open();
+  }
+
   /** Finds the rings again after the driver's memory was mapped anew: false if they are no longer there. */
   async relocate(): Promise<boolean> {
     if (!this.#info) return true;
@@ -150,9 +164,24 @@ export class Virtqueue {
     }
   }
 
-  /** Available index of the next chain to be taken. */
-  async availIndex(): Promise<number> {
-    return this.#info ? this.block.lastAvail : (await this.#getInfo()).split.avail_index;
+  /**
+   * Available index of the next chain to be taken. Of a queue that another process has left, and that has not been adopted,
+   * its in-flight log knows: the transport's index is where the driver has started it. `features` are the driver's. Throws
+   * ERR_THREAD_LOST, ERR_CONTROL_PLANE if its rings are not there.
+   */
+  async availIndex(features: bigint): Promise<number> {
+    this.pause();
+    try {
+      if (!this.#info) {
+        const info = await this.#getInfo();
+        if (!this.block.logged) return info.split.avail_index;
+        this.block.place(await this.#locate(info));
+        this.block.resume(features);
+      }
+      return this.block.lastAvail;
+    } finally {
+      this.resume();
+    }
   }
 
   /** Keeps the datapath out for a while. Throws ERR_THREAD_LOST if it does not come out within `limitMs`. */

@@ -42,6 +42,21 @@ export class Virtqueues {
     for (const queue of this.#queues) await queue.setup(this.#addressSpaces.groupOf(queue.index));
   }
 
+  /** Adopts the queues that are ready: the rest. */
+  async adoptReady(features: bigint): Promise<Virtqueue[]> {
+    const late: Virtqueue[] = [];
+    for (const queue of this.#queues) {
+      if (await queue.isReady()) await queue.adopt(features);
+      else late.push(queue);
+    }
+    return late;
+  }
+
+  /** Opens the queues that are adopted. */
+  openAdopted(): void {
+    for (const queue of this.#queues) if (queue.adopted) queue.open();
+  }
+
   /** Maps the region that contains `iova` for queue `index`: false if the driver has none there. Throws ERR_THREAD_LOST. */
   async map(index: number, iova: bigint): Promise<boolean> {
     const memory = this.#addressSpaces.memoryOf(index);
@@ -51,6 +66,15 @@ export class Virtqueues {
     if (!region) return false;
     // Overlapping what is mapped: the table has changed, and the message that says so is on its way.
     await this.paused(() => memory.add(region));
+    return true;
+  }
+
+  /** Maps what a pop of `queue` waits for, and has it tried again: false if the driver has no memory there. */
+  async resolveMiss(queue: Virtqueue): Promise<boolean> {
+    if (!(await this.map(queue.index, queue.block.faultIova))) return false;
+    queue.pause();
+    queue.block.clearMiss();
+    queue.resume();
     return true;
   }
 

@@ -53,6 +53,7 @@ test('the report has two lines a workload, with dashes for what is not known', (
     fio: 'fio-3',
     storageDaemon: 'qemu-storage-daemon 7',
     aio: 'threads',
+    mapped: false,
   };
   const text = formatVmReport(describeMachine(), setting, summarizeGuest(figures, 2));
   const ours = text.split('\n').find((line) => line.includes('randread, depth 1 '))!;

@@ -46,6 +46,7 @@ const CASES: [options: string[], says: RegExp][] = [
   [['serve', 'net', '--name', 'd'], /'net' cannot be served: there is blk/],
   [['serve', 'blk', 'disk.img'], /unexpected argument 'disk\.img'/],
   [['serve', 'blk'], /--name is missing/],
+  [['serve', 'blk', '--name', 'a/b', '--size', '1M'], /name must be/],
   [['serve', 'blk', '--name', 'd'], /give either --file FILE or/],
   [['serve', 'blk', '--name', 'd', '--file', 'x', '--size', '1M'], /give either --file FILE or/],
   [['serve', 'blk', '--name', 'd', '--file', join(folder, 'none.img')], /--file .*none\.img: no such file/],

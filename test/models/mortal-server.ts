@@ -87,6 +87,8 @@ export class MortalServer {
       execArgv: [],
       trackUnmanagedFds: false,
     });
+    // One that a failed test has left keeps nobody from ending.
+    this.#worker.unref();
     this.#worker.on('message', (report: MortalReport) => this.reports.push(report));
     this.#worker.on('error', (error) => this.reports.push({ refused: `${error.stack}` }));
   }

@@ -6,7 +6,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isSystemError } from '../../host/errors.js';
 import { loadAddon } from '../../host/native/addon.js';
-import { vduseDevRequest } from '../../host/uapi/vduse.js';
+import { VDUSE_DEV_INJECT_CONFIG_IRQ, vduseDevRequest } from '../../host/uapi/vduse.js';
 import { KernelVduseFile } from '../../host/vduse/kernel-file.js';
 import { within } from '../bus/fixture.js';
 
@@ -28,6 +28,19 @@ test('a read waits for a message, and ends when the file is closed', async () =>
   const next = file.read().catch((error) => error);
   await file.close();
   assert.ok(isSystemError(await within(next, 'the end'), 'EBADF'));
+});
+
+test('a closed descriptor is never used again, whoever has its number now', async () => {
+  const file = new KernelVduseFile('device', open());
+  await file.close();
+  const reused = open();
+  const uses = [file.ioctl(VDUSE_DEV_INJECT_CONFIG_IRQ), file.write(new Uint8Array(1)), file.read()];
+  for (const { status, reason } of (await Promise.allSettled(uses)) as PromiseRejectedResult[]) {
+    assert.is(status, 'rejected');
+    assert.ok(isSystemError(reason, 'EBADF'), `${reason}`);
+  }
+  await file.close();
+  closeSync(reused);
 });
 
 test('a wake with nothing to read is not waited for again before the device has said that it is not broken', async () => {

@@ -1,5 +1,13 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import {
+  LOG_AHEAD,
+  LOG_ENTRIES,
+  LOG_ENTRY_SIZE,
+  LOG_STATE,
+  LOG_STATE_RUNNING,
+  LOG_USED,
+} from '../../assembly/layout.js';
 import { systemError } from '../../host/errors.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import { until } from '../models/fixture.js';
@@ -65,6 +73,28 @@ test('rings that cannot be run break the device until it is reset', async () => 
   stage.mapped = true;
   assert.ok(await stage.start());
   assert.ok(stage.isOpen());
+  await stage.close();
+});
+
+test('the position of a queue of a suspended device is what the log says, until the driver resets', async () => {
+  const stage = abandoned(() => false);
+  const [block] = stage.blocks;
+  const log = stage.aperture.allocate(LOG_ENTRIES + 64 * LOG_ENTRY_SIZE);
+  stage.aperture.data.setUint32(log + LOG_STATE, LOG_STATE_RUNNING, true);
+  stage.aperture.data.setUint32(log + LOG_AHEAD, 5, true);
+  // Above the count of heads that were never taken.
+  stage.aperture.data.setBigUint64(log + LOG_USED, 65536n, true);
+  block!.log = log;
+  stage.info = [{ ...stage.info[0]!, split: { avail_index: 2 } }];
+  const position = async () => {
+    const { result, vq_state } = await stage.message(vduse.VDUSE_GET_VQ_STATE, { vq_state: { index: 0 } });
+    assert.is(result, vduse.VDUSE_REQ_RESULT_OK);
+    return vq_state.split.avail_index;
+  };
+  assert.is(await position(), 5);
+  assert.not.ok(stage.isOpen());
+  assert.ok(await stage.status(0));
+  assert.is(await position(), 2);
   await stage.close();
 });
 

@@ -27,11 +27,12 @@ remains() {
   ls /dev/vduse | grep -vx control
 }
 
+# Devices first: the kernel waits for the requests in flight, which a server that still runs answers.
 clear_remains() {
-  for process in $(processes); do kill -9 "$process"; done
   for device in /sys/bus/vdpa/devices/*; do
     [ -e "$device" ] && vdpa dev del "${device##*/}"
   done
+  for process in $(processes); do kill -9 "$process"; done
 }
 
 run_file() {

@@ -4,6 +4,9 @@ import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { lockAny, type Release } from './lock.js';
 
+/** Machines that run on this host at once: one a processor. */
+export const SLOTS = availableParallelism();
+
 /** What the cache says of a kernel in it. */
 export interface Manifest {
   /** What `uname -r` prints in the guest. */
@@ -38,9 +41,14 @@ export class Cache {
     return lockAny([join(this.folder, 'lock')], signal);
   }
 
-  /** Waits until fewer machines run on this host than it has processors: more would exceed their limits in time. */
-  lockSlot(signal: AbortSignal): Promise<Release> {
-    return lockAny(this.#slots(), signal);
+  /**
+   * Waits until fewer machines run on this host than SLOTS: more would exceed their limits in time. Tells `progress` if it
+   * has to wait.
+   */
+  lockSlot(signal: AbortSignal, progress: (text: string) => void): Promise<Release> {
+    return lockAny(this.#slots(), signal, () =>
+      progress('waiting for a slot: other machines run on this host'),
+    );
   }
 
   /** Waits until no other machine runs on this host, and keeps others from starting: for measurements. */
@@ -98,9 +106,7 @@ export class Cache {
   }
 
   #slots(): string[] {
-    return Array.from({ length: availableParallelism() }, (_, index) =>
-      join(this.folder, 'slots', `${index + 1}`),
-    );
+    return Array.from({ length: SLOTS }, (_, index) => join(this.folder, 'slots', `${index + 1}`));
   }
 
   #kernel(series: string): string {

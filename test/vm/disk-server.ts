@@ -57,6 +57,9 @@ class FileModel extends BlockModel {
   }
 }
 
+// Whoever started it may be gone: it serves on, so that the harness can take its device away.
+process.stdout.on('error', () => {});
+
 const say = (report: ServerReport) => process.stdout.write(`${JSON.stringify(report)}\n`);
 const { file, by, ...options } = JSON.parse(process.argv[2]!) as ServerOptions;
 

@@ -9,15 +9,21 @@ const RETRY_MS = 300;
 export type Release = () => void;
 
 /**
- * Takes the first of these files' locks that is free; waits until one is, or rejects when `signal` aborts. The lock is
- * flock(2)'s, held by a child that ends when this process does: however that ends, no lock outlives it.
+ * Takes the first of these files' locks that is free; waits until one is, or rejects when `signal` aborts. Calls `waiting`
+ * once if it has to wait. The lock is flock(2)'s, held by a child that ends when this process does: however that ends, no
+ * lock outlives it.
  */
-export async function lockAny(paths: readonly string[], signal: AbortSignal): Promise<Release> {
-  for (;;) {
+export async function lockAny(
+  paths: readonly string[],
+  signal: AbortSignal,
+  waiting = () => {},
+): Promise<Release> {
+  for (let attempt = 0; ; attempt++) {
     for (const path of paths) {
       const release = await tryLock(path);
       if (release) return release;
     }
+    if (attempt === 0) waiting();
     await delay(RETRY_MS, undefined, { signal });
   }
 }

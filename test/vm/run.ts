@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { judge } from '../outcome.js';
 import { runTestFile } from '../test-file.js';
 import { boot } from './boot.js';
-import { Cache, type CachedKernel } from './cache.js';
+import { Cache, type CachedKernel, SLOTS } from './cache.js';
 import type { Message } from './channel.js';
 import { parseTestCommandLine, type TestCommandLine } from './command-line.js';
 import { getKernels, SeriesUnavailable } from './kernel.js';
@@ -96,7 +96,7 @@ async function runMachine(
       report.file(result, { file: nounOf(message.file), passed, failed, skipped, reasons, durationMs });
     }
   };
-  const release = await cache.lockSlot(session.signal);
+  const release = await cache.lockSlot(session.signal, (text) => report.lines(result, text));
   const bootedAt = Date.now();
   try {
     const plan = { mode: 'files', files: guestFiles } as const;
@@ -151,15 +151,24 @@ async function runAll(commandLine: TestCommandLine, session: Session): Promise<n
     signal: session.signal,
     progress,
   });
-  const boots = commandLine.series.flatMap((series, index) =>
-    machines.map(({ machine, files }) =>
-      runMachine(series, machine, kernels[index]!, files, cache, report, session),
-    ),
+  // The default machine, which has most of the tests, of every series first: no processor is idle at the end.
+  const boots = machines.flatMap(({ machine, files }) =>
+    commandLine.series.map((series, index) => ({ series, machine, kernel: kernels[index]!, files })),
   );
-  const ends = await Promise.allSettled(boots);
+  const errors: unknown[] = [];
+  const work = async () => {
+    for (let next = boots.shift(); next && !session.signal.aborted; next = boots.shift()) {
+      const { series, machine, kernel, files } = next;
+      await runMachine(series, machine, kernel, files, cache, report, session).catch((error) =>
+        errors.push(error),
+      );
+    }
+  };
+  await Promise.all(Array.from({ length: SLOTS }, work));
   report.summarize();
   if (commandLine.json) process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
-  for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  session.signal.throwIfAborted();
+  if (errors.length) throw errors[0];
   return report.outcome.failed ? 1 : 0;
 }
 

@@ -29,7 +29,7 @@ async function runShell({ signal, folder }: Session): Promise<number> {
     command === undefined
       ? ({ mode: 'shell' } as const)
       : ({ mode: 'command', command, limitMs: COMMAND_LIMIT_MS } as const);
-  const release = await cache.lockSlot(signal);
+  const release = await cache.lockSlot(signal, progress);
   try {
     const { status, death } = await boot(
       machine,

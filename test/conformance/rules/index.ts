@@ -2,7 +2,11 @@
 import type { Rule } from '../rule.js';
 import { configSpaceRules } from './config-space.js';
 import { doorbellRules } from './doorbell.js';
-import { iotlbRules } from './iotlb.js';
+import { iotlbBatcheRules } from './iotlb-batches.js';
+import { iotlbInvalidationRules } from './iotlb-invalidations.js';
+import { iotlbMessageRules } from './iotlb-messages.js';
+import { iotlbRegionRules } from './iotlb-regions.js';
+import { iotlbUpdateRules } from './iotlb-updates.js';
 import { lifeRules } from './life.js';
 import { messageRules } from './messages.js';
 import { notificationRules } from './notifications.js';
@@ -12,7 +16,14 @@ import { vduseDeviceRules } from './vduse-device.js';
 import { vhostVdpaRules } from './vhost-vdpa.js';
 import { vringRules } from './vring.js';
 
-export { iotlbRules };
+/** Those of IOTLB messages, and of VDUSE_IOTLB_GET_FD and _INFO on what they made. */
+export const iotlbRules: readonly Rule[] = [
+  ...iotlbUpdateRules,
+  ...iotlbInvalidationRules,
+  ...iotlbMessageRules,
+  ...iotlbBatcheRules,
+  ...iotlbRegionRules,
+];
 
 /** Those of /dev/vduse: the device's side. */
 export const vduseRules: readonly Rule[] = [

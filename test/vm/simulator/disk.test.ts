@@ -2,7 +2,16 @@ import { readFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type OpenBlockOptions, openBlock, type RingbellError } from '../../../host/index.js';
-import { addSimulator, bindDriver, hasModule, modprobe, removeDevice, shell, skip } from '../fixture.js';
+import {
+  addSimulator,
+  bindDriver,
+  hasModule,
+  kernelIsSince,
+  modprobe,
+  removeDevice,
+  shell,
+  skip,
+} from '../fixture.js';
 import { pattern, sweep } from './sweep.js';
 
 const NAME = 'simulator0';
@@ -95,7 +104,8 @@ if (!hasModule('vdpa_sim_blk')) {
     limit(`${SMALL_MEMLOCK}:unlimited`);
     await refused(SMALL);
     limit('unlimited:unlimited');
-    await refused({ allocBytes: 2 ** 26 });
+    // Newer kernels back a memory file with large folios, each of which is one piece: too few to run into the limit.
+    if (!kernelIsSince('7.0')) await refused({ allocBytes: 2 ** 26 });
     await using disk = await openBlock(path, SMALL);
     await disk.read(0, 4096);
   });

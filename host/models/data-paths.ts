@@ -1,0 +1,102 @@
+import type { Aperture } from '../aperture/aperture.js';
+import { loadAddon } from '../native/addon.js';
+import { Interrupter } from '../queue/interrupter.js';
+import type { QueueBlock } from '../queue/queue-block.js';
+import { QueueLoop } from '../queue/queue-loop.js';
+import { QueueRunner } from '../queue/queue-runner.js';
+import { QueueThread } from '../queue/queue-thread.js';
+import type { AttachedModel } from './device-model.js';
+
+/** What the data paths of a device run on. */
+export interface DataPathSurroundings {
+  aperture: Aperture;
+  blocks: readonly QueueBlock[];
+  /** Linear address of the aperture's SIGBUS counter. */
+  sigbusFlag: number;
+  /** Eventfd that tells the control plane to look at the queues. */
+  attentionFd: number;
+  /** Device node for interrupts by ioctl, −1 where there are call eventfds. */
+  deviceFd: number;
+  /** Watch an empty ring for a while before waiting for kicks. */
+  poll: boolean;
+  /** The driver may ring a doorbell page, which wakes nobody. */
+  doorbell: boolean;
+}
+
+/** Whom data paths tell what happens. */
+export interface DataPathListener {
+  /** The thread that ran those queues has ended, of `error`. */
+  lost(indices: readonly number[], error: Error): void;
+  /** A thread could not be stopped. */
+  stuck(): void;
+  /** The model's code failed. */
+  failed(error: unknown): void;
+}
+
+/** Runs the queues of a device: in threads of their own, or on the event loop of the thread that serves it. */
+export class DataPaths {
+  readonly threads: QueueThread[] = [];
+  readonly #attached: AttachedModel;
+  readonly #surroundings: DataPathSurroundings;
+  readonly #listener: DataPathListener;
+  readonly #loops: QueueLoop[] = [];
+
+  constructor(attached: AttachedModel, surroundings: DataPathSurroundings, listener: DataPathListener) {
+    this.#attached = attached;
+    this.#surroundings = surroundings;
+    this.#listener = listener;
+  }
+
+  /** Starts `threads` threads, each woken by the eventfd of its place; with 0, the loops of as many queues. */
+  start(threads: number, wakeFds: readonly number[]): void {
+    for (const [index, wakeFd] of wakeFds.entries()) {
+      if (threads > 0) this.#startThread(index, threads, wakeFd);
+      else this.#startLoop(index, wakeFd);
+    }
+  }
+
+  /** Starts threads again that have ended. Their queues must be stopped. */
+  replaceLost(): void {
+    for (const thread of this.threads) thread.replaceIfLost();
+  }
+
+  /** Stops them for good; `stuck` says so if that is not possible. */
+  async close(): Promise<void> {
+    for (const loop of this.#loops) loop.close();
+    for (const thread of this.threads) if (!(await thread.stop())) this.#listener.stuck();
+  }
+
+  #startThread(thread: number, threads: number, wakeFd: number): void {
+    const { aperture, blocks, sigbusFlag, attentionFd, deviceFd, poll, doorbell } = this.#surroundings;
+    const indices = [...blocks.keys()].filter((index) => index % threads === thread);
+    const queues = indices.map((index) => ({
+      index,
+      vq: blocks[index]!.vq,
+      backing: this.#attached.backing!(index),
+    }));
+    const { memory, privateBytes } = aperture;
+    const handle = { memory, privateBytes, windows: { start: 0, end: 0 } };
+    this.threads.push(
+      new QueueThread(
+        { aperture: handle, queues, sigbusFlag, wakeFd, attentionFd, deviceFd, poll, doorbell },
+        indices.map((index) => blocks[index]!),
+        (error) => this.#listener.lost(indices, error),
+      ),
+    );
+  }
+
+  #startLoop(index: number, wakeFd: number): void {
+    const { blocks, sigbusFlag, attentionFd, deviceFd, doorbell } = this.#surroundings;
+    const block = blocks[index]!;
+    const attention = () => loadAddon().eventfdSignal(attentionFd);
+    const datapath = this.#attached.loopDatapath(index, {
+      schedule: () => loop.schedule(),
+      attention,
+      failed: (error) => this.#listener.failed(error),
+    });
+    const interrupter = new Interrupter(block, index, deviceFd);
+    const runner = new QueueRunner(block, datapath, interrupter, sigbusFlag, attention);
+    const loop = new QueueLoop(block, runner, wakeFd, doorbell, datapath);
+    this.#loops.push(loop);
+  }
+}

@@ -1,0 +1,22 @@
+import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1 } from '../../assembly/virtio.js';
+import { RingbellError } from '../errors.js';
+import { u64 } from '../uapi/codec.js';
+import { VDUSE_DEV_GET_FEATURES } from '../uapi/vduse.js';
+import type { VduseFile } from './file.js';
+
+/** Features that no driver of a VDUSE device can do without, by name. */
+const NEEDED = { VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM } as const;
+
+/** The features that the driver has accepted, as a mask; 0 before it has accepted any. */
+export async function driverFeatures(file: VduseFile): Promise<bigint> {
+  const features = new Uint8Array(u64.size);
+  await file.ioctl(VDUSE_DEV_GET_FEATURES, features);
+  return u64.decode(features);
+}
+
+/** Throws ERR_FEATURES for a driver that has not accepted what it takes. */
+export function judgeFeatures(features: bigint): void {
+  for (const [name, bit] of Object.entries(NEEDED))
+    if (!((features >> BigInt(bit)) & 1n))
+      throw new RingbellError('ERR_FEATURES', `the driver did not accept ${name}`);
+}

@@ -1,0 +1,6 @@
+import { test } from 'uvu';
+import { testKillsUnderLoad } from '../kills-under-load.js';
+
+testKillsUnderLoad('model');
+
+test.run();
