@@ -83,10 +83,13 @@ export async function infoByName(bus: VdpaBus, name: string): Promise<DeviceInfo
 }
 
 /**
- * What a device tells whoever opens it, which resets it: so it is only opened where nobody has it open. Rejects with
- * ERR_NO_DEVICE, ERR_DEVICE_BUSY, naming who has it.
+ * What a device tells whoever opens it, which resets it: so it is only opened where nobody has it open. Of a disk of the
+ * kernel, such as /dev/vda, what the bus knows. Rejects with ERR_NO_DEVICE, ERR_DEVICE_BUSY, naming who has it.
  */
 export async function infoByNode(bus: VdpaBus | undefined, path: string): Promise<DeviceInfo> {
+  const known = (await bus?.list())?.find(({ node }) => node === path);
+  // The node of its driver's: behind it there is no vhost-vdpa.
+  if (bus && known && known.driver !== 'vhost_vdpa') return infoByName(bus, known.name);
   const file = await openVhostVdpaFile(path).catch((error: unknown) => {
     if (!(error instanceof RingbellError && error.code === 'ERR_DEVICE_BUSY')) throw error;
     throw new RingbellError(
@@ -102,7 +105,6 @@ export async function infoByNode(bus: VdpaBus | undefined, path: string): Promis
     throw new RingbellError('ERR_NO_DEVICE', `${path} is no vhost-vdpa device`, { cause: error });
   });
   try {
-    const known = (await bus?.list())?.find(({ node }) => node === path);
     const features = await device.offeredFeatures();
     const space = await device.config(device.configSize ?? 0);
     const queueCount = device.queueCount ?? 1;

@@ -52,7 +52,7 @@ export function listLines(sources: readonly ManagementDevice[], devices: readonl
       ...[name, deviceIds.map(kindOf).join(', '), queues === 0 ? '–' : `${queues}`],
       featureNames(deviceIds.length === 1 ? deviceIds[0]! : 0, features)
         .map(shortName)
-        .join(' '),
+        .join(' ') || '–',
     ]),
   );
   return [

@@ -9,11 +9,11 @@ export const info: Command = {
   name: 'info',
   summary: "show the kernel's vDPA bus, or one device on it",
   description:
-    'Shows a device: what it is, features, config space, queues. By NAME it asks the bus, which harms nobody. By path,\n' +
-    'such as /dev/vhost-vdpa-0, it opens the device, which resets it, and tells doorbells, groups and IOVA range, too: a\n' +
-    'device that a program has open is left alone, and the program named.\n' +
+    'Shows a device: what it is, features, config space, queues. By NAME, or as a disk of the kernel such as /dev/vda, it\n' +
+    'asks the bus, which harms nobody. As /dev/vhost-vdpa-N it opens the device, which resets it, and tells doorbells,\n' +
+    'groups and IOVA range, too: a device that a program has open is left alone, and the program named.\n' +
     'Without an operand it lists the devices on the bus, and where new ones can come from.',
-  operand: { value: 'DEVICE', required: false, help: 'name on the bus, or path of its character device' },
+  operand: { value: 'DEVICE', required: false, help: 'name on the bus, or path of its node' },
   options: { json: { help: 'print one JSON object' } },
   async run(values) {
     const target = values.operand;

@@ -187,14 +187,11 @@ async function whoKeeps(bus: VdpaBus, { name }: ServedDevice): Promise<RingbellE
 function explained(error: unknown, { name, attach }: Plan): unknown {
   const { code, cause } = error as { code?: string; cause?: { code?: string } };
   if (code === 'ERR_ARGUMENT') return new UsageError((error as Error).message, { cause: error });
-  const remedy =
-    code === 'EEXIST'
-      ? `a device of that name is there already: ringbell info ${name} says whose`
-      : cause?.code === 'EACCES' || cause?.code === 'EPERM'
-        ? 'run it as root'
-        : code === 'ERR_CONTROL_PLANE' && attach !== undefined
-          ? `see ringbell doctor, and dmesg for what ${attach === 'vhost' ? 'vhost_vdpa' : 'virtio_vdpa'} said`
-          : undefined;
+  const remedy = [code, cause?.code].some((each) => each === 'EACCES' || each === 'EPERM')
+    ? 'run it as root'
+    : code === 'ERR_CONTROL_PLANE' && attach !== undefined
+      ? `see ringbell doctor, and dmesg for what ${attach === 'vhost' ? 'vhost_vdpa' : 'virtio_vdpa'} said`
+      : undefined;
   if (remedy === undefined || !(error instanceof Error)) return error;
   return new Error(`--name ${name}: ${error.message}: ${remedy}`, { cause: error });
 }

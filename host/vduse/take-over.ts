@@ -47,7 +47,7 @@ export async function openAbandoned(control: VduseControlFile, name: string): Pr
   } catch (error) {
     await file.close();
     if (!isSystemError(error, 'EPERM')) throw error;
-    const why = 'nobody answered for it in time: take it off the bus, and serve it again';
+    const why = 'nobody answered for it in time: take it off the bus (VdpaBus.delete), and serve it again';
     throw new RingbellError('ERR_DEVICE_BROKEN', `${name} is broken for ever: ${why}`, { cause: error });
   }
 }

@@ -79,7 +79,7 @@ test('the bus is listed, empty or not', () => {
     'disk0   block  vduse  –       –          1      256',
     '',
     'management device  makes                queues  features',
-    'vduse              net, block, type 63       –',
+    'vduse              net, block, type 63       –  –',
   ]);
   assert.equal(listLines([], []), ['no device on the bus', '', 'no management device: load vduse']);
 });
