@@ -181,6 +181,7 @@ export class BlockDevice implements DeviceModel {
     return {
       features: blockFeatures(geometry(), queues.length),
       memoryLossIsFinal: mapped,
+      volatile: file === undefined,
       config: () => encodeBlockConfig(geometry(), queues.length, queueSize),
       backing: (index) => backings[index]!,
       loopDatapath: (index, hooks) =>

@@ -57,6 +57,7 @@ export abstract class BlockModel implements DeviceModel {
     return {
       features,
       memoryLossIsFinal: false,
+      volatile: false,
       config: () => encodeBlockConfig(geometry, context.queues.length, context.queueSize),
       loopDatapath: (index, hooks) =>
         new BlockModelQueue(

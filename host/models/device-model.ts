@@ -29,6 +29,8 @@ export interface AttachedModel {
   readonly features: bigint;
   /** Memory that is lost, by a file truncated under its mapping, stays lost: a reset of the device does not bring it back. */
   readonly memoryLossIsFinal: boolean;
+  /** Its contents end with this process: nobody can go on with a device that was served like this. */
+  readonly volatile: boolean;
   /** The config space as it is now; its length never changes. */
   config(): Uint8Array;
   /** What a queue thread needs to serve queue `index`; absent where the data path is JavaScript. */

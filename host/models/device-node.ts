@@ -32,6 +32,8 @@ export interface DeviceNodeOptions {
   config: Uint8Array;
   /** Newest VDUSE API version to speak. */
   apiVersion: number;
+  /** What it served is gone with its process: it cannot be taken over. */
+  volatile: boolean;
   /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
   log: string | undefined;
 }
@@ -61,6 +63,11 @@ export class DeviceNode {
       );
     const takenOver = !(await create(control, options, protocol));
     const { name, config } = options;
+    if (takenOver && options.volatile)
+      throw new RingbellError(
+        'ERR_TAKE_OVER',
+        `${name} is on the bus already, and the memory of a disk is gone with the process that served it: take the device off the bus first`,
+      );
     let file: VduseFile | undefined;
     let log: InFlightLog | undefined;
     try {

@@ -252,7 +252,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const config = attached.config();
     const node = await DeviceNode.open(
       transport.control,
-      { name, deviceId, features: this.#features, queues, queueSize, groups, config, apiVersion, log },
+      {
+        ...{ name, deviceId, features: this.#features, queues, queueSize, groups, config, apiVersion, log },
+        volatile: attached.volatile,
+      },
       aperture,
     );
     this.#undo.push(() => node.close(this.#abandoned));

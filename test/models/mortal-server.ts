@@ -11,14 +11,15 @@ import type { Bus } from '../../host/bus/index.js';
 import { systemError } from '../../host/errors.js';
 import { BlockDevice } from '../../host/models/block-device.js';
 import { BlockModel } from '../../host/models/block-model.js';
+import type { DeviceModel } from '../../host/models/device-model.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import { adoptVduseFile, exposeVduseFile } from '../../host/vduse/bridge.js';
 import { until, within } from './fixture.js';
 
 /** What a server is started with. */
 export interface MortalOptions extends Pick<ServeOptions, 'queues' | 'queueSize' | 'inFlightLog'> {
-  /** A file that the engine serves; else bytes that all servers share, behind a model that answers in no order. */
-  disk: string | SharedArrayBuffer;
+  /** A file, or so many bytes of memory, that the engine serves; else bytes that all servers share, behind a model that answers in no order. */
+  disk: string | number | SharedArrayBuffer;
 }
 
 /** What it says: that it serves, what kept it from serving, that something has gone wrong. */
@@ -163,13 +164,17 @@ function remoteBus(port: MessagePort) {
   } as never as Bus;
 }
 
+function modelOf(disk: MortalOptions['disk']): DeviceModel {
+  if (typeof disk === 'string') return new BlockDevice({ file: disk });
+  return typeof disk === 'number' ? new BlockDevice({ memory: disk }) : new Shared(disk);
+}
+
 async function live(): Promise<void> {
   const { port, options } = workerData as { port: MessagePort; options: MortalOptions };
   const { disk, ...rest } = options;
   const say = (report: MortalReport) => parentPort!.postMessage(report);
-  const model = typeof disk === 'string' ? new BlockDevice({ file: disk }) : new Shared(disk);
   try {
-    const device = await serve(model, { name: 'disk0', bus: remoteBus(port), ...rest });
+    const device = await serve(modelOf(disk), { name: 'disk0', bus: remoteBus(port), ...rest });
     device.on('error', ({ code }) => say({ error: code }));
     say({ takenOver: device.takenOver });
     const progress = setInterval(() => say({ replayed: device.stats().replayed }), 10);

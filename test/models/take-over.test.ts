@@ -137,6 +137,10 @@ test('it refuses a device of another shape', async () => {
   );
 });
 
+test('it refuses a driver of memory that is gone', async () => {
+  assert.is(await refused(({ options }) => ({ ...options, disk: BYTES })), 'ERR_TAKE_OVER');
+});
+
 test('it refuses a log that is not there, not its own, or not of this device', async () => {
   assert.is(await refused(({ log }) => rmSync(log) as undefined), 'ERR_TAKE_OVER');
   assert.is(await refused(({ log }) => truncateSync(log, 100) as undefined), 'ERR_TAKE_OVER');
