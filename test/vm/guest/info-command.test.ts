@@ -93,7 +93,7 @@ test('what is not there is said on one line', async () => {
   for (const [operand, code] of [
     ['nobody', 'ERR_NO_DEVICE'],
     ['/dev/vhost-vdpa-99', 'ERR_NO_DEVICE'],
-    ['/dev/null', 'ERR_CONTROL_PLANE'],
+    ['/dev/null', 'ERR_NO_DEVICE'],
   ] as const) {
     const error = await info(operand).catch((error) => error);
     assert.is(error.code, code, operand);
