@@ -63,15 +63,15 @@ export class DeviceNode {
       );
     const takenOver = !(await create(control, options, protocol));
     const { name, config } = options;
-    if (takenOver && options.volatile)
-      throw new RingbellError(
-        'ERR_TAKE_OVER',
-        `${name} is on the bus already, and the memory of a disk is gone with the process that served it: take the device off the bus first`,
-      );
     let file: VduseFile | undefined;
     let log: InFlightLog | undefined;
     try {
       file = await (takenOver ? openAbandoned(control, name) : control.open(name));
+      if (takenOver && options.volatile)
+        throw new RingbellError(
+          'ERR_TAKE_OVER',
+          `${name} is on the bus already, and the memory of a disk is gone with the process that served it: take the device off the bus first`,
+        );
       log = await openLog(control, options, protocol, takenOver, aperture);
       if (takenOver) await setConfig(file, config);
       return new DeviceNode(control, protocol, file, takenOver, log);

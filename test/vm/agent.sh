@@ -1,11 +1,11 @@
 #!/bin/sh
 # What a guest does once it has the host's files. The plan says: MODE, NODE, CHECKOUT, LIMIT_S, COMMAND; the file "files" beside
 # it lists the tests. A line that begins with \001 is for the harness on the host: ready, begin FILE, end FILE STATUS.
-share=/run/ringbell/share
+share=/run/ringbell-vm/share
 . $share/plan
-export HOME=/run/ringbell TMPDIR=/run/ringbell/scratch NO_COLOR=1 FORCE_COLOR=0
+export HOME=/run/ringbell-vm TMPDIR=/run/ringbell-vm/scratch NO_COLOR=1 FORCE_COLOR=0
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export RINGBELL_VM_MODULES=/run/ringbell RINGBELL_VM_ARTEFACTS=$share/artefacts
+export RINGBELL_VM_MODULES=/run/ringbell-vm RINGBELL_VM_ARTEFACTS=$share/artefacts
 
 for module in vduse vhost_vdpa virtio_vdpa virtio_blk virtio_net; do
   modprobe -d $RINGBELL_VM_MODULES $module || echo "no module $module"

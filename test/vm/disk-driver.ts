@@ -58,7 +58,7 @@ async function comeAndGo(): Promise<void> {
 }
 
 async function watch(): Promise<void> {
-  const disk = await open();
+  const disk = (await open()).ref();
   console.log(disk.capacity);
   await new Promise<void>((resolve) => disk.once('config', () => resolve()));
   console.log(disk.capacity);

@@ -37,9 +37,9 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /host/dev/pts
 mount -t tmpfs tmpfs /host/dev/shm
 mount -t tmpfs tmpfs /host/run
-mkdir -p /host/run/lock /host/run/ringbell/lib/modules /host/run/ringbell/share /host/run/ringbell/scratch
-mount --bind /lib/modules /host/run/ringbell/lib/modules
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none share /host/run/ringbell/share ||
+mkdir -p /host/run/lock /host/run/ringbell-vm/lib/modules /host/run/ringbell-vm/share /host/run/ringbell-vm/scratch
+mount --bind /lib/modules /host/run/ringbell-vm/lib/modules
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none share /host/run/ringbell-vm/share ||
   give_up 'the folder for results'
 ip link set lo up
 

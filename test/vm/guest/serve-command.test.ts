@@ -170,7 +170,7 @@ test('for people it says where the disk is, and what was done', async () => {
   assert.is(status, 0);
   assert.match(
     stdout,
-    /^disk0 {2}\/dev\/vd[a-z]\n {7}.*disk\.img, 16 MiB; 1 queue of 256\ndisk0 {2}ended: \d+ requests, /,
+    /^disk0 {2}\/dev\/vd[a-z]\n {7}.*disk\.img, 16 MiB; 1 queue of 256\n( {7}bounce buffer: .*\n)?disk0 {2}ended: \d+ requests, /,
   );
   await nothingIsLeft();
 });
@@ -179,7 +179,7 @@ test('a driver that is not loaded, or a name that is taken, is said on one line 
   const { kill, outcome } = await serving('--size', '1M');
   const taken = await run(['serve', 'blk', '--name', 'disk0', '--size', '1M']);
   assert.is(taken.status, 1);
-  assert.match(taken.stderr, /^ringbell: --name disk0: [^\n]+\n$/);
+  assert.is(taken.stderr, 'ringbell: disk0 is being served already\n');
   kill('SIGINT');
   await outcome;
   shell('rmmod vhost_vdpa');
