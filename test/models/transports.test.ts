@@ -74,6 +74,8 @@ test('a queue sees the address space of its group, and no other', async () => {
   await driver.reset();
   // The group is back where it was, and the driver's memory is not there.
   assert.not((await driver.start()) & VIRTIO_CONFIG_S_DRIVER_OK);
+  // The event comes from the message thread, on a way of its own.
+  await until(() => errors.length > 0, 'the error');
   assert.equal(errors, ['ERR_CONTROL_PLANE']);
   await driver.reset();
   driver.asid = 0;

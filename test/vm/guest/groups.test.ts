@@ -5,7 +5,7 @@ import { BlockDevice, serve } from '../../../host/index.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../../../host/uapi/virtio.js';
 import { rejects } from '../../models/fixture.js';
 import { openRawDriver, withDisk } from '../disk-fixture.js';
-import { kernelIsSince, modprobe, skip } from '../fixture.js';
+import { kernelIsSince, modprobe, skip, until } from '../fixture.js';
 
 const BYTES = 2 ** 20;
 const GROUPS = { queues: 2, groups: 2 };
@@ -21,6 +21,8 @@ if (kernelIsSince('7.0')) {
       await driver.reset();
       // The group is back where it was, and the driver's memory is not there.
       assert.not((await driver.start()) & VIRTIO_CONFIG_S_DRIVER_OK);
+      // The event comes from the message thread, on a way of its own.
+      await until('an error', () => errors.length > 0);
       assert.is(errors.length, 1);
       assert.match(errors[0]!, /^ERR_CONTROL_PLANE.*not mapped/);
       await driver.reset();
