@@ -50,6 +50,14 @@ test('the calls of iotlb reach every result', async () => {
   assert.equal(await unreached('iotlb', outcomes), []);
 });
 
+test('the devices of split-driver tell every lie, and the requests of blk-requests get every answer', async () => {
+  const statuses = ['status 0', 'status 1', 'status 2'];
+  const verdicts = [layout.VERDICT_USED_INDEX, layout.VERDICT_USED_ID, layout.VERDICT_USED_LENGTH];
+  const lies = verdicts.map((verdict) => `verdict ${verdict}`);
+  assert.equal(await unreached('split-driver', [...statuses, 'no status', ...lies]), []);
+  assert.equal(await unreached('blk-requests', [...statuses, `verdict ${layout.VERDICT_REQUEST}`]), []);
+});
+
 /** A target that fails when three choices in a row ascend above 5. */
 const ascending: Target = {
   name: 'ascending',
