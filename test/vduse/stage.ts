@@ -18,7 +18,7 @@ import {
 } from '../../host/uapi/virtio.js';
 import { VduseDevice } from '../../host/vduse/device.js';
 import { DriverMemory } from '../../host/vduse/driver-memory.js';
-import { until } from '../models/fixture.js';
+import { within } from '../conformance/protocol.js';
 import { FakeVduseFile } from './fake-file.js';
 
 const FEATURES = (1n << BigInt(VIRTIO_F_VERSION_1)) | (1n << BigInt(VIRTIO_F_ACCESS_PLATFORM));
@@ -134,8 +134,9 @@ export class Stage {
   ): Promise<ReturnType<typeof vduse.vduseDevResponse.decode>> {
     const request_id = ++this.#lastId;
     const answered = this.file.written.length;
+    const answer = this.file.nextAnswer();
     this.file.send(vduse.vduseDevRequest.encode({ type, request_id, ...body }));
-    await until(() => this.file.written.length > answered, `an answer to message ${type}`);
+    await within(answer, `an answer to message ${type}`);
     // What is done after the reply is done by the time that anything else can be asked for.
     await new Promise((resolve) => setImmediate(resolve));
     const response = vduse.vduseDevResponse.decode(this.file.written[answered]!);

@@ -190,6 +190,7 @@ export const blkRequests: Target = {
   name: 'blk-requests',
   about: 'block requests however cut, on a disk in memory, against a model of the disk',
   operations: 'requests',
+  tested: 20000,
   start: async (): Promise<Stage> => {
     const disks = new Disks();
     return { play: (choices) => disks.play(choices), reached: disks.reached, close: async () => {} };

@@ -308,6 +308,7 @@ export const splitDevice: Target = {
   name: 'split-device',
   about: 'split rings of a hostile driver, against the model of a device',
   operations: 'chains',
+  tested: 10000,
   start: async () => stage(1),
 };
 
@@ -316,5 +317,6 @@ export const indirectTables: Target = {
   name: 'indirect-tables',
   about: 'indirect tables of a hostile driver: nested, torn by regions, over the ring itself',
   operations: 'chains',
+  tested: 10000,
   start: async () => stage(4),
 };

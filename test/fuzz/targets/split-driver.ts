@@ -246,6 +246,7 @@ export const splitDriver: Target = {
   name: 'split-driver',
   about: 'the block driver on a split ring against a hostile device, and what it shows that device',
   operations: 'submissions and completions',
+  tested: 10000,
   start: async () => {
     const rings = new Rings();
     return { play: (choices) => rings.play(choices), reached: rings.reached, close: async () => {} };
