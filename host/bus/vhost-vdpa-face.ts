@@ -1,4 +1,3 @@
-import { PAGE_SIZE } from '../../assembly/layout.js';
 import { addressSpace } from '../aperture/address-space.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { isSystemError, systemError } from '../errors.js';
@@ -10,6 +9,7 @@ import type { MmapRequest, VhostVdpaFile } from '../vhost-vdpa/file.js';
 import { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { Mutex } from './mutex.js';
+import { refusalOf } from './notification-area.js';
 import { copyFromUser, copyToUser, userMemory } from './user-memory.js';
 import type { VdpaDevice } from './vdpa-device.js';
 import { VhostIotlb } from './vhost-iotlb.js';
@@ -37,6 +37,7 @@ const MAX_MEM_REGIONS = 64;
  */
 export class VhostVdpaFace implements VhostVdpaFile {
   readonly name: string;
+  readonly pageSize: number;
   readonly #device: VdpaDevice;
   readonly #faults: FaultInjection;
   readonly #released: () => void;
@@ -67,6 +68,7 @@ export class VhostVdpaFace implements VhostVdpaFile {
 
   private constructor(device: VdpaDevice, faults: FaultInjection, released: () => void) {
     this.name = device.name;
+    this.pageSize = device.pageSize;
     this.#device = device;
     this.#faults = faults;
     this.#released = released;
@@ -333,23 +335,25 @@ export class VhostVdpaFace implements VhostVdpaFile {
     }
   }
 
-  /** vhost_vdpa_mmap, in its order. */
+  /** mmap(2), then vhost_vdpa_mmap, in its order. */
   #mmap(aperture: Aperture, linear: number, request: MmapRequest): void {
     const refuse = (detail: string) => systemError('EINVAL', 'mmap', detail);
-    const index = request.offset / PAGE_SIZE;
+    const { pageSize } = this;
+    const index = request.offset / pageSize;
     if (!Number.isInteger(index)) throw refuse('the offset is no multiple of a page');
-    if (request.length !== PAGE_SIZE) throw refuse('a doorbell is one page');
+    // mmap(2) rounds up to whole pages before the driver sees it.
+    if (Math.ceil(request.length / pageSize) !== 1) throw refuse('a doorbell is one page');
     if (!request.shared) throw refuse('a doorbell is mapped shared');
     if (request.protection !== 'w') throw refuse('a doorbell is mapped for writing only');
     const { doorbell } = this.#device;
-    if (!doorbell) throw systemError('ENOTSUPP', 'mmap', 'the parent has no doorbell pages');
+    if (!doorbell) throw systemError('ENOTSUPP', 'mmap', 'the parent has no doorbells to map');
     if (index < 0 || index >= this.#vqs.length) throw refuse(`no queue ${index}`);
     const area = doorbell.getVqNotification(index);
-    if (area.offset % BigInt(PAGE_SIZE)) throw refuse('the doorbell does not start a page');
-    if (area.bytes !== PAGE_SIZE) throw systemError('ENOTSUPP', 'mmap', 'the doorbell shares its page');
-    aperture.mapAt(linear, { fd: doorbell.fd, offset: area.offset }, PAGE_SIZE, 'w');
+    const refusal = refusalOf(area, pageSize);
+    if (refusal) throw refusal;
+    aperture.mapAt(linear, { fd: doorbell.fd, offset: doorbell.offsetOf(area.addr) }, pageSize, 'w');
     // The kernel maps it VM_IO and VM_PFNMAP, which an IOTLB UPDATE over it skips.
-    addressSpace.remove(aperture.address + BigInt(linear), PAGE_SIZE);
+    addressSpace.remove(aperture.address + BigInt(linear), pageSize);
   }
 
   /** vhost_vdpa_release. A device that does not answer does not keep its driver from going. */
