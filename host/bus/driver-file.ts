@@ -1,8 +1,10 @@
+import { addressSpace } from '../aperture/address-space.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { systemError } from '../errors.js';
 import type { MmapRequest } from '../vhost-vdpa/file.js';
 import type { FaultInjection } from './fault-injection.js';
 import { Mutex } from './mutex.js';
+import { refusalOf } from './notification-area.js';
 import type { VdpaDevice } from './vdpa-device.js';
 
 /**
@@ -11,6 +13,7 @@ import type { VdpaDevice } from './vdpa-device.js';
  */
 export abstract class DriverFile {
   readonly name: string;
+  readonly pageSize: number;
   protected readonly device: VdpaDevice;
   protected readonly faults: FaultInjection;
   readonly #mutex = new Mutex();
@@ -22,6 +25,7 @@ export abstract class DriverFile {
   /** `released` is called when the driver has let go of the device. */
   protected constructor(device: VdpaDevice, faults: FaultInjection, released: () => void) {
     this.name = device.name;
+    this.pageSize = device.pageSize;
     this.device = device;
     this.faults = faults;
     this.#released = released;
@@ -39,7 +43,7 @@ export abstract class DriverFile {
     return this.call('mmap', async () => {
       await this.faults.strike('mmap', this.name);
       this.checkGone('mmap');
-      this.mapDoorbell(aperture, linear, request);
+      this.#mapDoorbell(aperture, linear, request);
     });
   }
 
@@ -85,9 +89,6 @@ export abstract class DriverFile {
   /** An ioctl. */
   protected abstract carryOut(request: number, argument: Uint8Array | undefined): Promise<void>;
 
-  /** Maps a doorbell page over `linear` of the driver's aperture. */
-  protected abstract mapDoorbell(aperture: Aperture, linear: number, request: MmapRequest): void;
-
   /** Gives back what the driver holds of the device. */
   protected abstract release(): Promise<void>;
 
@@ -97,5 +98,26 @@ export abstract class DriverFile {
     } finally {
       this.#released();
     }
+  }
+
+  /** mmap(2), then vhost_vdpa_mmap, in its order. */
+  #mapDoorbell(aperture: Aperture, linear: number, request: MmapRequest): void {
+    const refuse = (detail: string) => systemError('EINVAL', 'mmap', detail);
+    const { pageSize } = this;
+    const index = request.offset / pageSize;
+    if (!Number.isInteger(index)) throw refuse('the offset is no multiple of a page');
+    // mmap(2) rounds up to whole pages before the driver sees it.
+    if (Math.ceil(request.length / pageSize) !== 1) throw refuse('a doorbell is one page');
+    if (!request.shared) throw refuse('a doorbell is mapped shared');
+    if (request.protection !== 'w') throw refuse('a doorbell is mapped for writing only');
+    const { doorbell } = this.device;
+    if (!doorbell) throw systemError('ENOTSUPP', 'mmap', 'the parent has no doorbells to map');
+    if (index < 0 || index >= this.device.vqs.length) throw refuse(`no queue ${index}`);
+    const area = doorbell.getVqNotification(index);
+    const refusal = refusalOf(area, pageSize);
+    if (refusal) throw refusal;
+    aperture.mapAt(linear, { fd: doorbell.fd, offset: doorbell.offsetOf(area.addr) }, pageSize, 'w');
+    // The kernel maps it VM_IO and VM_PFNMAP, which an IOTLB UPDATE over it skips.
+    addressSpace.remove(aperture.address + BigInt(linear), pageSize);
   }
 }

@@ -1,12 +1,9 @@
-import { PAGE_SIZE } from '../../assembly/layout.js';
-import { addressSpace } from '../aperture/address-space.js';
-import type { Aperture } from '../aperture/aperture.js';
 import { isSystemError, systemError } from '../errors.js';
 import { u8, u32, u64 } from '../uapi/codec.js';
 import { backendFeatureNames } from '../uapi/names.js';
 import * as vhost from '../uapi/vhost.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK } from '../uapi/virtio.js';
-import type { MmapRequest, VhostVdpaFile } from '../vhost-vdpa/file.js';
+import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
 import { DeviceIoctls } from './device-ioctls.js';
 import { DriverFile } from './driver-file.js';
 import type { FaultInjection } from './fault-injection.js';
@@ -191,25 +188,6 @@ export class VhostVdpaFace extends DriverFile implements VhostVdpaFile {
       // Whatever the handler says (EEXIST, EINVAL, EPERM, EIO), vhost_chr_write_iter makes EFAULT of it.
       throw Object.assign(systemError('EFAULT', 'write', cause.message), { cause });
     }
-  }
-
-  /** vhost_vdpa_mmap, in its order. */
-  protected mapDoorbell(aperture: Aperture, linear: number, request: MmapRequest): void {
-    const refuse = (detail: string) => systemError('EINVAL', 'mmap', detail);
-    const index = request.offset / PAGE_SIZE;
-    if (!Number.isInteger(index)) throw refuse('the offset is no multiple of a page');
-    if (request.length !== PAGE_SIZE) throw refuse('a doorbell is one page');
-    if (!request.shared) throw refuse('a doorbell is mapped shared');
-    if (request.protection !== 'w') throw refuse('a doorbell is mapped for writing only');
-    const { doorbell } = this.device;
-    if (!doorbell) throw systemError('ENOTSUPP', 'mmap', 'the parent has no doorbell pages');
-    if (index < 0 || index >= this.#dev.vqs.length) throw refuse(`no queue ${index}`);
-    const area = doorbell.getVqNotification(index);
-    if (area.offset % BigInt(PAGE_SIZE)) throw refuse('the doorbell does not start a page');
-    if (area.bytes !== PAGE_SIZE) throw systemError('ENOTSUPP', 'mmap', 'the doorbell shares its page');
-    aperture.mapAt(linear, { fd: doorbell.fd, offset: area.offset }, PAGE_SIZE, 'w');
-    // The kernel maps it VM_IO and VM_PFNMAP, which an IOTLB UPDATE over it skips.
-    addressSpace.remove(aperture.address + BigInt(linear), PAGE_SIZE);
   }
 
   /** vhost_vdpa_release. A device that does not answer does not keep its driver from going. */

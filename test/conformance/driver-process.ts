@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { PAGE_SIZE } from '../../assembly/layout.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { s32 } from '../../host/uapi/codec.js';
 import * as vhost from '../../host/uapi/vhost.js';
@@ -95,6 +96,7 @@ export class DriverProcess {
   #file(name: string, handle: number): VhostVdpaFile {
     return {
       name,
+      pageSize: PAGE_SIZE,
       ioctl: async (request, argument) => {
         const { result, argument: answer } = await this.#call({
           type: 'ioctl',

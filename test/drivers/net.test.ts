@@ -256,7 +256,7 @@ test('a queue without a doorbell page says so in stats and by an event, once', (
   }));
 
 test('a device of which one queue has a page rings that, and kicks the other', async () => {
-  const { bus, device } = await serveTestNet({ doorbell: 'page' });
+  const { bus, device } = await serveTestNet({ doorbell: 'page-per-vq' });
   bus.faults.inject({ point: 'mmap', errno: 'EINVAL' });
   const net = await openNet('net0', { bus });
   const refusals: [number, string][] = [];
