@@ -5,6 +5,7 @@ export {
   Bus,
   type BusAttachment,
   type BusDevice,
+  type DirtyLogMemory,
   type Fault,
   type FaultInjection,
   type FaultOptions,
