@@ -55,6 +55,10 @@ export class FakeVduseFile implements VduseFile {
     return -1;
   }
 
+  async doorbell(): Promise<undefined> {
+    return undefined;
+  }
+
   async needsReset(): Promise<boolean> {
     this.resets++;
     return true;
