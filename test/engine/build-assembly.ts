@@ -6,21 +6,25 @@ import { Module } from '../../host/aperture/web-assembly.js';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
+/** Changes a source file, given by its path in the repository, before it is compiled. */
+export type Edit = (path: string, source: string) => string;
+
 export interface BuildOptions {
   /** More options of the compiler. */
   options?: string[];
-  /** Changes a source file, given by its path in the repository, before it is compiled. */
-  edit?: (path: string, source: string) => string;
+  edit?: Edit;
+  /** Told the module in text form. */
+  onText?: (wat: string) => void;
 }
 
 /** Compiles an AssemblyScript module of the repository as engine.wasm is compiled for release, without writing a file. */
 export async function buildAssembly(
   entry: string,
-  { options = [], edit }: BuildOptions = {},
+  { options = [], edit, onText }: BuildOptions = {},
 ): Promise<Module> {
   let binary: Uint8Array | undefined;
   const { error, stderr } = await asc.main(
-    [entry, '--target', 'release', '--textFile', '', ...options, '-o', 'module.wasm'],
+    [entry, '--target', 'release', '--textFile', 'module.wat', ...options, '-o', 'module.wasm'],
     {
       readFile: (name, baseDir) => {
         try {
@@ -32,6 +36,7 @@ export async function buildAssembly(
       },
       writeFile: (name, contents) => {
         if (name.endsWith('.wasm')) binary = contents as Uint8Array;
+        else onText?.(contents as string);
       },
       listFiles: () => null,
     },
