@@ -2,15 +2,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as layout from '../../assembly/layout.js';
 import { DRIVER_BYTES, DRIVER_IOVA, DRIVER_LINEAR, Ring } from './fixture.js';
+import { generator } from './random.js';
 import { type Outcome, type Queue, type Region, referenceChain } from './reference.js';
-
-/** Seeded, so that a failure can be had again. */
-function generator(seed: number): (n: number) => number {
-  return (n) => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    return Math.floor((seed / 2 ** 32) * n);
-  };
-}
 
 const SIZE = 16;
 const HUGE = 0x10_0000_0000n;
