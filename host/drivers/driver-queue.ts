@@ -21,7 +21,6 @@ import {
   DQ_VERDICT,
   DQ_VERDICT_HEAD,
   FRAME_SIZE,
-  PAGE_SIZE,
   SLOT_STATE_SIZE,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
@@ -41,6 +40,7 @@ import {
   VIRTQ_USED_ENTRY_SIZE,
   VIRTQ_USED_RING,
 } from '../../assembly/virtio.js';
+import type { Window } from '../aperture/aperture.js';
 import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import { vringAreas } from '../uapi/vring-areas.js';
@@ -50,8 +50,9 @@ import type { DriverMemory } from './driver-memory.js';
 const SLOT_NUMBER_SIZE = 2;
 
 /**
- * Bytes from the start of a line to the used ring of a split queue. Its entries then lie on multiples of their size, and none of them on two
- * lines or two pages: whoever writes one in two pieces, as QEMU does at the end of a page behind an IOMMU, may lose one.
+ * Bytes from the start of a line to the used ring of a split queue. Its entries then lie on multiples of their size, and none
+ * of them on two lines or two pages: whoever writes one in two pieces, as QEMU does at the end of a page behind an IOMMU, may
+ * lose one.
  */
 const USED_RING_SHIFT = VIRTQ_USED_ENTRY_SIZE - VIRTQ_USED_RING;
 
@@ -102,6 +103,7 @@ export class DriverQueue {
   /** Calls on the data path from JavaScript into WASM or the addon. */
   crossings = 0;
   interrupts = 0;
+  #doorbell: Window | undefined;
 
   /** Bytes of shared memory that a queue takes, without bounce buffers. */
   static sharedBytes(size: number, slot: SlotShape): number {
@@ -177,13 +179,14 @@ export class DriverQueue {
     return this.memory.aperture.u32[(this.block + DQ_FREE) / 4] as number;
   }
 
-  /** Linear address of the doorbell page; 0 while the kick eventfd is used. */
-  get doorbell(): number {
-    return this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] as number;
+  /** The doorbell page; undefined while the kick eventfd is used. */
+  get doorbell(): Window | undefined {
+    return this.#doorbell;
   }
 
-  set doorbell(linear: number) {
-    this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] = linear;
+  set doorbell(page: Window) {
+    this.#doorbell = page;
+    this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] = page.linear;
   }
 
   /** Whether the device did something that no sound device does. Cheap enough to ask after every burst. */
@@ -221,13 +224,13 @@ export class DriverQueue {
       kicksSuppressed: counter(VQ_KICKS_SUPPRESSED),
       interrupts: this.interrupts,
       crossings: this.crossings,
-      doorbell: this.doorbell !== 0,
+      doorbell: this.#doorbell !== undefined,
     };
   }
 
   /** Takes the doorbell page out of the mapping. Nothing may be submitted any more. */
   unmapDoorbell(): void {
-    if (this.doorbell !== 0) this.memory.aperture.unmap({ linear: this.doorbell, bytes: PAGE_SIZE });
+    if (this.#doorbell) this.memory.aperture.unmap(this.#doorbell);
   }
 
   close(): void {
