@@ -3,11 +3,6 @@
 // instances of this module on one memory.
 
 export { copy } from './copy';
-export { blkReap, blkSubmit } from './drivers/blk';
-export { netReap, netReceive, netTransmit } from './drivers/net';
-export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
-export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
-export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';
 export {
   deviceArm,
   deviceBreak,
@@ -18,6 +13,11 @@ export {
   deviceResume,
   deviceStart,
   deviceWait,
-} from './split/device';
+} from './device';
+export { driverArm, driverDisarm, driverStart } from './driver';
+export { blkReap, blkSubmit } from './drivers/blk';
+export { netReap, netReceive, netTransmit } from './drivers/net';
+export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
+export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
+export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';
 export { deviceIdle, logIsRunning } from './split/in-flight';
-export { driverArm, driverDisarm, driverStart } from './split/driver';

@@ -1,18 +1,20 @@
 // Block driver: submissions to chains, used entries to completions. A request is three descriptors (header, data, status),
 // or two where there is no data.
 
+import { driverOffer, driverPublish, driverReap } from '../driver';
 import {
   COMPLETION_BYTES,
   COMPLETION_SIZE,
   COMPLETION_STATUS,
   COMPLETION_TAG,
-  DQ_AVAIL,
-  DQ_DEVICE,
   DQ_FREE,
   DQ_IOVA_DELTA,
-  DQ_LAST_USED,
-  DQ_SIZE,
+  DQ_REAPED,
   DQ_VERDICT,
+  FRAME_BYTES,
+  FRAME_SIZE,
+  FRAME_SLOT,
+  NOTIFY_DUE,
   SLOT_HEADER,
   SLOT_RANGE,
   SLOT_STATE_BUSY,
@@ -28,27 +30,13 @@ import {
   SUBMISSION_SIZE,
   SUBMISSION_TAG,
   SUBMISSION_TYPE,
-  VERDICT_USED_LENGTH,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
   VQ_IO_ERRORS,
   VQ_REQUESTS,
 } from '../layout';
 import { add } from '../notify';
-import {
-  completed,
-  driverBreak,
-  driverPublish,
-  freeSlot,
-  offerSlot,
-  slotBase,
-  slotDescriptors,
-  slotMemory,
-  slotState,
-  takeSlot,
-  usedSlot,
-  writeDescriptor,
-} from '../split/driver';
+import { freeSlot, setBuffer, slotMemory, slotState, takeSlot } from '../slots';
 import {
   VIRTIO_BLK_HEADER_SECTOR,
   VIRTIO_BLK_HEADER_SIZE,
@@ -65,11 +53,7 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
-  VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_SIZE,
-  VIRTQ_USED_ENTRY_SIZE,
-  VIRTQ_USED_RING,
 } from '../virtio';
 
 /** What a status byte holds until the device writes it. */
@@ -87,7 +71,6 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
   const taken = min(count, load<u32>(dq, DQ_FREE));
   const delta = load<u64>(dq, DQ_IOVA_DELTA);
-  const avail = load<u32>(dq, DQ_AVAIL);
   for (let i: u32 = 0; i < taken; i++, table += SUBMISSION_SIZE) {
     const slot = takeSlot(dq);
     const shared = slotMemory(dq, slot);
@@ -116,18 +99,11 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
     store<u32>(state, type, SLOT_STATE_TYPE);
     store<u32>(state, dataBytes, SLOT_STATE_BYTES);
 
-    let at = slotDescriptors(dq, slot);
-    let next = slotBase(dq, slot) + 1;
-    let descriptors: u32 = 2;
-    writeDescriptor(at, <u64>(shared + SLOT_HEADER) + delta, VIRTIO_BLK_HEADER_SIZE, VIRTQ_DESC_F_NEXT, next);
-    if (dataBytes) {
-      at += VIRTQ_DESC_SIZE;
-      next++;
-      descriptors++;
-      writeDescriptor(at, data, dataBytes, VIRTQ_DESC_F_NEXT | dataFlags, next);
-    }
-    writeDescriptor(at + VIRTQ_DESC_SIZE, <u64>(shared + SLOT_STATUS) + delta, 1, VIRTQ_DESC_F_WRITE, 0);
-    offerSlot(dq, slot, descriptors, avail + i);
+    let buffers: u32 = 1;
+    setBuffer(dq, 0, <u64>(shared + SLOT_HEADER) + delta, VIRTIO_BLK_HEADER_SIZE, 0);
+    if (dataBytes) setBuffer(dq, buffers++, data, dataBytes, dataFlags);
+    setBuffer(dq, buffers, <u64>(shared + SLOT_STATUS) + delta, 1, VIRTQ_DESC_F_WRITE);
+    driverOffer(dq, slot, buffers + 1);
   }
   return taken | driverPublish(dq, taken);
 }
@@ -144,25 +120,12 @@ export function blkReap(dq: usize, table: usize, max: u32, min: u32, spins: u32)
 
 /** Collects what is there now, up to `max`. */
 function reap(dq: usize, table: usize, max: u32): u32 {
-  const waiting = completed(dq);
-  const limit = waiting < max ? waiting : max;
-  if (limit == 0) return 0;
-  const mask = load<u32>(dq, DQ_SIZE) - 1;
-  const ring: usize = load<u32>(dq, DQ_DEVICE) + VIRTQ_USED_RING;
-  const last = load<u32>(dq, DQ_LAST_USED);
-  let count: u32 = 0;
-  for (; count < limit; count++, table += COMPLETION_SIZE) {
-    // Id and length in one read: the device may go on writing.
-    const used = load<u64>(ring + ((last + count) & mask) * VIRTQ_USED_ENTRY_SIZE);
-    const id = <u32>used;
-    const bytes = <u32>(used >> 32);
-    const slot = usedSlot(dq, id);
-    if (load<u32>(dq, DQ_VERDICT)) break;
+  let used: usize = load<u32>(dq, DQ_REAPED);
+  const count = driverReap(dq, used, max);
+  for (const end = used + count * FRAME_SIZE; used < end; used += FRAME_SIZE, table += COMPLETION_SIZE) {
+    const slot = load<u32>(used, FRAME_SLOT);
+    const bytes = load<u32>(used, FRAME_BYTES);
     const state = slotState(dq, slot);
-    if (bytes > load<u32>(state, SLOT_STATE_WRITABLE)) {
-      driverBreak(dq, VERDICT_USED_LENGTH, id);
-      break;
-    }
     const type = load<u32>(state, SLOT_STATE_TYPE);
     let status = <u32>load<u8>(slotMemory(dq, slot), SLOT_STATUS);
     // What the device did not write holds whatever was there before: no success, whatever the device says.
@@ -170,13 +133,11 @@ function reap(dq: usize, table: usize, max: u32): u32 {
     store<u32>(table, load<u32>(state, SLOT_STATE_TAG), COMPLETION_TAG);
     store<u32>(table, status, COMPLETION_STATUS);
     store<u32>(table, bytes, COMPLETION_BYTES);
-    store<u32>(state, 0, SLOT_STATE_BUSY);
     freeSlot(dq, slot);
     if (status != VIRTIO_BLK_S_OK) add(dq + VQ_IO_ERRORS, 1);
     else if (type == VIRTIO_BLK_T_IN) add(dq + VQ_BYTES_READ, load<u32>(state, SLOT_STATE_BYTES));
     else if (type == VIRTIO_BLK_T_OUT) add(dq + VQ_BYTES_WRITTEN, load<u32>(state, SLOT_STATE_BYTES));
   }
-  store<u32>(dq, (last + count) & 0xffff, DQ_LAST_USED);
   add(dq + VQ_REQUESTS, count);
   return count;
 }

@@ -5,6 +5,8 @@ import type { QueueEventfds, QueueLimits } from './virtqueue.js';
 /** What a device is made of, in numbers that every thread understands. */
 export interface VduseDeviceLayout extends QueueLimits {
   protocol: VduseProtocol;
+  /** Features that it offers, as a mask. */
+  features: bigint;
   /** Linear addresses of the IOTLBs, one an address space. */
   iotlbs: readonly number[];
   /** Groups that the queues are dealt out to, at least 1: queue i belongs to group i modulo that. */

@@ -1,0 +1,195 @@
+// Packed virtqueue, device side ("Packed Virtqueues"): what device.ts does on a ring of this format. One used descriptor a
+// chain, in the place of the first available one that nothing was written over yet; with VIRTIO_F_IN_ORDER one a batch.
+//
+// Of what is published together the first used descriptor is written last: the driver reads them in order, and sees all or
+// none. Until then it is held in the queue's block.
+
+import { breakQueue, refreshRegion } from '../chain';
+import {
+  CHAIN_COUNTS,
+  CHAIN_SIZE,
+  SEGMENT_BYTES,
+  SEGMENT_SIZE,
+  VERDICT_AVAIL_INDEX,
+  VQ_CHAINS,
+  VQ_DESC,
+  VQ_DEVICE,
+  VQ_DRIVER,
+  VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
+  VQ_FLAGS,
+  VQ_HELD,
+  VQ_HELD_AT,
+  VQ_LAST_AVAIL,
+  VQ_SEGMENTS,
+  VQ_SIGNALLED_USED,
+  VQ_SIZE,
+  VQ_USED,
+  VQ_WRITABLE,
+} from '../layout';
+import {
+  PVIRTQ_DESC_LEN,
+  RING_EVENT_FLAGS_DESC,
+  RING_EVENT_FLAGS_DISABLE,
+  RING_EVENT_FLAGS_ENABLE,
+  VIRTQ_DESC_SIZE,
+} from '../virtio';
+import { chainSnapshot, nextHead } from './chain';
+import { parseBurst } from './parse';
+import { advance, distance, indexOf, OWNER_MASK, passes, retreat, usedOwner, usedPositionOf } from './position';
+
+/** Takes the position of a vring base: next available descriptor | next used descriptor << 16. */
+export function start(vq: usize, base: u32): void {
+  const size = load<u32>(vq, VQ_SIZE);
+  const available = base & 0xffff;
+  const used = base >> 16;
+  store<u32>(vq, available, VQ_LAST_AVAIL);
+  store<u32>(vq, used, VQ_USED);
+  store<u32>(vq, used, VQ_SIGNALLED_USED);
+  store<u32>(vq, 0, VQ_HELD_AT);
+  // Wherever the base comes from: outside the ring, or further apart than it is long, is no position.
+  const sound = indexOf(available) < size && indexOf(used) < size && distance(used, available, size) <= size;
+  if (!sound) breakQueue(vq, VERDICT_AVAIL_INDEX, available);
+}
+
+/** Parses up to `max` chains: how many. */
+export function pop(vq: usize, max: u32): u32 {
+  if (nextHead(vq) == 0) return 0;
+  refreshRegion(vq);
+  const taken = parseBurst(vq, max);
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) noteWritable(vq, taken);
+  return taken;
+}
+
+/** Notes how many bytes of each of the first `count` chains the device may write, before their segments are consumed. */
+function noteWritable(vq: usize, count: u32): void {
+  let chain: usize = load<u32>(vq, VQ_CHAINS);
+  let segment: usize = load<u32>(vq, VQ_SEGMENTS);
+  let writable: usize = load<u32>(vq, VQ_WRITABLE);
+  for (const end = chain + count * CHAIN_SIZE; chain < end; chain += CHAIN_SIZE, writable += 4) {
+    const counts = load<u32>(chain, CHAIN_COUNTS);
+    const last = segment + (counts >> 16) * SEGMENT_SIZE;
+    segment += (counts & 0xffff) * SEGMENT_SIZE;
+    let bytes: u32 = 0;
+    for (; segment < last; segment += SEGMENT_SIZE) bytes += load<u32>(segment, SEGMENT_BYTES);
+    store<u32>(writable, bytes);
+  }
+}
+
+/** Moves back before chains [first, end) of the chain table, the last ones taken. */
+export function giveBack(vq: usize, first: u32, end: u32): void {
+  const chains: usize = load<u32>(vq, VQ_CHAINS);
+  let descriptors: u32 = 0;
+  for (let k = first; k < end; k++) descriptors += load<u32>(chains + k * CHAIN_SIZE) >> 16;
+  store<u32>(vq, retreat(load<u32>(vq, VQ_LAST_AVAIL), descriptors, load<u32>(vq, VQ_SIZE)), VQ_LAST_AVAIL);
+}
+
+/** Writes the used descriptors of the first `count` chains of the chain table, but for the first of them. */
+export function push(vq: usize, count: u32): void {
+  const chains: usize = load<u32>(vq, VQ_CHAINS);
+  const end = chains + count * CHAIN_SIZE;
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) {
+    pushBatches(vq, chains, end);
+    return;
+  }
+  give(vq, load<u32>(chains), load<u32>(chains, CHAIN_COUNTS));
+  const size = load<u32>(vq, VQ_SIZE);
+  const ring: usize = load<u32>(vq, VQ_DESC) + PVIRTQ_DESC_LEN;
+  let index = indexOf(load<u32>(vq, VQ_USED));
+  let owner = <u64>usedOwner(load<u32>(vq, VQ_USED)) << 32;
+  for (let chain = chains + CHAIN_SIZE; chain < end; chain += CHAIN_SIZE) {
+    const entry = load<u64>(chain);
+    store<u64>(ring + (index << 4), (entry >> 32) | ((entry & 0xffff) << 32) | owner);
+    index += <u32>entry >> 16;
+    if (index >= size) {
+      index -= size;
+      owner ^= <u64>OWNER_MASK << 32;
+    }
+  }
+  store<u32>(vq, usedPositionOf(index, <u32>(owner >> 32)), VQ_USED);
+}
+
+/**
+ * The same with VIRTIO_F_IN_ORDER: one used descriptor a batch, with the id and the length of its last chain. Those before it
+ * count as written completely ("In-order use of descriptors"), so a chain that was not ends its batch.
+ */
+function pushBatches(vq: usize, chain: usize, end: usize): void {
+  let writable: usize = load<u32>(vq, VQ_WRITABLE);
+  let descriptors: u32 = 0;
+  for (; chain < end; chain += CHAIN_SIZE, writable += 4) {
+    const head = load<u32>(chain);
+    const written = load<u32>(chain, CHAIN_COUNTS);
+    descriptors += head >> 16;
+    if (written == load<u32>(writable) && chain + CHAIN_SIZE < end) continue;
+    give(vq, (head & 0xffff) | (descriptors << 16), written);
+    descriptors = 0;
+  }
+}
+
+/** Makes visible what was given back: whether the driver wants an interrupt. */
+export function publish(vq: usize): bool {
+  const size = load<u32>(vq, VQ_SIZE);
+  const at = load<u32>(vq, VQ_HELD_AT);
+  if (at) {
+    // The other used descriptors before this one, this one before the suppression word: one atomic store serves both. It
+    // pairs with the driver's store of its event suppression, which comes before its own look at this descriptor.
+    atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE, load<u64>(vq, VQ_HELD), PVIRTQ_DESC_LEN);
+    store<u32>(vq, 0, VQ_HELD_AT);
+  }
+  const used = load<u32>(vq, VQ_USED);
+  const before = load<u32>(vq, VQ_SIGNALLED_USED);
+  store<u32>(vq, used, VQ_SIGNALLED_USED);
+  const suppression = atomic.load<u32>(<usize>load<u32>(vq, VQ_DRIVER));
+  const kind = suppression >> 16;
+  if (kind == RING_EVENT_FLAGS_DESC && load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)
+    return passes(suppression & 0xffff, before, used, size);
+  // What the specification reserves, or was not negotiated, is no reason to keep silent.
+  return kind != RING_EVENT_FLAGS_DISABLE;
+}
+
+/** Asks the driver to notify once it makes the next chain available. */
+export function arm(vq: usize): void {
+  // An atomic store, and in `pending` an atomic load: the wish is visible before the descriptor is read. Pairs with the
+  // driver's publication, an atomic store of its flags before it reads this word.
+  const suppression: u32 =
+    load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX
+      ? load<u32>(vq, VQ_LAST_AVAIL) | (RING_EVENT_FLAGS_DESC << 16)
+      : RING_EVENT_FLAGS_ENABLE << 16;
+  atomic.store<u32>(<usize>load<u32>(vq, VQ_DEVICE), suppression);
+}
+
+/** Asks the driver not to notify. With EVENT_IDX too: a place left behind would be passed again two laps later. */
+export function disarm(vq: usize): void {
+  atomic.store<u32>(<usize>load<u32>(vq, VQ_DEVICE), RING_EVENT_FLAGS_DISABLE << 16);
+}
+
+/** Whether a chain waits: 1 or 0. */
+export function pending(vq: usize): u32 {
+  return nextHead(vq) ? 1 : 0;
+}
+
+/** Copies the next chain to `snapshot`: head | counts << 32; 0 if there is none, or it was refused. */
+export function peek(vq: usize, snapshot: usize): u64 {
+  const word = nextHead(vq);
+  return word ? chainSnapshot(vq, word, snapshot) : 0;
+}
+
+/** Takes the chain that `peek` has shown. Its buffer id is the driver's own affair: nothing here depends on it. */
+export function take(vq: usize, head: u32): bool {
+  store<u32>(vq, advance(load<u32>(vq, VQ_LAST_AVAIL), head >> 16, load<u32>(vq, VQ_SIZE)), VQ_LAST_AVAIL);
+  return true;
+}
+
+/** Writes the used descriptor of one chain, or of the batch that ends with it; holds it if it is the first to be published. */
+export function give(vq: usize, head: u32, written: u32): void {
+  const position = load<u32>(vq, VQ_USED);
+  const index = indexOf(position);
+  const used = <u64>written | (<u64>((head & 0xffff) | usedOwner(position)) << 32);
+  if (load<u32>(vq, VQ_HELD_AT)) {
+    store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used, PVIRTQ_DESC_LEN);
+  } else {
+    store<u64>(vq, used, VQ_HELD);
+    store<u32>(vq, index + 1, VQ_HELD_AT);
+  }
+  store<u32>(vq, advance(position, head >> 16, load<u32>(vq, VQ_SIZE)), VQ_USED);
+}
