@@ -2,6 +2,7 @@
 // and each chain is judged once more, alone, by split/chain.ts. Whatever a burst has taken must be what the complete path
 // makes of it, segment by segment; what it has not taken must be refused there for the same reason.
 
+import { NO_ROOM } from '../../../assembly/chain';
 import {
   CHAIN_COUNTS,
   CHAIN_SIZE,
@@ -29,7 +30,7 @@ import {
   VQ_SIZE,
   VQ_VERDICT,
 } from '../../../assembly/layout';
-import { chainParse, NO_ROOM } from '../../../assembly/split/chain';
+import { chainParse } from '../../../assembly/split/chain';
 import { parseBurst } from '../../../assembly/split/parse';
 import { VIRTQ_AVAIL_RING, VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_WRITE, VIRTQ_DESC_SIZE } from '../../../assembly/virtio';
 
