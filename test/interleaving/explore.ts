@@ -1,14 +1,27 @@
 import { createHash } from 'node:crypto';
 import * as layout from '../../assembly/layout.js';
-import { VIRTIO_BLK_T_FLUSH, VIRTQ_AVAIL_RING, VIRTQ_USED_RING } from '../../assembly/virtio.js';
+import {
+  PVIRTQ_DESC_ID,
+  PVIRTQ_DESC_LEN,
+  VIRTIO_BLK_T_FLUSH,
+  VIRTQ_AVAIL_IDX,
+  VIRTQ_AVAIL_RING,
+  VIRTQ_DESC_SIZE,
+  VIRTQ_USED_ENTRY_SIZE,
+  VIRTQ_USED_IDX,
+  VIRTQ_USED_RING,
+} from '../../assembly/virtio.js';
 import { Ring } from '../engine/fixture.js';
 import { DeviceLoop, DriverLoop, type Side } from './sides.js';
 import { type Access, type Done, type Instrumented, SteppedEngine } from './stepped-engine.js';
 
 export interface ExploreOptions {
+  packed: boolean;
   /** Entries of the queue. */
   size: number;
   eventIdx: boolean;
+  /** VIRTIO_F_IN_ORDER; packed rings only. */
+  inOrder?: boolean;
   /** Requests that the driver makes. */
   requests: number;
 }
@@ -61,23 +74,17 @@ class Exploration {
   readonly #seen = new Set<string>();
   #ends = 0;
 
-  constructor(engine: Instrumented, { size, eventIdx, requests }: ExploreOptions) {
+  constructor(engine: Instrumented, options: ExploreOptions) {
+    const { packed, size, eventIdx, inOrder = false, requests } = options;
     // A slot for each entry: with indirect tables a queue of two holds two requests.
-    const ring = new Ring({ size, eventIdx, indirect: true, segments: 64 });
+    const ring = new Ring({ packed, size, eventIdx, inOrder, indirect: true, segments: 64 });
     this.#ring = ring;
     for (let i = 0; i < requests; i++) ring.submission(i, { type: VIRTIO_BLK_T_FLUSH, tag: i });
-    const words = [
-      ring.avail,
-      ring.avail + 2,
-      ring.avail + VIRTQ_AVAIL_RING + size * 2,
-      ring.used,
-      ring.used + 2,
-      ring.used + VIRTQ_USED_RING + size * 8,
-    ];
+    const words = packed ? packedWords(ring) : splitWords(ring);
     this.#sharedStart = ring.desc;
     this.#sharedEnd = ring.u32(ring.dq + layout.DQ_SLOT_MEMORY) + size * layout.SLOT_SIZE;
     const isShared = (at: number) => at >= this.#sharedStart && at < this.#sharedEnd;
-    this.#stepped = new SteppedEngine(ring, engine, isShared, (at) => words.includes(at));
+    this.#stepped = new SteppedEngine(ring, engine, isShared, (at) => words.has(at));
     this.#sides = [new DriverLoop(ring, requests), new DeviceLoop(ring)];
   }
 
@@ -138,7 +145,11 @@ class Exploration {
       const at = access.at - this.#sharedStart;
       const value = Uint8Array.from(world.shared.subarray(at, at + access.bytes));
       // A processor sees its own stores before anyone else does.
-      for (const store of moment.buffer) if (store.at === access.at) value.set(store.value);
+      for (const store of moment.buffer)
+        for (const [i, byte] of store.value.entries()) {
+          const offset = store.at + i - access.at;
+          if (offset >= 0 && offset < value.length) value[offset] = byte;
+        }
       return this.#advance(this.#with(world, side, { ...moment, done: [...moment.done, value] }), side);
     }
     const done = [...moment.done, undefined];
@@ -260,4 +271,18 @@ class Exploration {
     this.#seen.add(key);
     return true;
   }
+}
+
+/** Where both sides look while they run: the indices, and what each asks of the other. */
+function splitWords({ avail, used, size }: Ring): Set<number> {
+  const flags = [avail, used];
+  const indices = [avail + VIRTQ_AVAIL_IDX, used + VIRTQ_USED_IDX];
+  const events = [avail + VIRTQ_AVAIL_RING + size * 2, used + VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE];
+  return new Set([...flags, ...indices, ...events]);
+}
+
+/** The same of a packed ring: the flags of each descriptor, with what is accessed together with them, and both wishes. */
+function packedWords({ desc, avail, used, size }: Ring): Set<number> {
+  const descriptors = Array.from({ length: size }, (_, i) => desc + i * VIRTQ_DESC_SIZE);
+  return new Set([...descriptors.flatMap((at) => [at + PVIRTQ_DESC_LEN, at + PVIRTQ_DESC_ID]), avail, used]);
 }

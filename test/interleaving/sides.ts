@@ -56,6 +56,7 @@ export class DriverLoop implements Side {
       ...block(ring.dq),
       [ring.u32(ring.dq + layout.DQ_SLOT_STATE), slots * layout.SLOT_STATE_SIZE],
       [ring.u32(ring.dq + layout.DQ_FREE_STACK), slots * 2],
+      [ring.u32(ring.dq + layout.DQ_ORDER), slots * 2],
     ];
   }
 

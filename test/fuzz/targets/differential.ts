@@ -8,7 +8,7 @@ import { DRIVER_IOVA, DRIVER_LINEAR, Ring } from '../../engine/fixture.js';
 import { type SplitTable, segmentsOf, walkChain } from '../../virtqueue/split-chain.js';
 import type { Choices } from '../choices.js';
 import { Reached, type Target } from '../target.js';
-import { REGIONS } from './hostile-split-ring.js';
+import { REGIONS } from './hostile-memory.js';
 
 /** Rings that one case makes inside WebAssembly. */
 const RINGS = 2000;
