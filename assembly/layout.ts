@@ -247,8 +247,6 @@ export const DQ_SLOT_DESCRIPTORS = 60;
 export const DQ_ORDER = 64;
 /** u32, linear of DQ_SLOTS entries of FRAME_SIZE: requests that were reaped, each {slot u32, written bytes u32}. */
 export const DQ_REAPED = 68;
-// Line 1: buffers of the chain that is being made: SLOT_DESCRIPTORS of {IOVA u64, bytes u32, VIRTQ_DESC_F_WRITE or 0 u32}.
-export const DQ_BUFFERS = 128;
 // Line 2: running state.
 /** u32: next available index, modulo 2^16, or the next used one to read; of a packed ring places, as VQ_LAST_AVAIL. */
 export const DQ_AVAIL = 256;
