@@ -66,7 +66,7 @@ export const VQ_FEATURES = 48;
 export const VQ_LOG = 56;
 /** u32, linear of a private ring of VQ_SIZE heads (u16): those that VQ_REPLAYING speaks of, at their avail indices. */
 export const VQ_REPLAY = 60;
-/** u32, linear of a u32 a chain of the chain table: the bytes that the device may write. Kept with VQ_F_IN_ORDER only. */
+/** u32, linear of a u32 a chain of the chain table: the bytes that the device may write. Of packed rings, read with VQ_F_IN_ORDER. */
 export const VQ_WRITABLE = 96;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
 export const VQ_REGION_IOVA = 128;
