@@ -36,10 +36,12 @@ export function driverStart(dq: usize): void {
   driverDisarm(dq);
 }
 
-/** Makes the first `count` buffers, as setBuffer has set them, the chain of `slot` on the ring; visible once published. */
-export function driverOffer(dq: usize, slot: u32, count: u32): void {
-  if (isPacked(dq)) packed.offer(dq, slot, count);
-  else split.offer(dq, slot, count);
+/** Puts the first `count` of three buffers on the ring as the chain of `slot`; visible once published. */
+// @ts-ignore: decorator
+@inline
+export function driverOffer(dq: usize, slot: u32, count: u32, first: v128, second: v128, third: v128): void {
+  if (isPacked(dq)) packed.offer(dq, slot, count, first, second, third);
+  else split.offer(dq, slot, count, first, second, third);
 }
 
 /** Publishes what was offered, `count` chains, and notifies the device if it wants to be: NOTIFY_DUE or 0. */

@@ -66,7 +66,7 @@ export const VQ_FEATURES = 48;
 export const VQ_LOG = 56;
 /** u32, linear of a private ring of VQ_SIZE heads (u16): those that VQ_REPLAYING speaks of, at their avail indices. */
 export const VQ_REPLAY = 60;
-/** u32, linear of a u32 a chain of the chain table: the bytes that the device may write. Kept with VQ_F_IN_ORDER only. */
+/** u32, linear of a u32 a chain of the chain table: the bytes that the device may write. Of packed rings, read with VQ_F_IN_ORDER. */
 export const VQ_WRITABLE = 96;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
 export const VQ_REGION_IOVA = 128;
@@ -247,8 +247,6 @@ export const DQ_SLOT_DESCRIPTORS = 60;
 export const DQ_ORDER = 64;
 /** u32, linear of DQ_SLOTS entries of FRAME_SIZE: requests that were reaped, each {slot u32, written bytes u32}. */
 export const DQ_REAPED = 68;
-// Line 1: buffers of the chain that is being made: SLOT_DESCRIPTORS of {IOVA u64, bytes u32, VIRTQ_DESC_F_WRITE or 0 u32}.
-export const DQ_BUFFERS = 128;
 // Line 2: running state.
 /** u32: next available index, modulo 2^16, or the next used one to read; of a packed ring places, as VQ_LAST_AVAIL. */
 export const DQ_AVAIL = 256;

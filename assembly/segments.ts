@@ -116,3 +116,29 @@ export function threeSegments(
   v128.store(segment, v128.or(i64x2.add(offset2, linear), i64x2.shl(words2, 32)), 16);
   return counts(3, writes(flags0) + writes(flags1) + writes(flags2));
 }
+
+/**
+ * Writes the segments of four chains of one descriptor each, in a row from `p` on; `flags` has the flags of all of them. Their
+ * lengths, in the lanes of an i32x4, or zeroes if one of them is for the slow path.
+ */
+// @ts-ignore: decorator
+@inline
+export function fourSegments(p: usize, flags: u32, segment: usize, base: v128, limit: v128, linear: v128, deny: u32): v128 {
+  const low32 = i64x2.splat(0xffff_ffff);
+  const d0 = v128.load(p);
+  const d1 = v128.load(p, 16);
+  const d2 = v128.load(p, 32);
+  const d3 = v128.load(p, 48);
+  const words = v128.shuffle<u64>(d0, d1, 1, 3);
+  const words2 = v128.shuffle<u64>(d2, d3, 1, 3);
+  const offsets = i64x2.sub(v128.shuffle<u64>(d0, d1, 0, 2), base);
+  const offsets2 = i64x2.sub(v128.shuffle<u64>(d2, d3, 0, 2), base);
+  const fault = v128.or(
+    faults(offsets, v128.and(words, low32), limit),
+    faults(offsets2, v128.and(words2, low32), limit),
+  );
+  if (i64x2.bitmask(fault) | (flags & deny)) return i64x2.splat(0);
+  v128.store(segment, v128.or(i64x2.add(offsets, linear), i64x2.shl(words, 32)));
+  v128.store(segment, v128.or(i64x2.add(offsets2, linear), i64x2.shl(words2, 32)), 16);
+  return v128.shuffle<u32>(words, words2, 0, 2, 4, 6);
+}

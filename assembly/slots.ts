@@ -3,7 +3,6 @@
 // status, and those are checked against private state.
 
 import {
-  DQ_BUFFERS,
   DQ_FREE,
   DQ_FREE_STACK,
   DQ_SLOT_MEMORY,
@@ -20,7 +19,6 @@ import {
   VQ_HOSTILE_CHAINS,
 } from './layout';
 import { add } from './notify';
-import { VIRTQ_DESC_SIZE } from './virtio';
 
 /** Takes a free slot. The caller has seen DQ_FREE > 0. */
 // @ts-ignore: decorator
@@ -54,13 +52,11 @@ export function slotState(dq: usize, slot: u32): usize {
   return load<u32>(dq, DQ_SLOT_STATE) + slot * SLOT_STATE_SIZE;
 }
 
-/** Makes `bytes` bytes at `iova` buffer `i` of the chain that driverOffer puts on the ring next; `flags`: VIRTQ_DESC_F_WRITE or 0. */
+/** One buffer of a chain for driverOffer: `bytes` bytes at `iova`, `flags` being VIRTQ_DESC_F_WRITE or 0. */
 // @ts-ignore: decorator
 @inline
-export function setBuffer(dq: usize, i: u32, iova: u64, bytes: u32, flags: u32): void {
-  const at = dq + DQ_BUFFERS + i * VIRTQ_DESC_SIZE;
-  store<u64>(at, iova);
-  store<u64>(at, <u64>bytes | (<u64>flags << 32), 8);
+export function buffer(iova: u64, bytes: u32, flags: u32): v128 {
+  return i64x2.replace_lane(i64x2.splat(iova), 1, <u64>bytes | (<u64>flags << 32));
 }
 
 /** Whether there is such a slot, and a request holds it. */

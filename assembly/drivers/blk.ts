@@ -36,7 +36,7 @@ import {
   VQ_REQUESTS,
 } from '../layout';
 import { add } from '../notify';
-import { freeSlot, setBuffer, slotMemory, slotState, takeSlot } from '../slots';
+import { buffer, freeSlot, slotMemory, slotState, takeSlot } from '../slots';
 import {
   VIRTIO_BLK_HEADER_SECTOR,
   VIRTIO_BLK_HEADER_SIZE,
@@ -99,11 +99,10 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
     store<u32>(state, type, SLOT_STATE_TYPE);
     store<u32>(state, dataBytes, SLOT_STATE_BYTES);
 
-    let buffers: u32 = 1;
-    setBuffer(dq, 0, <u64>(shared + SLOT_HEADER) + delta, VIRTIO_BLK_HEADER_SIZE, 0);
-    if (dataBytes) setBuffer(dq, buffers++, data, dataBytes, dataFlags);
-    setBuffer(dq, buffers, <u64>(shared + SLOT_STATUS) + delta, 1, VIRTQ_DESC_F_WRITE);
-    driverOffer(dq, slot, buffers + 1);
+    const header = buffer(<u64>(shared + SLOT_HEADER) + delta, VIRTIO_BLK_HEADER_SIZE, 0);
+    const statusByte = buffer(<u64>(shared + SLOT_STATUS) + delta, 1, VIRTQ_DESC_F_WRITE);
+    if (dataBytes) driverOffer(dq, slot, 3, header, buffer(data, dataBytes, dataFlags), statusByte);
+    else driverOffer(dq, slot, 2, header, statusByte, statusByte);
   }
   return taken | driverPublish(dq, taken);
 }

@@ -23,7 +23,7 @@ import {
   VQ_REQUESTS,
 } from '../layout';
 import { add } from '../notify';
-import { setBuffer, slotState } from '../slots';
+import { buffer, slotState } from '../slots';
 import { ETH_HLEN, VIRTIO_NET_HDR_SIZE, VIRTQ_DESC_F_WRITE } from '../virtio';
 
 /** Puts the `count` frames at `table` on the ring: NOTIFY_DUE or 0. */
@@ -95,8 +95,8 @@ function hold(dq: usize, slot: u32, bytes: u32, writable: u32): void {
 // @ts-ignore: decorator
 @inline
 function offer(dq: usize, slot: u32, bytes: u32, flags: u32): void {
-  setBuffer(dq, 0, <u64>frameMemory(dq, slot) + load<u64>(dq, DQ_IOVA_DELTA), bytes, flags);
-  driverOffer(dq, slot, 1);
+  const frame = buffer(<u64>frameMemory(dq, slot) + load<u64>(dq, DQ_IOVA_DELTA), bytes, flags);
+  driverOffer(dq, slot, 1, frame, frame, frame);
 }
 
 /** Publishes `count` slots that were offered. */

@@ -8,8 +8,6 @@ import { breakQueue, refreshRegion } from '../chain';
 import {
   CHAIN_COUNTS,
   CHAIN_SIZE,
-  SEGMENT_BYTES,
-  SEGMENT_SIZE,
   VERDICT_AVAIL_INDEX,
   VQ_CHAINS,
   VQ_DESC,
@@ -21,7 +19,6 @@ import {
   VQ_HELD,
   VQ_HELD_AT,
   VQ_LAST_AVAIL,
-  VQ_SEGMENTS,
   VQ_SIGNALLED_USED,
   VQ_SIZE,
   VQ_USED,
@@ -56,24 +53,7 @@ export function start(vq: usize, base: u32): void {
 export function pop(vq: usize, max: u32): u32 {
   if (nextHead(vq) == 0) return 0;
   refreshRegion(vq);
-  const taken = parseBurst(vq, max);
-  if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) noteWritable(vq, taken);
-  return taken;
-}
-
-/** Notes how many bytes of each of the first `count` chains the device may write, before their segments are consumed. */
-function noteWritable(vq: usize, count: u32): void {
-  let chain: usize = load<u32>(vq, VQ_CHAINS);
-  let segment: usize = load<u32>(vq, VQ_SEGMENTS);
-  let writable: usize = load<u32>(vq, VQ_WRITABLE);
-  for (const end = chain + count * CHAIN_SIZE; chain < end; chain += CHAIN_SIZE, writable += 4) {
-    const counts = load<u32>(chain, CHAIN_COUNTS);
-    const last = segment + (counts >> 16) * SEGMENT_SIZE;
-    segment += (counts & 0xffff) * SEGMENT_SIZE;
-    let bytes: u32 = 0;
-    for (; segment < last; segment += SEGMENT_SIZE) bytes += load<u32>(segment, SEGMENT_BYTES);
-    store<u32>(writable, bytes);
-  }
+  return parseBurst(vq, max);
 }
 
 /** Moves back before chains [first, end) of the chain table, the last ones taken. */
@@ -116,6 +96,16 @@ export function push(vq: usize, count: u32): void {
 function pushBatches(vq: usize, chain: usize, end: usize): void {
   let writable: usize = load<u32>(vq, VQ_WRITABLE);
   let descriptors: u32 = 0;
+  // Four chains per vector until one was not written completely; the last is left, to end the last batch.
+  for (; chain + 4 * CHAIN_SIZE < end; chain += 4 * CHAIN_SIZE, writable += 16) {
+    const first = v128.load(chain);
+    const second = v128.load(chain, 16);
+    const written = v128.shuffle<u32>(first, second, 1, 3, 5, 7);
+    if (v128.any_true(v128.xor(written, v128.load(writable)))) break;
+    const heads = i32x4.shr_u(v128.shuffle<u32>(first, second, 0, 2, 4, 6), 16);
+    const pairs = i64x2.add(heads, i64x2.shr_u(heads, 32));
+    descriptors += <u32>i64x2.extract_lane(pairs, 0) + <u32>i64x2.extract_lane(pairs, 1);
+  }
   for (; chain < end; chain += CHAIN_SIZE, writable += 4) {
     const head = load<u32>(chain);
     const written = load<u32>(chain, CHAIN_COUNTS);

@@ -8,7 +8,6 @@ import {
   DQ_AVAIL,
   DQ_BATCH_END,
   DQ_BATCH_WRITTEN,
-  DQ_BUFFERS,
   DQ_DESC,
   DQ_DEVICE,
   DQ_DRIVER,
@@ -33,7 +32,7 @@ import {
   VQ_F_IN_ORDER,
   VQ_F_INDIRECT_DESC,
 } from '../layout';
-import { driverBreak, endSlot, inFlight, slotMemory, slotState } from '../slots';
+import { buffer, driverBreak, endSlot, inFlight, slotMemory, slotState } from '../slots';
 import {
   PVIRTQ_DESC_ID,
   PVIRTQ_DESC_LEN,
@@ -61,29 +60,23 @@ export function start(dq: usize): void {
   store<u32>(dq, 0, DQ_BATCH_END);
 }
 
-/** Writes the descriptors of `slot` from the first `count` buffers. */
-export function offer(dq: usize, slot: u32, count: u32): void {
-  const buffers = dq + DQ_BUFFERS;
+/** Writes the descriptors of `slot`. */
+// @ts-ignore: decorator
+@inline
+export function offer(dq: usize, slot: u32, count: u32, first: v128, second: v128, third: v128): void {
   let descriptors: u32 = 1;
   if (load<u32>(dq, DQ_FLAGS) & VQ_F_INDIRECT_DESC) {
     const table = slotMemory(dq, slot) + SLOT_INDIRECT;
-    for (let i: u32 = 0; i < count; i++) {
-      const buffer = buffers + i * VIRTQ_DESC_SIZE;
-      const word = load<u64>(buffer, 8);
-      const at = table + i * VIRTQ_DESC_SIZE;
-      store<u64>(at, load<u64>(buffer));
-      // Bytes, and behind a buffer id that has no meaning here the flags.
-      store<u64>(at, (word & 0xffff_ffff) | ((word >> 32) << 48), PVIRTQ_DESC_LEN);
-    }
+    v128.store(table, descriptor(first, 0));
+    if (count > 1) v128.store(table, descriptor(second, 0), VIRTQ_DESC_SIZE);
+    if (count > 2) v128.store(table, descriptor(third, 0), 2 * VIRTQ_DESC_SIZE);
     const iova = <u64>table + load<u64>(dq, DQ_IOVA_DELTA);
-    writeDescriptor(dq, slot, iova, count * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT);
+    append(dq, buffer(iova, count * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT), slot);
   } else {
     descriptors = count;
-    for (let i: u32 = 1; i <= count; i++) {
-      const buffer = buffers + (i - 1) * VIRTQ_DESC_SIZE;
-      const word = load<u64>(buffer, 8);
-      writeDescriptor(dq, slot, load<u64>(buffer), <u32>word, <u32>(word >> 32) | (i == count ? 0 : VIRTQ_DESC_F_NEXT));
-    }
+    append(dq, first, count > 1 ? slot | NEXT : slot);
+    if (count > 1) append(dq, second, count > 2 ? slot | NEXT : slot);
+    if (count > 2) append(dq, third, slot);
   }
   store<u32>(slotState(dq, slot), descriptors, SLOT_STATE_DESCRIPTORS);
   if (load<u32>(dq, DQ_FLAGS) & VQ_F_IN_ORDER) {
@@ -93,20 +86,31 @@ export function offer(dq: usize, slot: u32, count: u32): void {
   }
 }
 
-/** Writes the descriptor at DQ_AVAIL and moves on; holds the flags of the first that is to be published. */
+/** VIRTQ_DESC_F_NEXT in the word of a descriptor's buffer id and flags. */
+const NEXT: u32 = VIRTQ_DESC_F_NEXT << 16;
+
+/** The descriptor of a buffer; `word` is its buffer id, with the flags that it has besides the buffer's in the high half. */
 // @ts-ignore: decorator
 @inline
-function writeDescriptor(dq: usize, id: u32, iova: u64, bytes: u32, flags: u32): void {
+function descriptor(from: v128, word: u32): v128 {
+  const bytesAndFlags = i64x2.extract_lane(from, 1);
+  return i64x2.replace_lane(from, 1, (bytesAndFlags & 0xffff_ffff) | ((bytesAndFlags >> 32) << 48) | (<u64>word << 32));
+}
+
+/** Writes the descriptor at DQ_AVAIL and moves on; holds the id and the flags of the first that is to be published. */
+// @ts-ignore: decorator
+@inline
+function append(dq: usize, from: v128, word: u32): void {
   const position = load<u32>(dq, DQ_AVAIL);
   const index = indexOf(position);
   const at: usize = load<u32>(dq, DQ_DESC) + index * VIRTQ_DESC_SIZE;
-  const word = id | (flags << 16) | availableOwner(position);
-  store<u64>(at, iova);
-  if (load<u32>(dq, DQ_HELD_AT)) {
-    store<u64>(at, <u64>bytes | (<u64>word << 32), PVIRTQ_DESC_LEN);
-  } else {
-    store<u32>(at, bytes, PVIRTQ_DESC_LEN);
-    store<u32>(dq, word, DQ_HELD);
+  const whole = descriptor(from, word | availableOwner(position));
+  if (load<u32>(dq, DQ_HELD_AT)) v128.store(at, whole);
+  else {
+    const lengthAndWord = i64x2.extract_lane(whole, 1);
+    store<u64>(at, i64x2.extract_lane(whole, 0));
+    store<u32>(at, <u32>lengthAndWord, PVIRTQ_DESC_LEN);
+    store<u32>(dq, <u32>(lengthAndWord >> 32), DQ_HELD);
     store<u32>(dq, index + 1, DQ_HELD_AT);
   }
   store<u32>(dq, advance(position, 1, load<u32>(dq, DQ_SIZE)), DQ_AVAIL);

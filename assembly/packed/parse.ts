@@ -5,9 +5,11 @@
 import { NO_ROOM, refuseTooManySegments } from '../chain';
 import {
   CHAIN_SIZE,
+  SEGMENT_BYTES,
   SEGMENT_SIZE,
   VQ_CHAINS,
   VQ_DESC,
+  VQ_F_IN_ORDER,
   VQ_F_INDIRECT_DESC,
   VQ_FLAGS,
   VQ_LAST_AVAIL,
@@ -18,8 +20,9 @@ import {
   VQ_SEGMENTS,
   VQ_SEGMENTS_CAPACITY,
   VQ_SIZE,
+  VQ_WRITABLE,
 } from '../layout';
-import { FAST_SEGMENTS, oneSegment, threeSegments, twoSegments } from '../segments';
+import { FAST_SEGMENTS, fourSegments, oneSegment, threeSegments, twoSegments } from '../segments';
 import {
   PVIRTQ_DESC_ID,
   PVIRTQ_DESC_LEN,
@@ -33,15 +36,25 @@ import { advance, availableOwner, indexOf, OWNER_MASK, positionOf } from './posi
 /** Flags in the word of a descriptor's buffer id and flags. */
 const NEXT: u32 = VIRTQ_DESC_F_NEXT << 16;
 const INDIRECT: u32 = VIRTQ_DESC_F_INDIRECT << 16;
-/** Where the same word of the two descriptors behind lies. Bytes. */
+/** Where the same word of the descriptors behind lies. Bytes. */
 const SECOND_ID: usize = VIRTQ_DESC_SIZE + PVIRTQ_DESC_ID;
 const THIRD_ID: usize = 2 * VIRTQ_DESC_SIZE + PVIRTQ_DESC_ID;
+const FOURTH_ID: usize = 3 * VIRTQ_DESC_SIZE + PVIRTQ_DESC_ID;
+/** Bit of VIRTQ_DESC_F_WRITE in it. */
+const WRITE_BIT: i32 = 17;
 
 /**
  * Takes chains from `at` on for as long as they are available, direct and plainly right, and moves VQ_LAST_AVAIL behind them:
  * the place reached. A place is a chain of the burst | linear address of its first segment << 32.
  */
 function parseDirect(vq: usize, at: u64, count: u32): u64 {
+  return load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER ? direct(vq, at, count, true) : direct(vq, at, count, false);
+}
+
+/** The same, compiled twice: only in order the bytes that the device may write are noted. */
+// @ts-ignore: decorator
+@inline
+function direct(vq: usize, at: u64, count: u32, inOrder: bool): u64 {
   const size = load<u32>(vq, VQ_SIZE);
   const ring: usize = load<u32>(vq, VQ_DESC);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
@@ -53,8 +66,36 @@ function parseDirect(vq: usize, at: u64, count: u32): u64 {
   let room = offerable(vq);
   let index = indexOf(load<u32>(vq, VQ_LAST_AVAIL));
   let owner = availableOwner(load<u32>(vq, VQ_LAST_AVAIL));
+  const writable: usize = load<u32>(vq, VQ_WRITABLE);
   let k = <u32>at;
   let segment = <usize>(at >> 32);
+  // Four at a time until that fails once: to try again for each chain would cost more than it brings.
+  while (k + 4 <= count && index + 4 <= size && room >= 4 && segment < end) {
+    const p = ring + (index << 4);
+    const word0 = atomic.load<u32>(p, PVIRTQ_DESC_ID);
+    const word1 = atomic.load<u32>(p, SECOND_ID);
+    const word2 = atomic.load<u32>(p, THIRD_ID);
+    const word3 = atomic.load<u32>(p, FOURTH_ID);
+    const odd = (word0 ^ owner) | (word1 ^ owner) | (word2 ^ owner) | (word3 ^ owner);
+    if (odd & (OWNER_MASK | INDIRECT | NEXT)) break;
+    const words = fourWords(word0, word1, word2, word3);
+    const lengths = fourSegments(p, (word0 | word1 | word2 | word3) >> 16, segment, base, limit, linear, deny);
+    if (!v128.any_true(lengths)) break;
+    const writes = v128.and(i32x4.shr_u(words, WRITE_BIT), i32x4.splat(1));
+    const heads = v128.or(v128.and(words, i32x4.splat(0xffff)), i32x4.splat(1 << 16));
+    const counts = i32x4.sub(i32x4.splat((1 << 16) | 1), writes);
+    v128.store(chains + k * CHAIN_SIZE, v128.shuffle<u32>(heads, counts, 0, 4, 1, 5));
+    v128.store(chains + k * CHAIN_SIZE, v128.shuffle<u32>(heads, counts, 2, 6, 3, 7), 16);
+    if (inOrder) v128.store(writable + (k << 2), v128.and(lengths, i32x4.neg(writes)));
+    k += 4;
+    room -= 4;
+    segment += 4 * SEGMENT_SIZE;
+    index += 4;
+    if (index == size) {
+      index = 0;
+      owner ^= OWNER_MASK;
+    }
+  }
   for (; k < count; k++) {
     const p0 = ring + (index << 4);
     // An atomic load: what the driver wrote before these flags is read after them. Pairs with its store of the first head.
@@ -102,6 +143,7 @@ function parseDirect(vq: usize, at: u64, count: u32): u64 {
     if (room < descriptors) break;
     room -= descriptors;
     store<u64>(chains + k * CHAIN_SIZE, <u64>(id | (descriptors << 16)) | (<u64>taken << 32));
+    if (inOrder) store<u32>(writable + (k << 2), writableBytes(segment, taken));
     segment += descriptors * SEGMENT_SIZE;
     index += descriptors;
     if (index == size) {
@@ -129,6 +171,7 @@ function parseIndirect(vq: usize, at: u64, count: u32): u64 {
   let room = offerable(vq);
   let index = indexOf(load<u32>(vq, VQ_LAST_AVAIL));
   let owner = availableOwner(load<u32>(vq, VQ_LAST_AVAIL));
+  const writable: usize = load<u32>(vq, VQ_WRITABLE);
   let k = <u32>at;
   let segment = <usize>(at >> 32);
   for (; k < count; k++) {
@@ -176,6 +219,7 @@ function parseIndirect(vq: usize, at: u64, count: u32): u64 {
     if (taken == 0) break;
     room--;
     store<u64>(chains + k * CHAIN_SIZE, <u64>((word & 0xffff) | (1 << 16)) | (<u64>taken << 32));
+    store<u32>(writable + (k << 2), writableBytes(segment, taken));
     segment += entries * SEGMENT_SIZE;
     if (++index == size) {
       index = 0;
@@ -184,6 +228,23 @@ function parseIndirect(vq: usize, at: u64, count: u32): u64 {
   }
   store<u32>(vq, positionOf(index, owner), VQ_LAST_AVAIL);
   return <u64>k | (<u64>segment << 32);
+}
+
+/** Bytes of the writable ones of the segments at `segment`, whose counts are `counts`. */
+// @ts-ignore: decorator
+@inline
+function writableBytes(segment: usize, counts: u32): u32 {
+  let bytes: u32 = 0;
+  const end = segment + (counts >> 16) * SEGMENT_SIZE;
+  for (let at = segment + (counts & 0xffff) * SEGMENT_SIZE; at < end; at += SEGMENT_SIZE) bytes += load<u32>(at, SEGMENT_BYTES);
+  return bytes;
+}
+
+// @ts-ignore: decorator
+@inline
+function fourWords(first: u32, second: u32, third: u32, fourth: u32): v128 {
+  const two = i32x4.replace_lane(i32x4.splat(first), 1, second);
+  return i32x4.replace_lane(i32x4.replace_lane(two, 2, third), 3, fourth);
 }
 
 /** The last place at which there is room for a chain of the fast path. */
@@ -214,6 +275,7 @@ export function parseBurst(vq: usize, count: u32): u32 {
     if (taken == NO_ROOM && k == 0) refuseTooManySegments(vq, <u32>chain & 0xffff);
     if (taken == 0 || taken == NO_ROOM) break;
     store<u64>(load<u32>(vq, VQ_CHAINS) + k * CHAIN_SIZE, chain);
+    store<u32>(load<u32>(vq, VQ_WRITABLE) + (k << 2), writableBytes(segment, taken));
     const position = load<u32>(vq, VQ_LAST_AVAIL);
     store<u32>(vq, advance(position, (<u32>chain) >> 16, load<u32>(vq, VQ_SIZE)), VQ_LAST_AVAIL);
     at = parseDirect(vq, <u64>(k + 1) | (<u64>(segment + (taken >> 16) * SEGMENT_SIZE) << 32), count);

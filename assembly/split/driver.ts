@@ -3,7 +3,6 @@
 
 import {
   DQ_AVAIL,
-  DQ_BUFFERS,
   DQ_DESC,
   DQ_DEVICE,
   DQ_DRIVER,
@@ -23,7 +22,7 @@ import {
   VQ_F_INDIRECT_DESC,
 } from '../layout';
 import { needEvent } from '../notify';
-import { driverBreak, endSlot, slotMemory } from '../slots';
+import { buffer, driverBreak, endSlot, slotMemory } from '../slots';
 import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_AVAIL_FLAGS,
@@ -50,25 +49,27 @@ export function start(dq: usize): void {
   store<u32>(dq, 0, DQ_SIGNALLED_AVAIL);
 }
 
-/** Writes the descriptors of `slot` from the first `count` buffers, and its entry of the available ring. */
-export function offer(dq: usize, slot: u32, count: u32): void {
-  const indirect = load<u32>(dq, DQ_FLAGS) & VQ_F_INDIRECT_DESC;
+/** Writes the descriptors of `slot`, and its entry of the available ring. */
+// @ts-ignore: decorator
+@inline
+export function offer(dq: usize, slot: u32, count: u32, first: v128, second: v128, third: v128): void {
   const head = slot * load<u32>(dq, DQ_SLOT_DESCRIPTORS);
-  const descriptors: usize = load<u32>(dq, DQ_DESC);
-  let at = descriptors + head * VIRTQ_DESC_SIZE;
-  let next = head;
-  if (indirect) {
+  let at: usize = load<u32>(dq, DQ_DESC) + head * VIRTQ_DESC_SIZE;
+  let index = head;
+  if (load<u32>(dq, DQ_FLAGS) & VQ_F_INDIRECT_DESC) {
     const table = slotMemory(dq, slot) + SLOT_INDIRECT;
-    writeDescriptor(at, <u64>table + load<u64>(dq, DQ_IOVA_DELTA), count * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT, 0);
+    v128.store(at, buffer(<u64>table + load<u64>(dq, DQ_IOVA_DELTA), count * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT));
     at = table;
-    next = 0;
+    index = 0;
   }
-  for (let i: u32 = 1; i <= count; i++, at += VIRTQ_DESC_SIZE) {
-    const buffer = dq + DQ_BUFFERS + (i - 1) * VIRTQ_DESC_SIZE;
-    const word = load<u64>(buffer, 8);
-    const flags = <u32>(word >> 32);
-    if (i == count) writeDescriptor(at, load<u64>(buffer), <u32>word, flags, 0);
-    else writeDescriptor(at, load<u64>(buffer), <u32>word, flags | VIRTQ_DESC_F_NEXT, next + i);
+  if (count == 1) v128.store(at, first);
+  else {
+    v128.store(at, linked(first, index + 1));
+    if (count == 2) v128.store(at, second, VIRTQ_DESC_SIZE);
+    else {
+      v128.store(at, linked(second, index + 2), VIRTQ_DESC_SIZE);
+      v128.store(at, third, 2 * VIRTQ_DESC_SIZE);
+    }
   }
   const avail = load<u32>(dq, DQ_AVAIL);
   const ring: usize = load<u32>(dq, DQ_DRIVER) + VIRTQ_AVAIL_RING;
@@ -76,12 +77,12 @@ export function offer(dq: usize, slot: u32, count: u32): void {
   store<u32>(dq, (avail + 1) & 0xffff, DQ_AVAIL);
 }
 
-/** Writes one descriptor in two stores; `next` is an index in the table it stands in. */
+/** The descriptor of a buffer, which one stands behind at index `next` of its table; without one it is the buffer itself. */
 // @ts-ignore: decorator
 @inline
-function writeDescriptor(at: usize, iova: u64, bytes: u32, flags: u32, next: u32): void {
-  store<u64>(at, iova);
-  store<u64>(at, <u64>bytes | (<u64>(flags | (next << 16)) << 32), 8);
+function linked(last: v128, next: u32): v128 {
+  const link = <u64>(VIRTQ_DESC_F_NEXT | (next << 16)) << 32;
+  return v128.or(last, i64x2.replace_lane(i64x2.splat(0), 1, link));
 }
 
 /** Makes DQ_AVAIL visible to the device: whether it wants to be notified. */
