@@ -48,8 +48,10 @@ export class HostilePackedDriver implements HostileDriver {
   offer(count: number): void {
     const { size } = this.#ring;
     const choices = this.#choices;
+    // Chains of one descriptor come in runs, too: the engine takes them four at a time.
+    const longest = choices.once(3) ? 1 : 3;
     for (let i = 0; i < count; i++) {
-      const length = 1 + choices.below(choices.once(8) ? size + 1 : 3);
+      const length = 1 + choices.below(choices.once(8) ? size + 1 : longest);
       const outstanding = this.#used.to(this.#next);
       if (outstanding + length > size && !choices.once(24)) return;
       if (this.#tables && choices.below(8) < this.#tables) this.#offerTable();
