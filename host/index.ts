@@ -6,6 +6,7 @@ export {
   type BusDevice,
   type BusDriver,
   type BusOptions,
+  type DirtyLogMemory,
   type DoorbellLayout,
   type DoorbellLayoutName,
   type Fault,
