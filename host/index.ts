@@ -5,6 +5,7 @@ export {
   Bus,
   type BusDevice,
   type BusOptions,
+  type DirtyLogMemory,
   type DoorbellLayout,
   type DoorbellLayoutName,
   type Fault,

@@ -3,6 +3,7 @@ import { PAGE_SIZE } from '../../assembly/layout.js';
 import { RingbellError, systemError } from '../errors.js';
 import type { VduseControlFile } from '../vduse/file.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
+import type { DirtyLogMemory } from './dirty-log-file.js';
 import { FaultInjection } from './fault-injection.js';
 import type { AttachOptions, VdpaDevice } from './vdpa-device.js';
 import { VduseControl } from './vduse-control.js';
@@ -87,7 +88,7 @@ export class Bus {
    */
   async attach(name: string, options: AttachOptions = {}): Promise<void> {
     this.#checkOpen();
-    this.#device(name).attach(options);
+    this.#device(name, 'attach').attach(options);
   }
 
   /**
@@ -112,6 +113,15 @@ export class Bus {
     }
   }
 
+  /**
+   * Has a device mark every page of its driver's memory that it writes in `memory`, from the moment this resolves, for
+   * whoever shares the memory to read and clear at any time; undefined ends it. EINVAL when there is no such device or the
+   * memory can be no log, EFAULT when it does not reach the last mapping, EIO when the device refuses.
+   */
+  async setLog(name: string, memory: DirtyLogMemory | undefined): Promise<void> {
+    await this.#device(name, 'setLog').setLog(memory);
+  }
+
   /** The devices, in the order of their creation. */
   list(): BusDevice[] {
     return [...this.#devices.values()].map((device) => ({
@@ -133,7 +143,7 @@ export class Bus {
    * status at DEVICE_NEEDS_RESET and its file at ENODEV; the device gets a last reset to answer.
    */
   async detach(name: string): Promise<void> {
-    const device = this.#device(name);
+    const device = this.#device(name, 'detach');
     if (!device.attached) throw systemError('EINVAL', 'detach', `${name} is not on the bus`);
     // Its driver's last reset would wait for the time limit: nobody is there to answer it.
     if (!device.connected && this.#drivers.has(device)) device.messages.break();
@@ -166,9 +176,9 @@ export class Bus {
     this.#devices.clear();
   }
 
-  #device(name: string): VdpaDevice {
+  #device(name: string, operation: string): VdpaDevice {
     const device = this.#devices.get(name);
-    if (!device) throw systemError('EINVAL', 'attach', `no VDUSE device ${name}`);
+    if (!device) throw systemError('EINVAL', operation, `no VDUSE device ${name}`);
     return device;
   }
 

@@ -16,7 +16,9 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_RING_PACKED,
 } from '../uapi/virtio.js';
+import { VDUSE_SET_LOG } from '../vduse/log-extension.js';
 import { DeviceIotlb } from './device-iotlb.js';
+import { DirtyLogFile, type DirtyLogMemory } from './dirty-log-file.js';
 import { Doorbell } from './doorbell.js';
 import {
   type DoorbellLayout,
@@ -27,6 +29,7 @@ import {
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
+import { Mutex } from './mutex.js';
 import { DmaMapParent, type Parent, type ParentKind, SetMapParent } from './parent.js';
 import { Virtqueue, type VqState } from './virtqueue.js';
 
@@ -95,6 +98,8 @@ export class VdpaDevice {
   #suspended = false;
   #configCallback: (() => void) | undefined;
   #attachment: Attachment | undefined;
+  #log: DirtyLogFile | undefined;
+  readonly #logChange = new Mutex();
 
   constructor(config: VdpaDeviceConfig, faults: FaultInjection) {
     this.name = config.name;
@@ -282,6 +287,31 @@ export class VdpaDevice {
     return this.#suspended;
   }
 
+  /** Where the device marks what it writes, besides its own log; undefined for nowhere. */
+  get log(): DirtyLogFile | undefined {
+    return this.#log;
+  }
+
+  /**
+   * Has the device mark every page that it writes in `memory`, or in none: an operation of this bus alone, which the kernel's
+   * struct vdpa_config_ops does not have. When it resolves, the device marks in the new log and no more in the old one. It
+   * lasts through resets. EINVAL or EFAULT for memory that cannot be a log, EIO when the device refuses: all stays as it was.
+   */
+  setLog(memory: DirtyLogMemory | undefined): Promise<void> {
+    return this.#logChange.run(async () => {
+      const previous = this.#log;
+      this.#log = memory && new DirtyLogFile(memory, this.iotlbs);
+      try {
+        await this.messages.request({ type: VDUSE_SET_LOG });
+      } catch (error) {
+        this.#log?.file.put();
+        this.#log = previous;
+        throw error;
+      }
+      previous?.file.put();
+    });
+  }
+
   /** Reads the config space; bytes beyond its end are zero. */
   getConfig(offset: number, bytes: number): Uint8Array {
     const into = new Uint8Array(bytes);
@@ -332,6 +362,8 @@ export class VdpaDevice {
     this.messages.break();
     this.detach();
     for (const iotlb of this.iotlbs) iotlb.clear();
+    this.#log?.file.put();
+    this.#log = undefined;
     this.#destroyed = true;
     if (!this.connected) this.#closeQueues();
   }
