@@ -52,21 +52,28 @@ export class DoorbellWatch {
     return this.#look(mask, 0);
   }
 
-  /** Looks at them for as long as a ring is worth waiting for. */
-  spin(mask: number): number {
+  /**
+   * Waits for one of them to be rung: their bits; 0 once `sleep`, which sleeps for so many milliseconds at most, says that
+   * something else is to be done.
+   */
+  wait(mask: number, sleep: (limitMs: number) => boolean): number {
+    let rung = this.#spin(mask);
+    while (rung === 0) {
+      if (sleep(this.#pauseMs)) return 0;
+      this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MAXIMUM_MS);
+      rung = this.#look(mask, 0);
+    }
+    return rung;
+  }
+
+  /** Looks for as long as a ring is worth waiting for. */
+  #spin(mask: number): number {
     let rung = this.#look(mask, 0);
     if (rung !== 0 || this.#gapMs > SPIN_GAP_MS) return rung;
     const end = performance.now() + Math.min(this.#gapMs * SPIN_FACTOR, SPIN_LIMIT_MS);
     do rung = this.#look(mask, SPIN_LOOKS);
     while (rung === 0 && performance.now() < end);
     return rung;
-  }
-
-  /** Milliseconds to sleep before the next look. */
-  pauseMs(): number {
-    const pauseMs = this.#pauseMs;
-    this.#pauseMs = Math.min(2 * pauseMs, PAUSE_MAXIMUM_MS);
-    return pauseMs;
   }
 
   #look(mask: number, spins: number): number {

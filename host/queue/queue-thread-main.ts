@@ -91,39 +91,35 @@ function countKicks(bits: number): void {
     if ((bits >>> index) & 1) count(aperture, lane.block.vq, VQ_KICKS, 1);
 }
 
-/** Blocks in poll(2) for `limitMs` at most: whether something woke this thread before. */
-function block(limitMs: number): boolean {
+/** Milliseconds that this thread may sleep at most, by what it owes. */
+let sleepLimitMs = LONG_SLEEP_MS;
+
+/** Sleeps in poll(2) for `limitMs` at most: whether there is something else to do than to sleep on. */
+function sleepFor(limitMs: number): boolean {
   // One wait for all of the queues: the first has it in its counters.
   count(aperture, first!.block.vq, VQ_CROSSINGS, 1);
-  if (addon.poll(fds, ready, limitMs, true) === 0) return false;
+  if (addon.poll(fds, ready, Math.min(limitMs, sleepLimitMs), true) === 0)
+    return sleepLimitMs !== LONG_SLEEP_MS;
   countKicks(ready[0]! >>> 1);
   return true;
 }
 
 /**
- * Blocks until the control plane wakes this thread, or a driver kicks an idle queue or rings its doorbell. Of a queue that is
+ * Waits until the control plane wakes this thread, or a driver kicks an idle queue or rings its doorbell. Of a queue that is
  * closed or stalled both are of no interest: resuming scans the ring anyway, and a flood of them must not keep this thread
  * busy.
  */
-function sleep(): void {
-  let limitMs = LONG_SLEEP_MS;
+function wait(): void {
   let watched = 0;
+  sleepLimitMs = LONG_SLEEP_MS;
   for (const [index, lane] of lanes.entries()) {
     const idle = lane.passage === 'idle';
     fds[1 + index] = idle ? lane.block.kickFd : -1;
     if (idle && lane.block.doorbell !== 0) watched |= 1 << index;
-    if (lane.interrupter.owed) limitMs = SHORT_SLEEP_MS;
+    if (lane.interrupter.owed) sleepLimitMs = SHORT_SLEEP_MS;
   }
-  if (watched === 0) {
-    block(limitMs);
-    return;
-  }
-  let rung = doorbells.spin(watched);
-  while (rung === 0) {
-    if (block(Math.min(doorbells.pauseMs(), limitMs)) || limitMs === SHORT_SLEEP_MS) return;
-    rung = doorbells.look(watched);
-  }
-  countKicks(rung);
+  if (watched === 0) sleepFor(LONG_SLEEP_MS);
+  else countKicks(doorbells.wait(watched, sleepFor));
 }
 
 while (!first!.block.exitRequested) {
@@ -141,7 +137,7 @@ while (!first!.block.exitRequested) {
   let quiet = true;
   for (const lane of lanes) if (lane.passage === 'idle' && lane.runner.arm() !== 'idle') quiet = false;
   if (!quiet) continue;
-  sleep();
+  wait();
   if (data.poll) for (const lane of lanes) if (lane.passage === 'idle') lane.runner.disarm();
 }
 aperture.close();

@@ -31,35 +31,56 @@ function stage(queues: number): { aperture: Aperture; watch: DoorbellWatch; word
 
 test('sleeps grow from look to look, up to a bound, and begin anew with a ring', () => {
   const { aperture, watch, words } = stage(1);
-  const pauses = Array.from({ length: 8 }, () => watch.pauseMs());
-  assert.ok(pauses[0]! > 0);
-  for (let index = 1; index < 5; index++) assert.is(pauses[index], 2 * pauses[index - 1]!);
-  assert.equal(pauses.slice(5), [1, 1, 1], 'a ring is seen after a millisecond at the latest');
-  assert.is(watch.look(1), 0);
-  assert.is(watch.pauseMs(), 1, 'a look that finds nothing changes nothing');
-  aperture.data.setUint16(words[0]!, 0, true);
-  assert.is(watch.look(1), 1);
-  assert.is(watch.pauseMs(), pauses[0]);
+  const ring = () => aperture.data.setUint16(words[0]!, 0, true);
+  /** Milliseconds of the sleeps of one wait: `times` that end by themselves, then one during which the doorbell rings. */
+  const sleeps = (times: number) => {
+    const limits: number[] = [];
+    const rung = watch.wait(1, (limitMs) => {
+      limits.push(limitMs);
+      if (limits.length > times) ring();
+      return false;
+    });
+    assert.is(rung, 1);
+    return limits;
+  };
+  const limits = sleeps(7);
+  assert.ok(limits[0]! > 0);
+  for (let index = 1; index < 5; index++) assert.is(limits[index], 2 * limits[index - 1]!);
+  assert.equal(limits.slice(5), [1, 1, 1], 'a ring is seen after a millisecond at the latest');
+  assert.equal(sleeps(1), limits.slice(0, 2));
+  aperture.close();
+});
+
+test('a wait ends when something else is to be done, and the next goes on where it was', () => {
+  const { aperture, watch } = stage(1);
+  const limits: number[] = [];
+  const enough = (limitMs: number) => limits.push(limitMs) === 3;
+  assert.is(watch.wait(1, enough), 0);
+  assert.is(
+    watch.wait(1, (limitMs) => limitMs === limits[2]),
+    0,
+  );
   aperture.close();
 });
 
 test('a watch that knows of no traffic looks once, one that knows of dense traffic spins, and gives up', () => {
   const { aperture, watch, words, vqs } = stage(1);
-  const looks = (act: () => void) => {
+  const ring = () => aperture.data.setUint16(words[0]!, 0, true);
+  /** Looks of a wait before the first sleep. */
+  const looks = () => {
     const before = readQueueStats(aperture, vqs[0]!).crossings;
-    act();
+    assert.is(
+      watch.wait(1, () => true),
+      0,
+    );
     return readQueueStats(aperture, vqs[0]!).crossings - before;
   };
-  assert.is(
-    looks(() => assert.is(watch.spin(1), 0)),
-    1,
-  );
-  const ring = () => aperture.data.setUint16(words[0]!, 0, true);
+  assert.is(looks(), 1);
   // Rings as dense as can be, until they are believed in: which no busy machine can keep from happening for ever.
   for (let time = 0; time < 100_000; time++) {
     ring();
     assert.is(watch.look(1), 1);
-    if (looks(() => assert.is(watch.spin(1), 0)) > 1) return aperture.close();
+    if (looks() > 1) return aperture.close();
   }
   assert.unreachable('it never spins');
 });
@@ -103,7 +124,7 @@ test('no ring of another thread is lost, on any of several queues', async () => 
   const everything = 2 ** QUEUES - 1;
   while (answer === undefined) {
     for (let looks = 0; looks < 1000; looks++) {
-      const rung = looks % 2 ? watch.look(everything) : watch.spin(everything);
+      const rung = looks % 2 ? watch.look(everything) : watch.wait(everything, () => true);
       for (let queue = 0; queue < QUEUES; queue++) {
         if (!((rung >>> queue) & 1)) continue;
         // Only after a ring, as a device that sleeps otherwise.
