@@ -110,7 +110,6 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     indirect: options.indirect ?? options.attach !== 'virtio',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
-    doorbell: options.doorbell !== undefined,
     log: logOf(options),
   });
   if (!signal) return device;
