@@ -2,6 +2,7 @@ import { PAGE_SIZE } from '../../assembly/layout.js';
 import { addressSpace } from '../aperture/address-space.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { isSystemError, systemError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import { s32, u8, u16, u32, u64 } from '../uapi/codec.js';
 import { backendFeatureNames } from '../uapi/names.js';
 import * as vhost from '../uapi/vhost.js';
@@ -9,7 +10,6 @@ import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK } from '../uapi/
 import type { MmapRequest, VhostVdpaFile } from '../vhost-vdpa/file.js';
 import { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
-import { Mutex } from './mutex.js';
 import { copyFromUser, copyToUser, userMemory } from './user-memory.js';
 import type { VdpaDevice } from './vdpa-device.js';
 import { VhostIotlb } from './vhost-iotlb.js';
@@ -24,6 +24,9 @@ const BACKEND_FEATURES = mask(
   vhost.VHOST_BACKEND_F_IOTLB_ASID,
 );
 const LAST_IOVA = 2n ** 64n - 1n;
+const BATCH = mask(vhost.VHOST_BACKEND_F_IOTLB_BATCH);
+/** Messages that came with VHOST_BACKEND_F_IOTLB_BATCH. */
+const BATCH_MARKERS: readonly number[] = [vhost.VHOST_IOTLB_BATCH_BEGIN, vhost.VHOST_IOTLB_BATCH_END];
 /** Bytes of a message before its vhost_iotlb_msg: type, and asid or padding. */
 const MESSAGE_HEADER_BYTES = vhost.vhostMsgV2.fields.iotlb[1];
 /** Bytes of a message that count: what follows is padding, and need not be written. */
@@ -222,7 +225,8 @@ export class VhostVdpaFace implements VhostVdpaFile {
   }
 
   #offeredBackendFeatures(): bigint {
-    return BACKEND_FEATURES | (this.#device.canSuspend ? mask(vhost.VHOST_BACKEND_F_SUSPEND) : 0n);
+    const { backendFeatures, canSuspend } = this.#device;
+    return backendFeatures & (BACKEND_FEATURES | (canSuspend ? mask(vhost.VHOST_BACKEND_F_SUSPEND) : 0n));
   }
 
   #setBackendFeatures(argument: Uint8Array | undefined): void {
@@ -325,6 +329,8 @@ export class VhostVdpaFace implements VhostVdpaFile {
     try {
       this.#checkGone('write');
       this.#checkOwner('write');
+      if (BATCH_MARKERS.includes(iotlb.type) && !(this.#offeredBackendFeatures() & BATCH))
+        throw systemError('EINVAL', 'write', `no IOTLB message of type ${iotlb.type}`);
       await this.#iotlb.process(asid, iotlb);
     } catch (cause) {
       if (!isSystemError(cause)) throw cause;
