@@ -3,8 +3,10 @@
 export {
   type AttachOptions,
   Bus,
-  type BusAttachment,
   type BusDevice,
+  type BusOptions,
+  type DoorbellLayout,
+  type DoorbellLayoutName,
   type Fault,
   type FaultInjection,
   type FaultOptions,

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { PAGE_SIZE } from '../../assembly/layout.js';
 import { RingbellError, systemError } from '../errors.js';
 import type { VduseControlFile } from '../vduse/file.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
@@ -31,11 +32,17 @@ export interface BusDevice {
   readonly broken: boolean;
 }
 
-/** What attaching a device gives its owner. */
-export interface BusAttachment {
-  /** Memory file with one doorbell page a queue, at queue index × PAGE_SIZE; −1 without doorbells. Not the caller's to close. */
-  readonly doorbellFd: number;
+/** What kind of host a bus imitates. */
+export interface BusOptions {
+  /**
+   * Bytes of a page of the host, of which doorbells are mapped: 4096 (default), 16384 or 65536. Of this machine's own pages,
+   * which are smaller, a page of the host takes several.
+   */
+  pageSize?: number;
 }
+
+/** Page sizes that Linux has. */
+const PAGE_SIZES: readonly number[] = [PAGE_SIZE, 4 * PAGE_SIZE, 16 * PAGE_SIZE];
 
 /**
  * A vDPA bus inside this process: devices are created and served through the same files as the kernel's VDUSE, and driven
@@ -53,27 +60,34 @@ export class Bus {
 
   /** Makes system calls and messages on this bus fail on demand. */
   readonly faults = new FaultInjection();
+  /** Bytes of a page of the host that it imitates. */
+  readonly pageSize: number;
   readonly #devices = new Map<string, VdpaDevice>();
   /** Drivers' files by device; undefined while one is being opened. */
   readonly #drivers = new Map<VdpaDevice, VhostVdpaFace | undefined>();
   readonly #closed = new AbortController();
   #closing: Promise<void> | undefined;
 
+  /** Throws ERR_ARGUMENT for pages that no host has. */
+  constructor({ pageSize = PAGE_SIZE }: BusOptions = {}) {
+    if (!PAGE_SIZES.includes(pageSize))
+      throw new RingbellError('ERR_ARGUMENT', `pageSize must be ${PAGE_SIZES.join(', ')}, not ${pageSize}`);
+    this.pageSize = pageSize;
+  }
+
   /** Opens /dev/vduse/control. */
   control(): VduseControlFile {
     this.#checkOpen();
-    return new VduseControl(this.#devices, this.faults, this.#closed.signal);
+    return new VduseControl(this.#devices, this.pageSize, this.faults, this.#closed.signal);
   }
 
   /**
    * Puts a created device on the bus, as `vdpa dev add` does: EINVAL when there is none or its queues are not all set up,
    * EEXIST when it is there already.
    */
-  async attach(name: string, options: AttachOptions = {}): Promise<BusAttachment> {
+  async attach(name: string, options: AttachOptions = {}): Promise<void> {
     this.#checkOpen();
-    const device = this.#device(name);
-    device.attach(options);
-    return { doorbellFd: device.doorbell?.fd ?? -1 };
+    this.#device(name).attach(options);
   }
 
   /**

@@ -18,6 +18,12 @@ import {
 } from '../uapi/virtio.js';
 import { DeviceIotlb } from './device-iotlb.js';
 import { Doorbell } from './doorbell.js';
+import {
+  type DoorbellLayout,
+  type DoorbellLayoutName,
+  doorbellLayout,
+  placeDoorbells,
+} from './doorbell-layout.js';
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
@@ -37,14 +43,16 @@ export interface VdpaDeviceConfig {
   ngroups: number;
   nas: number;
   config: Uint8Array;
+  /** Bytes of a page of the host. */
+  pageSize: number;
 }
 
 /** How a device is attached to the bus. */
 export interface AttachOptions {
   /** How it takes mappings; 'set_map' if left out. */
   parent?: ParentKind;
-  /** Whether drivers may map a doorbell page for each queue; 'none' if left out, as for most parents. */
-  doorbell?: 'none' | 'page';
+  /** Where the doorbells of its queues lie; none if left out, as with most parents. */
+  doorbell?: DoorbellLayoutName | DoorbellLayout;
   /** Milliseconds that the device has to answer a message, 0 for ever; 30,000 if left out. */
   messageTimeout?: number;
   /**
@@ -77,6 +85,8 @@ export class VdpaDevice {
   readonly features: bigint;
   readonly ngroups: number;
   readonly nas: number;
+  /** Bytes of a page of the host. */
+  readonly pageSize: number;
   /** The config space. The device writes it, drivers read it, with no lock between them, as in the kernel. */
   readonly config: Uint8Array;
   readonly vqs: readonly Virtqueue[];
@@ -104,6 +114,7 @@ export class VdpaDevice {
     // Version 0 knows one group and one address space, and says 0 for both.
     this.ngroups = Math.max(config.ngroups, 1);
     this.nas = Math.max(config.nas, 1);
+    this.pageSize = config.pageSize;
     this.config = config.config;
     this.vqs = Array.from({ length: config.vqNum }, (_, index) => new Virtqueue(index));
     this.messages = new MessageQueue(config.name, faults);
@@ -118,21 +129,23 @@ export class VdpaDevice {
     if (this.vqs.some((vq) => vq.numMax === 0))
       throw systemError('EINVAL', 'attach', `${this.name} has queues that were not set up`);
     if (this.#attachment) throw systemError('EEXIST', 'attach', `${this.name} is attached already`);
-    const { parent = 'set_map', doorbell = 'none', messageTimeout = MESSAGE_TIMEOUT_MS } = options;
+    const { parent = 'set_map', doorbell, messageTimeout = MESSAGE_TIMEOUT_MS } = options;
     const { backendFeatures = ALL_BACKEND_FEATURES } = options;
     if (parent !== 'set_map' && parent !== 'dma_map')
       throw new RingbellError('ERR_ARGUMENT', `parent is 'set_map' or 'dma_map', not ${parent}`);
-    if (doorbell !== 'none' && doorbell !== 'page')
-      throw new RingbellError('ERR_ARGUMENT', `doorbell is 'none' or 'page', not ${doorbell}`);
     if (!(messageTimeout >= 0 && messageTimeout < 2 ** 31))
       throw new RingbellError('ERR_ARGUMENT', `messageTimeout is milliseconds, not ${messageTimeout}`);
     if (typeof backendFeatures !== 'bigint')
       throw new TypeError(`backendFeatures is a mask, a bigint, not ${backendFeatures}`);
+    const layout =
+      doorbell === undefined || this.vqs.length === 0
+        ? undefined
+        : placeDoorbells(doorbellLayout(doorbell), this.vqs.length);
     this.messages.timeout = messageTimeout;
     const update = (asid: number, start: bigint, last: bigint) => this.#updateIotlb(asid, start, last);
     this.#attachment = {
       parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
-      doorbell: doorbell === 'page' && this.vqs.length ? new Doorbell(this.name, this.vqs.length) : undefined,
+      doorbell: layout && new Doorbell(this.name, layout),
       backendFeatures,
     };
   }
@@ -158,7 +171,7 @@ export class VdpaDevice {
     return this.#attachment?.backendFeatures ?? 0n;
   }
 
-  /** Its doorbell pages; undefined where the parent has no get_vq_notification. */
+  /** Its doorbells; undefined where the parent has no get_vq_notification. */
   get doorbell(): Doorbell | undefined {
     return this.#attachment?.doorbell;
   }

@@ -34,8 +34,8 @@ export interface DriverMemoryOptions {
   arenaBytes: number;
   /** Bytes of structures that only this process sees. */
   privateBytes: number;
-  /** Doorbell pages that may be mapped. */
-  doorbells: number;
+  /** Bytes of doorbell pages that may be mapped. */
+  doorbellBytes: number;
   /** IOVAs that the device can be told of, `last` included. */
   iovaRange: { first: bigint; last: bigint };
 }
@@ -68,7 +68,7 @@ export class DriverMemory {
     const bytes = sharedBytes + roundUp(options.arenaBytes, PAGE_SIZE);
     this.aperture = Aperture.create({
       // One page more: an aperture keeps its last one inaccessible.
-      bytes: roundUp(privateBytes + bytes + (options.doorbells + 1) * PAGE_SIZE, APERTURE_UNIT),
+      bytes: roundUp(privateBytes + bytes + options.doorbellBytes + PAGE_SIZE, APERTURE_UNIT),
       privateBytes,
     });
     this.#lost = this.aperture.allocate(Int32Array.BYTES_PER_ELEMENT);

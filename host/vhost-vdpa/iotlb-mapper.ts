@@ -144,7 +144,7 @@ export class IotlbMapper {
     asid: number,
     mayCut: () => Promise<boolean>,
   ): Promise<IotlbChange> {
-    const table = memoryTable(regions);
+    const table = memoryTable(regions, this.#file.pageSize);
     return this.#mutex.run(async () => {
       const before = { ...this.#written };
       const { steps, cut } = tableDifference(this.#space(asid).mappings, table);

@@ -1,4 +1,3 @@
-import { PAGE_SIZE } from '../../assembly/layout.js';
 import { RingbellError } from '../errors.js';
 import { VHOST_ACCESS_RW } from '../uapi/vhost.js';
 
@@ -61,16 +60,16 @@ export function mappingOf({ iova, bytes, address, perm = VHOST_ACCESS_RW }: Memo
 }
 
 /**
- * A memory table, ascending by IOVA. Throws ERR_ARGUMENT for regions that overlap, pass 2^64 or are not whole pages: the
- * kernel rounds what it pins to pages, and would show the device more than it was to see.
+ * A memory table, ascending by IOVA. Throws ERR_ARGUMENT for regions that overlap, pass 2^64 or are not whole pages of
+ * `pageSize` bytes: the kernel rounds what it pins to pages, and would show the device more than it was to see.
  */
-export function memoryTable(regions: readonly MemoryRegion[]): Mapping[] {
+export function memoryTable(regions: readonly MemoryRegion[], pageSize: number): Mapping[] {
   const table = regions.map(mappingOf).sort((a, b) => (a.iova < b.iova ? -1 : 1));
   for (const [index, mapping] of table.entries()) {
     const { iova, bytes, address, perm } = mapping;
     const refuse = (what: string) =>
       new RingbellError('ERR_ARGUMENT', `the region at IOVA 0x${iova.toString(16)} ${what}`);
-    if (bytes <= 0n || [iova, bytes, address].some((value) => value < 0n || value % BigInt(PAGE_SIZE)))
+    if (bytes <= 0n || [iova, bytes, address].some((value) => value < 0n || value % BigInt(pageSize)))
       throw refuse('is not whole pages');
     if (endOf(mapping) > IOVA_LIMIT || address + bytes > IOVA_LIMIT) throw refuse('passes 2^64');
     if (!Number.isInteger(perm) || perm < 1 || perm > VHOST_ACCESS_RW)

@@ -11,7 +11,7 @@ function memory(options: Partial<DriverMemoryOptions> = {}): DriverMemory {
     sharedBytes: 65536,
     arenaBytes: 65536,
     privateBytes: 4096,
-    doorbells: 1,
+    doorbellBytes: 4096,
     iovaRange: ALL_IOVAS,
     ...options,
   });

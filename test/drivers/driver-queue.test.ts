@@ -29,7 +29,7 @@ function withQueue(
     sharedBytes: DriverQueue.sharedBytes(size, slot),
     arenaBytes: 0,
     privateBytes: DriverQueue.privateBytes(size),
-    doorbells: 0,
+    doorbellBytes: 0,
     iovaRange: { first: 0n, last: 2n ** 64n - 1n },
   });
   const queue = new DriverQueue(memory, 0, size, features, slot);

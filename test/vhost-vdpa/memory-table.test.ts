@@ -79,8 +79,8 @@ test('what stays of a region that is cut is named', () => {
 
 test('the end of the address space is an IOVA as any other', () => {
   const top: Mapping = { iova: LAST_PAGE, bytes: PAGE, address: MEMORIES.a, perm: VHOST_ACCESS_RW };
-  assert.is(tableDifference([], memoryTable([top])).steps.length, 1);
-  assert.is(tableDifference([top], memoryTable([top])).steps.length, 0);
+  assert.is(tableDifference([], memoryTable([top], Number(PAGE))).steps.length, 1);
+  assert.is(tableDifference([top], memoryTable([top], Number(PAGE))).steps.length, 0);
   assert.is(tableDifference([top], []).steps.length, 1);
 });
 
@@ -96,7 +96,7 @@ for (const [name, regions] of [
 ] as const)
   test(`a table with ${name} is none`, () => {
     assert.throws(
-      () => memoryTable(regions),
+      () => memoryTable(regions, Number(PAGE)),
       (error: { code?: string }) => error.code === 'ERR_ARGUMENT',
     );
   });
