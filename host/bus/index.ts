@@ -5,4 +5,4 @@ export { type DoorbellLayout, type DoorbellLayoutName, doorbellLayout } from './
 export type { Fault, FaultInjection, FaultOptions, FaultPoint } from './fault-injection.js';
 export { type CoherentMemory, type DmaDirection, IovaDomain, type IovaDomainOptions } from './iova-domain.js';
 export type { ParentKind } from './parent.js';
-export type { AttachOptions } from './vdpa-device.js';
+export type { AttachOptions, BusDriver } from './vdpa-device.js';
