@@ -1,6 +1,5 @@
 /** The in-process vDPA bus. */
 export { Bus, type BusAttachment, type BusDevice } from './bus.js';
 export type { Fault, FaultInjection, FaultOptions, FaultPoint } from './fault-injection.js';
-export { type CoherentMemory, type DmaDirection, IovaDomain, type IovaDomainOptions } from './iova-domain.js';
 export type { ParentKind } from './parent.js';
 export type { AttachOptions } from './vdpa-device.js';
