@@ -3,8 +3,11 @@
 export {
   type AttachOptions,
   Bus,
-  type BusAttachment,
   type BusDevice,
+  type BusOptions,
+  type DirtyLogMemory,
+  type DoorbellLayout,
+  type DoorbellLayoutName,
   type Fault,
   type FaultInjection,
   type FaultOptions,

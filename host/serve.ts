@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
-import { Bus } from './bus/index.js';
+import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout } from './bus/index.js';
 import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
@@ -58,8 +58,8 @@ export interface ServeOptions {
   threads?: number;
   /** Of queue threads. 'notify' (default): sleep until the driver kicks; 'poll': watch the rings while there is traffic. */
   mode?: 'notify' | 'poll';
-  /** Whether the in-process bus offers doorbell pages to drivers; 'none' if left out. */
-  doorbell?: 'none' | 'page';
+  /** Where the doorbells lie that the in-process bus offers to drivers; if left out there are none. */
+  doorbell?: DoorbellLayoutName | DoorbellLayout;
   /** How the in-process bus hands the driver's mappings on; 'set_map' if left out. */
   parent?: 'set_map' | 'dma_map';
   /**
@@ -98,7 +98,7 @@ const OPTION_NAMES = [
  */
 export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
   check(model, options);
-  const { name, queues = 1, queueSize = 256, mode = 'notify', doorbell = 'none', signal } = options;
+  const { name, queues = 1, queueSize = 256, mode = 'notify', signal } = options;
   if (signal?.aborted) throw abortError(signal);
   const device = await ServedDevice.create(model, transportOf(options), {
     name,
@@ -110,7 +110,7 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     indirect: options.indirect ?? options.attach !== 'virtio',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
-    doorbell: doorbell === 'page',
+    doorbell: options.doorbell !== undefined,
     log: logOf(options),
   });
   if (!signal) return device;
@@ -165,7 +165,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
-  const { attach, doorbell = 'none', parent = 'set_map' } = options;
+  const { attach, doorbell, parent = 'set_map' } = options;
   const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true, indirect = true } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
@@ -182,7 +182,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkLog(options);
   checkChoice('transport', transport, ['bus', 'vduse']);
   checkChoice('mode', mode, ['notify', 'poll']);
-  checkChoice('doorbell', doorbell, ['none', 'page']);
+  if (doorbell !== undefined) doorbellLayout(doorbell);
   checkChoice('parent', parent, ['set_map', 'dma_map']);
   if (attach !== undefined && attach !== false) checkChoice('attach', attach, ['vhost', 'virtio']);
   if (attach !== undefined && transport !== 'vduse')

@@ -16,11 +16,20 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_RING_PACKED,
 } from '../uapi/virtio.js';
+import { VDUSE_SET_LOG } from '../vduse/log-extension.js';
 import { DeviceIotlb } from './device-iotlb.js';
+import { DirtyLogFile, type DirtyLogMemory } from './dirty-log-file.js';
 import { Doorbell } from './doorbell.js';
+import {
+  type DoorbellLayout,
+  type DoorbellLayoutName,
+  doorbellLayout,
+  placeDoorbells,
+} from './doorbell-layout.js';
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
+import { Mutex } from './mutex.js';
 import { DmaMapParent, type Parent, type ParentKind, SetMapParent } from './parent.js';
 import { Virtqueue, type VqState } from './virtqueue.js';
 
@@ -37,14 +46,16 @@ export interface VdpaDeviceConfig {
   ngroups: number;
   nas: number;
   config: Uint8Array;
+  /** Bytes of a page of the host. */
+  pageSize: number;
 }
 
 /** How a device is attached to the bus. */
 export interface AttachOptions {
   /** How it takes mappings; 'set_map' if left out. */
   parent?: ParentKind;
-  /** Whether drivers may map a doorbell page for each queue; 'none' if left out, as for most parents. */
-  doorbell?: 'none' | 'page';
+  /** Where the doorbells of its queues lie; none if left out, as with most parents. */
+  doorbell?: DoorbellLayoutName | DoorbellLayout;
   /** Milliseconds that the device has to answer a message, 0 for ever; 30,000 if left out. */
   messageTimeout?: number;
 }
@@ -69,6 +80,8 @@ export class VdpaDevice {
   readonly features: bigint;
   readonly ngroups: number;
   readonly nas: number;
+  /** Bytes of a page of the host. */
+  readonly pageSize: number;
   /** The config space. The device writes it, drivers read it, with no lock between them, as in the kernel. */
   readonly config: Uint8Array;
   readonly vqs: readonly Virtqueue[];
@@ -85,6 +98,8 @@ export class VdpaDevice {
   #suspended = false;
   #configCallback: (() => void) | undefined;
   #attachment: Attachment | undefined;
+  #log: DirtyLogFile | undefined;
+  readonly #logChange = new Mutex();
 
   constructor(config: VdpaDeviceConfig, faults: FaultInjection) {
     this.name = config.name;
@@ -96,6 +111,7 @@ export class VdpaDevice {
     // Version 0 knows one group and one address space, and says 0 for both.
     this.ngroups = Math.max(config.ngroups, 1);
     this.nas = Math.max(config.nas, 1);
+    this.pageSize = config.pageSize;
     this.config = config.config;
     this.vqs = Array.from({ length: config.vqNum }, (_, index) => new Virtqueue(index));
     this.messages = new MessageQueue(config.name, faults);
@@ -110,18 +126,20 @@ export class VdpaDevice {
     if (this.vqs.some((vq) => vq.numMax === 0))
       throw systemError('EINVAL', 'attach', `${this.name} has queues that were not set up`);
     if (this.#attachment) throw systemError('EEXIST', 'attach', `${this.name} is attached already`);
-    const { parent = 'set_map', doorbell = 'none', messageTimeout = MESSAGE_TIMEOUT_MS } = options;
+    const { parent = 'set_map', doorbell, messageTimeout = MESSAGE_TIMEOUT_MS } = options;
     if (parent !== 'set_map' && parent !== 'dma_map')
       throw new RingbellError('ERR_ARGUMENT', `parent is 'set_map' or 'dma_map', not ${parent}`);
-    if (doorbell !== 'none' && doorbell !== 'page')
-      throw new RingbellError('ERR_ARGUMENT', `doorbell is 'none' or 'page', not ${doorbell}`);
     if (!(messageTimeout >= 0 && messageTimeout < 2 ** 31))
       throw new RingbellError('ERR_ARGUMENT', `messageTimeout is milliseconds, not ${messageTimeout}`);
+    const layout =
+      doorbell === undefined || this.vqs.length === 0
+        ? undefined
+        : placeDoorbells(doorbellLayout(doorbell), this.vqs.length);
     this.messages.timeout = messageTimeout;
     const update = (asid: number, start: bigint, last: bigint) => this.#updateIotlb(asid, start, last);
     this.#attachment = {
       parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
-      doorbell: doorbell === 'page' && this.vqs.length ? new Doorbell(this.name, this.vqs.length) : undefined,
+      doorbell: layout && new Doorbell(this.name, layout),
     };
   }
 
@@ -141,7 +159,7 @@ export class VdpaDevice {
     return this.#attachment.parent;
   }
 
-  /** Its doorbell pages; undefined where the parent has no get_vq_notification. */
+  /** Its doorbells; undefined where the parent has no get_vq_notification. */
   get doorbell(): Doorbell | undefined {
     return this.#attachment?.doorbell;
   }
@@ -269,6 +287,31 @@ export class VdpaDevice {
     return this.#suspended;
   }
 
+  /** Where the device marks what it writes, besides its own log; undefined for nowhere. */
+  get log(): DirtyLogFile | undefined {
+    return this.#log;
+  }
+
+  /**
+   * Has the device mark every page that it writes in `memory`, or in none: an operation of this bus alone, which the kernel's
+   * struct vdpa_config_ops does not have. When it resolves, the device marks in the new log and no more in the old one. It
+   * lasts through resets. EINVAL or EFAULT for memory that cannot be a log, EIO when the device refuses: all stays as it was.
+   */
+  setLog(memory: DirtyLogMemory | undefined): Promise<void> {
+    return this.#logChange.run(async () => {
+      const previous = this.#log;
+      this.#log = memory && new DirtyLogFile(memory, this.iotlbs);
+      try {
+        await this.messages.request({ type: VDUSE_SET_LOG });
+      } catch (error) {
+        this.#log?.file.put();
+        this.#log = previous;
+        throw error;
+      }
+      previous?.file.put();
+    });
+  }
+
   /** Reads the config space; bytes beyond its end are zero. */
   getConfig(offset: number, bytes: number): Uint8Array {
     const into = new Uint8Array(bytes);
@@ -319,6 +362,8 @@ export class VdpaDevice {
     this.messages.break();
     this.detach();
     for (const iotlb of this.iotlbs) iotlb.clear();
+    this.#log?.file.put();
+    this.#log = undefined;
     this.#destroyed = true;
     if (!this.connected) this.#closeQueues();
   }

@@ -37,8 +37,8 @@ export interface DriverMemoryOptions {
   arenaBytes: number;
   /** Bytes of structures that only this process sees. */
   privateBytes: number;
-  /** Doorbell pages that may be mapped. */
-  doorbells: number;
+  /** Bytes of doorbell pages that may be mapped. */
+  doorbellBytes: number;
   /** IOVAs that the device can be told of, `last` included. */
   iovaRange: { first: bigint; last: bigint };
   /** Bounce buffers that the device sees in place of what `take` and `alloc` give; undefined where it sees these. */
@@ -86,7 +86,7 @@ export class DriverMemory {
     this.iovaDelta = chooseDelta(privateBytes, bounce ? domainBytes : bytes, options.iovaRange);
     this.aperture = Aperture.create({
       // One page more: an aperture keeps its last one inaccessible.
-      bytes: roundUp(privateBytes + domainBytes + bytes + (options.doorbells + 1) * PAGE_SIZE, APERTURE_UNIT),
+      bytes: roundUp(privateBytes + domainBytes + bytes + options.doorbellBytes + PAGE_SIZE, APERTURE_UNIT),
       privateBytes,
     });
     this.#lost = this.aperture.allocate(Int32Array.BYTES_PER_ELEMENT);

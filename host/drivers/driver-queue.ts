@@ -18,7 +18,6 @@ import {
   DQ_SLOTS,
   DQ_VERDICT,
   DQ_VERDICT_HEAD,
-  PAGE_SIZE,
   SLOT_STATE_SIZE,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
@@ -38,6 +37,7 @@ import {
   VIRTQ_USED_ENTRY_SIZE,
   VIRTQ_USED_RING,
 } from '../../assembly/virtio.js';
+import type { Window } from '../aperture/aperture.js';
 import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import type { DriverMemory } from './driver-memory.js';
@@ -98,6 +98,7 @@ export class DriverQueue {
   /** Calls on the data path from JavaScript into WASM or the addon. */
   crossings = 0;
   interrupts = 0;
+  #doorbell: Window | undefined;
 
   /** Bytes of memory for data that the slots of a queue take. */
   static bufferBytes(size: number, slot: SlotShape): number {
@@ -176,13 +177,14 @@ export class DriverQueue {
     return this.memory.aperture.u32[(this.block + DQ_FREE) / 4] as number;
   }
 
-  /** Linear address of the doorbell page; 0 while the kick eventfd is used. */
-  get doorbell(): number {
-    return this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] as number;
+  /** The doorbell page; undefined while the kick eventfd is used. */
+  get doorbell(): Window | undefined {
+    return this.#doorbell;
   }
 
-  set doorbell(linear: number) {
-    this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] = linear;
+  set doorbell(page: Window) {
+    this.#doorbell = page;
+    this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] = page.linear;
   }
 
   /** Whether the device did something that no sound device does. Cheap enough to ask after every burst. */
@@ -220,13 +222,13 @@ export class DriverQueue {
       kicksSuppressed: counter(VQ_KICKS_SUPPRESSED),
       interrupts: this.interrupts,
       crossings: this.crossings,
-      doorbell: this.doorbell !== 0,
+      doorbell: this.#doorbell !== undefined,
     };
   }
 
   /** Takes the doorbell page out of the mapping. Nothing may be submitted any more. */
   unmapDoorbell(): void {
-    if (this.doorbell !== 0) this.memory.aperture.unmap({ linear: this.doorbell, bytes: PAGE_SIZE });
+    if (this.#doorbell) this.memory.aperture.unmap(this.#doorbell);
   }
 
   close(): void {

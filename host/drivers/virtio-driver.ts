@@ -1,4 +1,3 @@
-import { PAGE_SIZE } from '../../assembly/layout.js';
 import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_ACCESS_PLATFORM,
@@ -111,7 +110,7 @@ export class VirtioDriver {
         plan.queues * (DriverQueue.bufferBytes(plan.queueSize, plan.slot) + plan.bufferBytesPerQueue),
       privateBytes: plan.queues * (DriverQueue.privateBytes(plan.queueSize) + plan.privateBytesPerQueue),
       arenaBytes: plan.arenaBytes,
-      doorbells: plan.doorbell ? plan.queues : 0,
+      doorbellBytes: plan.doorbell ? plan.queues * device.file.pageSize : 0,
       iovaRange: device.iovaRange,
       bounce: plan.bounce,
     });
@@ -160,10 +159,10 @@ export class VirtioDriver {
 
   async #mapDoorbell(queue: DriverQueue): Promise<void> {
     const { aperture } = this.memory;
-    const page = aperture.reserveWindow(PAGE_SIZE);
+    const page = aperture.reserveWindow(this.device.file.pageSize);
     try {
       await this.device.mapDoorbell(aperture, page.linear, queue.index);
-      queue.doorbell = page.linear;
+      queue.doorbell = page;
     } catch (error) {
       // Per queue, never fatal: some queues have a page, most devices have none, and the eventfd always works.
       this.doorbellRefusals[queue.index] = isSystemError(error) ? error.code : (error as RingbellError).code;

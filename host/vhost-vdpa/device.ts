@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { PAGE_SIZE } from '../../assembly/layout.js';
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
@@ -274,7 +273,7 @@ export class VhostVdpa {
   }
 
   /**
-   * Maps the doorbell page of a queue over a reserved page of the aperture. Rejects with the file's SystemError, which is
+   * Maps the doorbell page of a queue over `file.pageSize` reserved bytes of the aperture. Rejects with the file's SystemError, which is
    * common and no reason to give up: few devices have such a page (ENOTSUPP), and the kick eventfd does the same.
    */
   async mapDoorbell(aperture: Aperture, linear: number, index: number): Promise<void> {
@@ -284,11 +283,12 @@ export class VhostVdpa {
         'ERR_ARGUMENT',
         `${this.name} has ${this.queueCount} queues, no queue ${index}`,
       );
+    const { pageSize } = this.file;
     await this.file.mmap(aperture, linear, {
-      length: PAGE_SIZE,
+      length: pageSize,
       protection: 'w',
       shared: true,
-      offset: index * PAGE_SIZE,
+      offset: index * pageSize,
     });
   }
 

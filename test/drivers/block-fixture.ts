@@ -54,7 +54,7 @@ import {
   VIRTQ_DESC_SIZE,
 } from '../../assembly/virtio.js';
 import { Aperture, type Window } from '../../host/aperture/aperture.js';
-import { type AttachOptions, Bus } from '../../host/bus/index.js';
+import { type AttachOptions, Bus, type BusOptions } from '../../host/bus/index.js';
 import { type OpenBlockOptions, openBlock } from '../../host/drivers/blk.js';
 import type { BlockDisk } from '../../host/drivers/block-disk.js';
 import type { RingbellError } from '../../host/errors.js';
@@ -75,7 +75,7 @@ const LAST = 2n ** 64n - 1n;
 export const CAPACITY = 4 * 2 ** 20;
 
 /** What a test disk is like. */
-export interface TestDiskOptions extends AttachOptions {
+export interface TestDiskOptions extends AttachOptions, BusOptions {
   readOnly?: boolean;
   queues?: number;
   queueSize?: number;
@@ -184,24 +184,30 @@ export class TestDisk {
   }
 
   /** Watches the doorbell pages from now on: gives what was stored to each so far, −1 for nothing. */
-  watchDoorbells(fd: number): () => number[] {
-    const pages = this.aperture.map({ fd, offset: 0n }, this.queues.length * PAGE_SIZE, 'rw');
-    const view = new DataView(this.aperture.memory.buffer, pages.linear, pages.bytes);
+  async watchDoorbells(): Promise<() => number[]> {
+    const views = await Promise.all(this.queues.map((_, index) => this.#doorbell(index)));
     const rung = this.queues.map(() => -1);
     // Nothing else writes there: a page that is not what it was put to was rung.
-    this.queues.forEach((_, index) => {
-      view.setUint16(index * PAGE_SIZE, UNRUNG, true);
-    });
+    for (const view of views) view.setUint16(0, UNRUNG, true);
     this.#timer = setInterval(() => {
-      this.queues.forEach((queue, index) => {
-        const value = view.getUint16(index * PAGE_SIZE, true);
+      views.forEach((view, index) => {
+        const value = view.getUint16(0, true);
         if (value === UNRUNG) return;
         rung[index] = value;
-        view.setUint16(index * PAGE_SIZE, UNRUNG, true);
-        this.#serve(queue);
+        view.setUint16(0, UNRUNG, true);
+        this.#serve(this.queues[index] as ServedQueue);
       });
     }, 1);
     return () => rung;
+  }
+
+  /** The page of a queue, which nobody can take away: it is a sealed file's. */
+  async #doorbell(index: number): Promise<DataView> {
+    const page = await this.#file.doorbell(index);
+    assert.ok(page);
+    const { linear, bytes } = this.aperture.map(page, PAGE_SIZE, 'rw');
+    loadAddon().close(page.fd);
+    return new DataView(this.aperture.memory.buffer, linear, bytes);
   }
 
   /** Lets held requests go. */
@@ -345,7 +351,7 @@ export interface DiskScene {
 /** Puts a test disk on a new bus. */
 export async function serveTestDisk(
   options: TestDiskOptions = {},
-): Promise<{ bus: Bus; device: TestDisk; file: VduseFile; doorbellFd: number }> {
+): Promise<{ bus: Bus; device: TestDisk; file: VduseFile }> {
   const queues = options.queues ?? 1;
   const bits = [
     VIRTIO_F_VERSION_1,
@@ -360,7 +366,7 @@ export async function serveTestDisk(
     ...(options.readOnly ? [VIRTIO_BLK_F_RO] : []),
     ...(options.add ?? []),
   ].filter((bit) => !options.without?.includes(bit));
-  const bus = new Bus();
+  const bus = new Bus(options);
   const { file } = await createDevice(bus, {
     features: bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n),
     queues,
@@ -378,8 +384,8 @@ export async function serveTestDisk(
     }),
   });
   const device = new TestDisk(file, options);
-  const { doorbellFd } = await bus.attach('disk0', options);
-  return { bus, device, file, doorbellFd };
+  await bus.attach('disk0', options);
+  return { bus, device, file };
 }
 
 /** Serves a disk, opens it, plays `act` and takes everything down. */

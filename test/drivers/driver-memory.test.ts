@@ -12,7 +12,7 @@ function memory(options: Partial<DriverMemoryOptions> = {}): DriverMemory {
     bufferBytes: 61440,
     arenaBytes: 65536,
     privateBytes: 4096,
-    doorbells: 1,
+    doorbellBytes: 4096,
     iovaRange: ALL_IOVAS,
     bounce: undefined,
     ...options,

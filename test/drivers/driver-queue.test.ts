@@ -30,7 +30,7 @@ function withQueue(
     bufferBytes: DriverQueue.bufferBytes(size, slot),
     arenaBytes: 0,
     privateBytes: DriverQueue.privateBytes(size),
-    doorbells: 0,
+    doorbellBytes: 0,
     iovaRange: { first: 0n, last: 2n ** 64n - 1n },
     bounce: undefined,
   });

@@ -32,7 +32,7 @@ async function scene(
     bufferBytes: MOST * PAGE_SIZE,
     arenaBytes: PAGE_SIZE,
     privateBytes: 4096,
-    doorbells: 0,
+    doorbellBytes: 0,
     iovaRange: { first: 0n, last: 2n ** 64n - 1n },
     bounce: { first: FIRST * PAGE_SIZE, most: MOST * PAGE_SIZE },
   });

@@ -116,6 +116,23 @@ test('iterates over frames until the interface is closed', () =>
     assert.is(received.length, 3);
   }));
 
+test('leaving a loop over frames loses none', () =>
+  netScene(async ({ net }) => {
+    const sent = [1, 2, 3].map((tag) => testFrame(60, tag));
+    await net.send(sent);
+    const received: Uint8Array[] = [];
+    for (let times = 0; times < 2; times++)
+      for await (const frame of net) {
+        received.push(frame);
+        break;
+      }
+    received.push(...(await net.receive()));
+    assert.equal(
+      received.map((frame) => Buffer.from(frame)),
+      sent.map((frame) => Buffer.from(frame)),
+    );
+  }));
+
 test('a frame is copied out: its slot is used again at once', () =>
   netScene(async ({ device, net }) => {
     await net.send(testFrame(60, 1));
@@ -260,7 +277,7 @@ test('a queue without a doorbell page says so in stats and by an event, once', (
   }));
 
 test('a device of which one queue has a page rings that, and kicks the other', async () => {
-  const { bus, device } = await serveTestNet({ doorbell: 'page' });
+  const { bus, device } = await serveTestNet({ doorbell: 'page-per-vq' });
   bus.faults.inject({ point: 'mmap', errno: 'EINVAL' });
   const net = await openNet('net0', { bus });
   const refusals: [number, string][] = [];

@@ -11,6 +11,7 @@ const NAMES = ['', 'miss', 'update', 'invalidate', 'access fail', 'begin', 'end'
 /** A table as the kernel keeps it for a set_map parent, which refuses regions whose IOVA is in `refused`. */
 class Table implements VhostVdpaFile {
   readonly name = 'table';
+  readonly pageSize = 4096;
   /** Messages, in the order of their writing. */
   readonly log: string[] = [];
   /** IOVAs in the kernel's table. */
