@@ -4,6 +4,7 @@ import { u32, u64 } from '../uapi/codec.js';
 import * as vduse from '../uapi/vduse.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
 import type { VduseFile } from '../vduse/file.js';
+import { VDUSE_GET_LOG_FD, vduseLog } from '../vduse/log-extension.js';
 import { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import type { IotlbMap } from './iotlb-tree.js';
@@ -59,6 +60,8 @@ export class VduseFace implements VduseFile {
         return this.#umem(request, argument);
       case vduse.VDUSE_IOTLB_GET_INFO:
         return this.#iotlbGetInfo(argument);
+      case VDUSE_GET_LOG_FD:
+        return this.#getLogFd(argument);
       default:
         throw systemError('ENOTTY', 'ioctl', `no VDUSE ioctl 0x${request.toString(16)}`);
     }
@@ -197,6 +200,13 @@ export class VduseFace implements VduseFile {
     const map = this.#findMap(asid, start, last);
     copyToUser(vduse.vduseIovaInfo, argument, { start: map.start, last: map.last, capability: 0n });
     return 0;
+  }
+
+  #getLogFd(argument: Uint8Array | undefined): number {
+    const { log } = this.#device;
+    if (!log) throw systemError('ENOENT', 'ioctl', `${this.name} has no dirty log`);
+    copyToUser(vduseLog, argument, { offset: log.offset, bytes: BigInt(log.bytes), asid: log.asid });
+    return loadAddon().duplicate(log.file.fd);
   }
 
   /** The first region of an address space that overlaps [start, last]. EINVAL if there is none. */
