@@ -1,5 +1,5 @@
 import { systemError } from '../errors.js';
-import { loadAddon } from '../native/addon.js';
+import { loadAddon, type MapSource } from '../native/addon.js';
 import { u32, u64 } from '../uapi/codec.js';
 import * as vduse from '../uapi/vduse.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
@@ -8,6 +8,7 @@ import { VDUSE_GET_LOG_FD, vduseLog } from '../vduse/log-extension.js';
 import { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import type { IotlbMap } from './iotlb-tree.js';
+import { refusalOf } from './notification-area.js';
 import { copyFromUser, copyToUser, isZero, userMemory } from './user-memory.js';
 import type { VdpaDevice } from './vdpa-device.js';
 import type { Virtqueue } from './virtqueue.js';
@@ -85,6 +86,14 @@ export class VduseFace implements VduseFile {
   async callFd(index: number): Promise<number> {
     this.#checkUsable();
     return this.#queue(index).callFd;
+  }
+
+  async doorbell(index: number): Promise<MapSource | undefined> {
+    this.#checkUsable();
+    const { doorbell, pageSize } = this.#device;
+    const area = doorbell?.getVqNotification(this.#queue(index).index);
+    if (!doorbell || !area || refusalOf(area, pageSize)) return undefined;
+    return { fd: loadAddon().duplicate(doorbell.fd), offset: doorbell.offsetOf(area.addr) };
   }
 
   async needsReset(): Promise<boolean> {
