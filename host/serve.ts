@@ -5,7 +5,7 @@ import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
-import { checkBus, checkOptions, checkSignal } from './options.js';
+import { checkBoolean, checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
 import { defaultLogPath } from './vduse/in-flight-log.js';
@@ -111,7 +111,6 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     indirect: options.indirect ?? options.attach !== 'virtio',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
-    doorbell: options.doorbell !== undefined,
     log: logOf(options),
   });
   if (!signal) return device;
@@ -180,8 +179,8 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
   checkInteger('groups', groups, 1, queues);
   checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
-  for (const [option, value] of Object.entries({ umem, indirect }))
-    if (typeof value !== 'boolean') refuse(`${option} must be true or false, not ${inspect(value)}`);
+  checkBoolean('umem', umem);
+  checkBoolean('indirect', indirect);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');

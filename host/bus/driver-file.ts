@@ -1,9 +1,9 @@
 import { addressSpace } from '../aperture/address-space.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { systemError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import type { MmapRequest } from '../vhost-vdpa/file.js';
 import type { FaultInjection } from './fault-injection.js';
-import { Mutex } from './mutex.js';
 import { refusalOf } from './notification-area.js';
 import type { VdpaDevice } from './vdpa-device.js';
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { RingbellError, systemError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_F_QUEUE_READY,
@@ -29,7 +30,6 @@ import {
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
-import { Mutex } from './mutex.js';
 import { DmaMapParent, type Parent, type ParentKind, SetMapParent } from './parent.js';
 import { Virtqueue, type VqState } from './virtqueue.js';
 
@@ -63,12 +63,20 @@ export interface AttachOptions {
   doorbell?: DoorbellLayoutName | DoorbellLayout;
   /** Milliseconds that the device has to answer a message, 0 for ever; 30,000 if left out. */
   messageTimeout?: number;
+  /**
+   * VHOST_BACKEND_F_* that vhost-vdpa may offer a driver, as a mask; all that it has if left out. An older kernel has
+   * fewer.
+   */
+  backendFeatures?: bigint;
 }
+
+const ALL_BACKEND_FEATURES = 2n ** 64n - 1n;
 
 interface Attachment {
   readonly driver: BusDriver;
   readonly parent: Parent;
   readonly doorbell: Doorbell | undefined;
+  readonly backendFeatures: bigint;
 }
 
 /**
@@ -133,13 +141,15 @@ export class VdpaDevice {
       throw systemError('EINVAL', 'attach', `${this.name} has queues that were not set up`);
     if (this.#attachment) throw systemError('EEXIST', 'attach', `${this.name} is attached already`);
     const { driver = 'vhost_vdpa', parent = 'set_map', doorbell } = options;
-    const { messageTimeout = MESSAGE_TIMEOUT_MS } = options;
+    const { messageTimeout = MESSAGE_TIMEOUT_MS, backendFeatures = ALL_BACKEND_FEATURES } = options;
     if (driver !== 'vhost_vdpa' && driver !== 'vhost_mdev')
       throw new RingbellError('ERR_ARGUMENT', `driver is 'vhost_vdpa' or 'vhost_mdev', not ${driver}`);
     if (parent !== 'set_map' && parent !== 'dma_map')
       throw new RingbellError('ERR_ARGUMENT', `parent is 'set_map' or 'dma_map', not ${parent}`);
     if (!(messageTimeout >= 0 && messageTimeout < 2 ** 31))
       throw new RingbellError('ERR_ARGUMENT', `messageTimeout is milliseconds, not ${messageTimeout}`);
+    if (typeof backendFeatures !== 'bigint')
+      throw new TypeError(`backendFeatures is a mask, a bigint, not ${backendFeatures}`);
     const layout =
       doorbell === undefined || this.vqs.length === 0
         ? undefined
@@ -150,6 +160,7 @@ export class VdpaDevice {
       driver,
       parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
       doorbell: layout && new Doorbell(this.name, layout),
+      backendFeatures,
     };
   }
 
@@ -172,6 +183,11 @@ export class VdpaDevice {
   get parent(): Parent {
     if (!this.#attachment) throw systemError('ENODEV', 'ioctl', `${this.name} is not on the bus`);
     return this.#attachment.parent;
+  }
+
+  /** VHOST_BACKEND_F_* that a driver may be offered. */
+  get backendFeatures(): bigint {
+    return this.#attachment?.backendFeatures ?? 0n;
   }
 
   /** Its doorbells; undefined where the parent has no get_vq_notification. */

@@ -1,8 +1,8 @@
 import { systemError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import * as vfio from '../uapi/vfio.js';
 import type { VfioContainerFile, VfioDeviceFile, VfioGroupFile } from '../vhost-vdpa/vfio-file.js';
 import type { FaultInjection } from './fault-injection.js';
-import { Mutex } from './mutex.js';
 import { checkArgsz, copyToUser } from './user-memory.js';
 import type { VdpaDevice } from './vdpa-device.js';
 import { VfioContainer } from './vfio-container.js';
