@@ -96,6 +96,16 @@ export interface Engine {
   driverArm(dq: number): number;
   driverDisarm(dq: number): void;
 
+  // IOVA domain of a driver, `domain` the linear address of its DOMAIN block, `bounce` one that mapPage gave. Directions are DMA_*.
+  /** Copies `bytes` bytes (1 or more) at `linear` to bounce pages, by direction: their linear address, 0 when they are all taken. */
+  mapPage(domain: number, linear: number, bytes: number, direction: number): number;
+  /** Copies part of a mapping to the device again; nothing where it only writes. */
+  syncSingleForDevice(domain: number, bounce: number, offset: number, bytes: number): void;
+  /** Copies part of a mapping back from the device; nothing where it only reads. */
+  syncSingleForCpu(domain: number, bounce: number, offset: number, bytes: number): void;
+  /** Ends a mapping, without copying anything back. What the driver had put there is zeroed. */
+  unmapPage(domain: number, bounce: number): void;
+
   // Copies.
   /** Copies between two places of the same aperture. The caller has checked both. */
   copy(to: number, from: number, bytes: number): void;

@@ -269,6 +269,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const wakeFd = (index: number) => wakeFds[index % wakeFds.length]!;
     const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
     const { poll } = options;
+    let messages: MessageThread | undefined;
     this.#dataPaths = new DataPaths(
       attached,
       { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll },
@@ -276,7 +277,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
         lost: (indices, error) => {
           // The control plane says so to the driver and to us; what it died of is known only here.
           this.#threadError = error;
-          for (const index of indices) this.#messages.queueThreadLost(index);
+          for (const index of indices) messages?.queueThreadLost(index);
         },
         stuck: () => {
           this.#abandoned = true;
@@ -303,7 +304,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       memoryLossIsFinal: attached.memoryLossIsFinal,
       reportIoErrors: attached.backing !== undefined,
     };
-    this.#messages = await MessageThread.start(
+    messages = await MessageThread.start(
       file,
       { aperture: this.#shareWindows(), layout, attentionFd },
       {
@@ -320,7 +321,12 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
         },
       },
     );
+    this.#messages = messages;
     this.#undo.push(() => this.#messages.close());
+    if (this.#threadError)
+      throw new RingbellError('ERR_THREAD_LOST', `a queue thread of ${name} ended before it could serve`, {
+        cause: this.#threadError,
+      });
     await transport.attach(name);
     node.own();
     this.#undo.push(() => transport.detach(name));
