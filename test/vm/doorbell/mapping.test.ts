@@ -46,7 +46,8 @@ async function answersOfBus(doorbell: DoorbellLayout): Promise<Record<string, st
   await using bus = new Bus();
   new Responder(await createDevice(bus.control(), { queues: QUEUES }));
   await bus.attach(NAME, { doorbell });
-  return answersOf(await bus.openVhostVdpa(NAME));
+  // Awaited here: the bus closes with this function.
+  return await answersOf(await bus.openVhostVdpa(NAME));
 }
 
 /** What QEMU has as notify_off_multiplier with page-per-vq, and without. */
