@@ -3,13 +3,15 @@ import type { Aperture } from '../aperture/aperture.js';
 import { count } from './queue-stats.js';
 
 /** Milliseconds that a thread spins at most before it sleeps. */
-const SPIN_LIMIT_MS = 0.4;
+const SPIN_LIMIT_MS = 1;
 /** Milliseconds; rings that are expected in longer gaps are not worth spinning for. */
-const SPIN_GAP_MS = SPIN_LIMIT_MS / 2;
+const SPIN_GAP_MS = 0.2;
 /** Of the time that is expected to pass until the next ring, what a thread is ready to spin. */
 const SPIN_FACTOR = 8;
 /** Looks between two looks at the clock; a few microseconds. */
 const SPIN_LOOKS = 256;
+/** Waits at most in which no spin is tried, after spins that have found nothing. */
+const REST_LIMIT = 64;
 /** Weight of the last gap between two rings in the expectation of the next. */
 const GAP_WEIGHT = 1 / 8;
 /** Milliseconds that count of a gap at most, so that one long rest does not hide a dense traffic. */
@@ -21,7 +23,8 @@ const PAUSE_MAXIMUM_MS = 1;
 /**
  * Watches the software doorbells of the queues of one thread: rings wake nobody, so that their price is paid here, in CPU
  * time or in latency. While rings follow each other within SPIN_GAP_MS, it pays to spin until the next; when they do not, the
- * caller sleeps between looks, each time for twice as long. No ring is lost: what comes while nobody looks is there at the
+ * caller sleeps between looks, each time for twice as long. Nor does it pay on a CPU that the driver waits for: after a spin
+ * that has found nothing none is tried for one wait, then for two, four and so on. No ring is lost: what comes while nobody looks is there at the
  * next look.
  */
 export class DoorbellWatch {
@@ -34,6 +37,9 @@ export class DoorbellWatch {
   #lastRing = performance.now();
   #lastLook = this.#lastRing;
   #pauseMs = PAUSE_MINIMUM_MS;
+  /** Waits that are left without a spin, and how many there will be after the next that finds nothing. */
+  #rest = 0;
+  #nextRest = 1;
 
   /** The list of the queues whose VQ blocks are at `vqs`, at most 32: its linear address. */
   static allocate(aperture: Aperture, vqs: readonly number[]): number {
@@ -71,9 +77,15 @@ export class DoorbellWatch {
   /** Looks for as long as a ring is worth waiting for. */
   #spin(mask: number): number {
     let rung = this.#look(mask, 0);
-    if (this.#gapMs > SPIN_GAP_MS) return rung;
+    if (rung !== 0 || this.#gapMs > SPIN_GAP_MS) return rung;
+    if (this.#rest > 0) {
+      this.#rest--;
+      return rung;
+    }
     const end = this.#lastLook + Math.min(this.#gapMs * SPIN_FACTOR, SPIN_LIMIT_MS);
     while (rung === 0 && this.#lastLook < end) rung = this.#look(mask, SPIN_LOOKS);
+    this.#rest = rung === 0 ? this.#nextRest : 0;
+    this.#nextRest = rung === 0 ? Math.min(2 * this.#nextRest, REST_LIMIT) : 1;
     return rung;
   }
 
