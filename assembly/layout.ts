@@ -127,11 +127,22 @@ export const VQ_KICK_FD = 648;
 export const VQ_CALL_FD = 652;
 /** u32: 1 asks the queue thread to leave for good. */
 export const VQ_EXIT = 660;
+/** u32, linear of the u16 that a driver's doorbell stores go to; 0 for a queue that has none to watch. */
+export const VQ_DOORBELL = 664;
+/** u32, linear of the VQ_DOORBELL_COUNT that counts its rings: that of one of the queues that share it. */
+export const VQ_DOORBELL_RINGS = 668;
+/** u32: rings of a doorbell that were seen, by whichever thread. */
+export const VQ_DOORBELL_COUNT = 672;
+/** u32: that count when the thread that runs the queue last looked. */
+export const VQ_DOORBELL_SEEN = 676;
 export const VQ_BLOCK_SIZE = 768;
 
 // VQ_FLAGS
 export const VQ_F_EVENT_IDX = 1;
 export const VQ_F_INDIRECT_DESC = 2;
+
+/** What a doorbell holds that was seen and has not rung since: the index of no queue, for there are 65,535 at most. */
+export const DOORBELL_UNRUNG = 0xffff;
 
 // VQ_GATE
 /** The control plane owns the queue. */

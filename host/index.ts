@@ -4,6 +4,7 @@ export {
   type AttachOptions,
   Bus,
   type BusDevice,
+  type BusDriver,
   type BusOptions,
   type DirtyLogMemory,
   type DoorbellLayout,

@@ -27,9 +27,10 @@ export interface ServeOptions {
   bus?: Bus;
   /**
    * To whom the kernel hands the device: 'vhost', programs, as /dev/vhost-vdpa-N; 'virtio', its own driver, as /dev/vdX;
-   * false: nobody, it is not even put on the bus. If left out, it is put there and the kernel does as it is set to.
+   * false: nobody, it is not even put on the bus. If left out, it is put there and the kernel does as it is set to. On the
+   * in-process bus: 'vhost', as a vhost-vdpa device (default), or 'mdev', as a vhost-mdev device of VFIO.
    */
-  attach?: KernelAttachment;
+  attach?: KernelAttachment | 'mdev';
   /** Virtqueues; 1 if left out, at most 64. */
   queues?: number;
   /** Entries of a queue at most: a power of two from 4 to 1024; 256 if left out. */
@@ -110,7 +111,6 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     indirect: options.indirect ?? options.attach !== 'virtio',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
-    doorbell: options.doorbell !== undefined,
     log: logOf(options),
   });
   if (!signal) return device;
@@ -137,12 +137,17 @@ function transportOf({
   doorbell,
   parent,
 }: ServeOptions): DeviceTransport {
-  if (transport === 'vduse') return new KernelTransport(attach);
+  if (transport === 'vduse') return new KernelTransport(attach as KernelAttachment | undefined);
   return {
     control: bus.control(),
     attach: async (name) => {
       // A device that outlived its last server is there already.
-      const attached = bus.attach(name, { ...(doorbell && { doorbell }), ...(parent && { parent }) });
+      const driver = attach === 'mdev' ? 'vhost_mdev' : 'vhost_vdpa';
+      const attached = bus.attach(name, {
+        driver,
+        ...(doorbell && { doorbell }),
+        ...(parent && { parent }),
+      });
       await attached.catch((error) => {
         if (!isSystemError(error, 'EEXIST')) throw error;
       });
@@ -184,9 +189,8 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkChoice('mode', mode, ['notify', 'poll']);
   if (doorbell !== undefined) doorbellLayout(doorbell);
   checkChoice('parent', parent, ['set_map', 'dma_map']);
-  if (attach !== undefined && attach !== false) checkChoice('attach', attach, ['vhost', 'virtio']);
-  if (attach !== undefined && transport !== 'vduse')
-    refuse('attach is an option of vduse, not of the in-process bus');
+  if (attach !== undefined && transport === 'bus') checkChoice('attach', attach, ['vhost', 'mdev']);
+  else if (attach) checkChoice('attach', attach, ['vhost', 'virtio']);
   if (transport === 'vduse')
     for (const option of ['bus', 'doorbell', 'parent'] as const)
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
@@ -221,8 +225,8 @@ function checkInteger(name: string, value: number, minimum: number, maximum: num
     );
 }
 
-function checkChoice(name: string, value: string, choices: readonly string[]): void {
-  if (!choices.includes(value))
+function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
+  if (!choices.some((choice) => choice === value))
     throw new RingbellError(
       'ERR_ARGUMENT',
       `${name} must be ${choices.map((choice) => `'${choice}'`).join(' or ')}, not ${inspect(value)}`,

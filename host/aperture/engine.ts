@@ -45,6 +45,12 @@ export interface Engine {
   /** Sets a verdict from outside (VERDICT_TRAP, VERDICT_MEMORY_LOST, VERDICT_THREAD_LOST); the first one stays. */
   deviceBreak(vq: number, verdict: number): void;
 
+  /**
+   * Looks at the software doorbells of queues, and `spins` times more while none has rung: a bit for each queue of `mask`
+   * that has. `queues` is the linear address of the linear addresses of their VQ blocks, a u32 each.
+   */
+  doorbellWatch(queues: number, mask: number, spins: number): number;
+
   // Block device.
   /** One burst of a disk in memory: chains served, with NOTIFY_DUE, and FILE_DUE where it stopped before a request that
    * needs the file of a mapped disk (blkPrepare). */

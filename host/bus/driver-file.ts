@@ -1,9 +1,9 @@
 import { addressSpace } from '../aperture/address-space.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { systemError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import type { MmapRequest } from '../vhost-vdpa/file.js';
 import type { FaultInjection } from './fault-injection.js';
-import { Mutex } from './mutex.js';
 import { refusalOf } from './notification-area.js';
 import type { VdpaDevice } from './vdpa-device.js';
 
@@ -17,13 +17,13 @@ export abstract class DriverFile {
   protected readonly device: VdpaDevice;
   protected readonly faults: FaultInjection;
   readonly #mutex = new Mutex();
-  readonly #released: () => void;
+  readonly #released: () => void | Promise<void>;
   #closed = false;
   /** The device was taken off the bus: its last status. */
   #gone: number | undefined;
 
   /** `released` is called when the driver has let go of the device. */
-  protected constructor(device: VdpaDevice, faults: FaultInjection, released: () => void) {
+  protected constructor(device: VdpaDevice, faults: FaultInjection, released: () => void | Promise<void>) {
     this.name = device.name;
     this.pageSize = device.pageSize;
     this.device = device;
@@ -96,7 +96,7 @@ export abstract class DriverFile {
     try {
       await this.release();
     } finally {
-      this.#released();
+      await this.#released();
     }
   }
 

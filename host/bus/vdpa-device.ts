@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { RingbellError, systemError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_F_QUEUE_READY,
@@ -29,7 +30,6 @@ import {
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
-import { Mutex } from './mutex.js';
 import { DmaMapParent, type Parent, type ParentKind, SetMapParent } from './parent.js';
 import { Virtqueue, type VqState } from './virtqueue.js';
 
@@ -50,19 +50,33 @@ export interface VdpaDeviceConfig {
   pageSize: number;
 }
 
+/** Driver of the bus that a device is bound to: how programs open it. */
+export type BusDriver = 'vhost_vdpa' | 'vhost_mdev';
+
 /** How a device is attached to the bus. */
 export interface AttachOptions {
+  /** To which driver it is bound: 'vhost_vdpa' (default), or 'vhost_mdev', the proposal that came before it. */
+  driver?: BusDriver;
   /** How it takes mappings; 'set_map' if left out. */
   parent?: ParentKind;
   /** Where the doorbells of its queues lie; none if left out, as with most parents. */
   doorbell?: DoorbellLayoutName | DoorbellLayout;
   /** Milliseconds that the device has to answer a message, 0 for ever; 30,000 if left out. */
   messageTimeout?: number;
+  /**
+   * VHOST_BACKEND_F_* that vhost-vdpa may offer a driver, as a mask; all that it has if left out. An older kernel has
+   * fewer.
+   */
+  backendFeatures?: bigint;
 }
 
+const ALL_BACKEND_FEATURES = 2n ** 64n - 1n;
+
 interface Attachment {
+  readonly driver: BusDriver;
   readonly parent: Parent;
   readonly doorbell: Doorbell | undefined;
+  readonly backendFeatures: bigint;
 }
 
 /**
@@ -126,11 +140,16 @@ export class VdpaDevice {
     if (this.vqs.some((vq) => vq.numMax === 0))
       throw systemError('EINVAL', 'attach', `${this.name} has queues that were not set up`);
     if (this.#attachment) throw systemError('EEXIST', 'attach', `${this.name} is attached already`);
-    const { parent = 'set_map', doorbell, messageTimeout = MESSAGE_TIMEOUT_MS } = options;
+    const { driver = 'vhost_vdpa', parent = 'set_map', doorbell } = options;
+    const { messageTimeout = MESSAGE_TIMEOUT_MS, backendFeatures = ALL_BACKEND_FEATURES } = options;
+    if (driver !== 'vhost_vdpa' && driver !== 'vhost_mdev')
+      throw new RingbellError('ERR_ARGUMENT', `driver is 'vhost_vdpa' or 'vhost_mdev', not ${driver}`);
     if (parent !== 'set_map' && parent !== 'dma_map')
       throw new RingbellError('ERR_ARGUMENT', `parent is 'set_map' or 'dma_map', not ${parent}`);
     if (!(messageTimeout >= 0 && messageTimeout < 2 ** 31))
       throw new RingbellError('ERR_ARGUMENT', `messageTimeout is milliseconds, not ${messageTimeout}`);
+    if (typeof backendFeatures !== 'bigint')
+      throw new TypeError(`backendFeatures is a mask, a bigint, not ${backendFeatures}`);
     const layout =
       doorbell === undefined || this.vqs.length === 0
         ? undefined
@@ -138,8 +157,10 @@ export class VdpaDevice {
     this.messages.timeout = messageTimeout;
     const update = (asid: number, start: bigint, last: bigint) => this.#updateIotlb(asid, start, last);
     this.#attachment = {
+      driver,
       parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
       doorbell: layout && new Doorbell(this.name, layout),
+      backendFeatures,
     };
   }
 
@@ -153,10 +174,20 @@ export class VdpaDevice {
     return this.#attachment !== undefined;
   }
 
+  /** The driver that it is bound to; undefined when it is not on the bus. */
+  get driver(): BusDriver | undefined {
+    return this.#attachment?.driver;
+  }
+
   /** The mapping operations. ENODEV when the device is not on the bus. */
   get parent(): Parent {
     if (!this.#attachment) throw systemError('ENODEV', 'ioctl', `${this.name} is not on the bus`);
     return this.#attachment.parent;
+  }
+
+  /** VHOST_BACKEND_F_* that a driver may be offered. */
+  get backendFeatures(): bigint {
+    return this.#attachment?.backendFeatures ?? 0n;
   }
 
   /** Its doorbells; undefined where the parent has no get_vq_notification. */
@@ -251,24 +282,27 @@ export class VdpaDevice {
     this.#status = status | (this.#status & VIRTIO_CONFIG_S_NEEDS_RESET);
   }
 
-  /** Resets the device. It happens even when the device does not confirm, which is EIO (vduse_vdpa_reset). */
-  async reset(): Promise<void> {
+  /**
+   * Resets the device. It happens even when the device does not confirm, which is EIO (vduse_vdpa_reset). `cleanMap`: whether
+   * a parent that does so drops the mappings, too (VDPA_RESET_F_CLEAN_MAP).
+   */
+  async reset(cleanMap = true): Promise<void> {
     try {
       await this.messages.request({ type: VDUSE_SET_STATUS, s: { status: 0 } });
     } finally {
-      this.forget();
+      this.#forget();
+      if (cleanMap) this.#attachment?.parent.resetMap();
     }
   }
 
   /** What a reset forgets: everything that a driver set, its call eventfds and the device's kickfds included. */
-  forget(): void {
+  #forget(): void {
     this.#status = 0;
     this.#suspended = false;
     this.driverFeatures = 0n;
     this.generation = (this.generation + 1) >>> 0;
     this.#configCallback = undefined;
     for (const vq of this.vqs) vq.reset();
-    this.#attachment?.parent.resetMap();
   }
 
   /** Whether the parent has the suspend operation: only for a device that opted in (VDUSE_F_SUSPEND). */
