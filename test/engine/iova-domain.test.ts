@@ -83,7 +83,10 @@ for (const [name, direction] of Object.entries(DIRECTIONS)) {
     );
     device.fill(3, at(bounce), at(bounce) + 100);
     syncForCpu(bounce, 20, 5);
-    assert.equal([19, 20, 24, 25].map((offset) => own[offset]), toCpu ? [2, 3, 3, 2] : [2, 2, 2, 2]);
+    assert.equal(
+      [19, 20, 24, 25].map((offset) => own[offset]),
+      toCpu ? [2, 3, 3, 2] : [2, 2, 2, 2],
+    );
   });
 
   test(`after unmap the device sees nothing of the driver's: ${name}`, () => {
