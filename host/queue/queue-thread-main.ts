@@ -76,7 +76,7 @@ const lanes = data.queues.map(({ index, vq, backing }): Lane => {
 
 const turnGiver = new TurnGiver(() => {
   count(aperture, first!.block.vq, VQ_CROSSINGS, 1);
-  addon.yield();
+  return addon.yield();
 });
 const [first] = lanes;
 const fds = new Int32Array(1 + lanes.length);
