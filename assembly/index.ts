@@ -3,9 +3,11 @@
 // instances of this module on one memory.
 
 export { copy } from './copy';
+export { doorbellWatch } from './doorbell';
 export { blkReap, blkSubmit } from './drivers/blk';
 export { netReap, netReceive, netTransmit } from './drivers/net';
 export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
+export { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from './iova-domain';
 export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
 export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';
 export {

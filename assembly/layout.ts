@@ -127,11 +127,22 @@ export const VQ_KICK_FD = 648;
 export const VQ_CALL_FD = 652;
 /** u32: 1 asks the queue thread to leave for good. */
 export const VQ_EXIT = 660;
+/** u32, linear of the u16 that a driver's doorbell stores go to; 0 for a queue that has none to watch. */
+export const VQ_DOORBELL = 664;
+/** u32, linear of the VQ_DOORBELL_COUNT that counts its rings: that of one of the queues that share it. */
+export const VQ_DOORBELL_RINGS = 668;
+/** u32: rings of a doorbell that were seen, by whichever thread. */
+export const VQ_DOORBELL_COUNT = 672;
+/** u32: that count when the thread that runs the queue last looked. */
+export const VQ_DOORBELL_SEEN = 676;
 export const VQ_BLOCK_SIZE = 768;
 
 // VQ_FLAGS
 export const VQ_F_EVENT_IDX = 1;
 export const VQ_F_INDIRECT_DESC = 2;
+
+/** What a doorbell holds that was seen and has not rung since: the index of no queue, for there are 65,535 at most. */
+export const DOORBELL_UNRUNG = 0xffff;
 
 // VQ_GATE
 /** The control plane owns the queue. */
@@ -226,6 +237,8 @@ export const DQ_DOORBELL = 48;
 export const DQ_INDEX = 52;
 /** u32, bytes of a slot's shared memory: SLOT_SIZE of a block queue, header and longest frame of a network queue. */
 export const DQ_SLOT_BYTES = 56;
+/** u32, linear of the IOVA domain that the requests' data is mapped through; 0 where the device sees the driver's memory. */
+export const DQ_DOMAIN = 60;
 // Line 2: running state.
 export const DQ_AVAIL = 256;
 export const DQ_LAST_USED = 260;
@@ -257,6 +270,36 @@ export const SLOT_STATE_BUSY = 8;
 /** u32, VIRTIO_BLK_T_* of the request, and its bytes of data. */
 export const SLOT_STATE_TYPE = 12;
 export const SLOT_STATE_BYTES = 16;
+/** u32, linear of the bounce buffer of its data; 0 where there is none. */
+export const SLOT_STATE_BOUNCE = 20;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// IOVA domain: a driver's bounce buffers, whole pages. One block a driver, written by the host but for DOMAIN_FREE_FROM.
+/** u32, linear of the first bounce page. */
+export const DOMAIN_BOUNCE = 0;
+/** u32, pages: those that the device has been told of. Only ever grows. */
+export const DOMAIN_PAGES = 4;
+/** u32, page: none below it is free. */
+export const DOMAIN_FREE_FROM = 8;
+/** u32, linear of a bit a page, 1 while it is mapped; whole u64. */
+export const DOMAIN_BITMAP = 12;
+/** u32, linear of an entry a page, BOUNCE_MAP_SIZE each; that of a mapping's first page counts. */
+export const DOMAIN_MAPS = 16;
+export const DOMAIN_BLOCK_SIZE = 32;
+
+/** Mapping: the kernel's struct vduse_bounce_map, with the size and direction that its caller remembers there. */
+export const BOUNCE_MAP_SIZE = 16;
+/** u32, linear of the driver's own memory. */
+export const BOUNCE_MAP_ORIG = 0;
+/** u32, bytes; 1 or more. */
+export const BOUNCE_MAP_BYTES = 4;
+/** u32, DMA_*. */
+export const BOUNCE_MAP_DIRECTION = 8;
+
+// Which way the bytes of a mapping go: the kernel's enum dma_data_direction.
+export const DMA_BIDIRECTIONAL = 0;
+export const DMA_TO_DEVICE = 1;
+export const DMA_FROM_DEVICE = 2;
 
 /** One frame of a network queue's table: what to transmit, what was received, or a slot alone. */
 export const FRAME_SIZE = 8;

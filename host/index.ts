@@ -3,8 +3,12 @@
 export {
   type AttachOptions,
   Bus,
-  type BusAttachment,
   type BusDevice,
+  type BusDriver,
+  type BusOptions,
+  type DirtyLogMemory,
+  type DoorbellLayout,
+  type DoorbellLayoutName,
   type Fault,
   type FaultInjection,
   type FaultOptions,

@@ -1,11 +1,11 @@
 import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
-import { Bus } from './bus/index.js';
+import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout } from './bus/index.js';
 import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
-import { checkBus, checkOptions, checkSignal } from './options.js';
+import { checkBoolean, checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
 import { defaultLogPath } from './vduse/in-flight-log.js';
@@ -27,9 +27,10 @@ export interface ServeOptions {
   bus?: Bus;
   /**
    * To whom the kernel hands the device: 'vhost', programs, as /dev/vhost-vdpa-N; 'virtio', its own driver, as /dev/vdX;
-   * false: nobody, it is not even put on the bus. If left out, it is put there and the kernel does as it is set to.
+   * false: nobody, it is not even put on the bus. If left out, it is put there and the kernel does as it is set to. On the
+   * in-process bus: 'vhost', as a vhost-vdpa device (default), or 'mdev', as a vhost-mdev device of VFIO.
    */
-  attach?: KernelAttachment;
+  attach?: KernelAttachment | 'mdev';
   /** Virtqueues; 1 if left out, at most 64. */
   queues?: number;
   /** Entries of a queue at most: a power of two from 4 to 1024; 256 if left out. */
@@ -58,8 +59,8 @@ export interface ServeOptions {
   threads?: number;
   /** Of queue threads. 'notify' (default): sleep until the driver kicks; 'poll': watch the rings while there is traffic. */
   mode?: 'notify' | 'poll';
-  /** Whether the in-process bus offers doorbell pages to drivers; 'none' if left out. */
-  doorbell?: 'none' | 'page';
+  /** Where the doorbells lie that the in-process bus offers to drivers; if left out there are none. */
+  doorbell?: DoorbellLayoutName | DoorbellLayout;
   /** How the in-process bus hands the driver's mappings on; 'set_map' if left out. */
   parent?: 'set_map' | 'dma_map';
   /**
@@ -98,7 +99,7 @@ const OPTION_NAMES = [
  */
 export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
   check(model, options);
-  const { name, queues = 1, queueSize = 256, mode = 'notify', doorbell = 'none', signal } = options;
+  const { name, queues = 1, queueSize = 256, mode = 'notify', signal } = options;
   if (signal?.aborted) throw abortError(signal);
   const device = await ServedDevice.create(model, transportOf(options), {
     name,
@@ -110,7 +111,6 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     indirect: options.indirect ?? options.attach !== 'virtio',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
-    doorbell: doorbell === 'page',
     log: logOf(options),
   });
   if (!signal) return device;
@@ -137,12 +137,17 @@ function transportOf({
   doorbell,
   parent,
 }: ServeOptions): DeviceTransport {
-  if (transport === 'vduse') return new KernelTransport(attach);
+  if (transport === 'vduse') return new KernelTransport(attach as KernelAttachment | undefined);
   return {
     control: bus.control(),
     attach: async (name) => {
       // A device that outlived its last server is there already.
-      const attached = bus.attach(name, { ...(doorbell && { doorbell }), ...(parent && { parent }) });
+      const driver = attach === 'mdev' ? 'vhost_mdev' : 'vhost_vdpa';
+      const attached = bus.attach(name, {
+        driver,
+        ...(doorbell && { doorbell }),
+        ...(parent && { parent }),
+      });
       await attached.catch((error) => {
         if (!isSystemError(error, 'EEXIST')) throw error;
       });
@@ -165,7 +170,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
-  const { attach, doorbell = 'none', parent = 'set_map' } = options;
+  const { attach, doorbell, parent = 'set_map' } = options;
   const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true, indirect = true } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
@@ -174,19 +179,18 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
   checkInteger('groups', groups, 1, queues);
   checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
-  for (const [option, value] of Object.entries({ umem, indirect }))
-    if (typeof value !== 'boolean') refuse(`${option} must be true or false, not ${inspect(value)}`);
+  checkBoolean('umem', umem);
+  checkBoolean('indirect', indirect);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
   checkLog(options);
   checkChoice('transport', transport, ['bus', 'vduse']);
   checkChoice('mode', mode, ['notify', 'poll']);
-  checkChoice('doorbell', doorbell, ['none', 'page']);
+  if (doorbell !== undefined) doorbellLayout(doorbell);
   checkChoice('parent', parent, ['set_map', 'dma_map']);
-  if (attach !== undefined && attach !== false) checkChoice('attach', attach, ['vhost', 'virtio']);
-  if (attach !== undefined && transport !== 'vduse')
-    refuse('attach is an option of vduse, not of the in-process bus');
+  if (attach !== undefined && transport === 'bus') checkChoice('attach', attach, ['vhost', 'mdev']);
+  else if (attach) checkChoice('attach', attach, ['vhost', 'virtio']);
   if (transport === 'vduse')
     for (const option of ['bus', 'doorbell', 'parent'] as const)
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
@@ -221,8 +225,8 @@ function checkInteger(name: string, value: number, minimum: number, maximum: num
     );
 }
 
-function checkChoice(name: string, value: string, choices: readonly string[]): void {
-  if (!choices.includes(value))
+function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
+  if (!choices.some((choice) => choice === value))
     throw new RingbellError(
       'ERR_ARGUMENT',
       `${name} must be ${choices.map((choice) => `'${choice}'`).join(' or ')}, not ${inspect(value)}`,

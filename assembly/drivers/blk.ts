@@ -1,13 +1,17 @@
 // Block driver: submissions to chains, used entries to completions. A request is three descriptors (header, data, status),
 // or two where there is no data.
 
+import { mapPage, syncSingleForCpu, unmapPage } from '../iova-domain';
 import {
   COMPLETION_BYTES,
   COMPLETION_SIZE,
   COMPLETION_STATUS,
   COMPLETION_TAG,
+  DMA_FROM_DEVICE,
+  DMA_TO_DEVICE,
   DQ_AVAIL,
   DQ_DEVICE,
+  DQ_DOMAIN,
   DQ_FREE,
   DQ_IOVA_DELTA,
   DQ_LAST_USED,
@@ -15,6 +19,7 @@ import {
   DQ_VERDICT,
   SLOT_HEADER,
   SLOT_RANGE,
+  SLOT_STATE_BOUNCE,
   SLOT_STATE_BUSY,
   SLOT_STATE_BYTES,
   SLOT_STATE_TAG,
@@ -82,20 +87,39 @@ function reads(type: u32): bool {
   return type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
 }
 
-/** Puts up to `count` submissions of the table at `table` on the ring: how many, with NOTIFY_DUE. */
+/** Whether the data of a request lies in a buffer, and not in its slot. */
+// @ts-ignore: decorator
+@inline
+function hasBuffer(type: u32): bool {
+  return type == VIRTIO_BLK_T_OUT || reads(type);
+}
+
+/**
+ * Puts up to `count` submissions of the table at `table` on the ring: how many, with NOTIFY_DUE. It stops where the IOVA
+ * domain, if there is one, has no room for the data of the next.
+ */
 export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
-  const taken = min(count, load<u32>(dq, DQ_FREE));
+  const limit = min(count, load<u32>(dq, DQ_FREE));
   const delta = load<u64>(dq, DQ_IOVA_DELTA);
   const avail = load<u32>(dq, DQ_AVAIL);
-  for (let i: u32 = 0; i < taken; i++, table += SUBMISSION_SIZE) {
+  const domain: usize = load<u32>(dq, DQ_DOMAIN);
+  let taken: u32 = 0;
+  for (; taken < limit; taken++, table += SUBMISSION_SIZE) {
+    const type = load<u32>(table, SUBMISSION_TYPE);
+    const bytes = load<u32>(table, SUBMISSION_BYTES);
+    let linear = load<u32>(table, SUBMISSION_LINEAR);
+    let bounce: u32 = 0;
+    if (domain && hasBuffer(type)) {
+      bounce = mapPage(domain, linear, bytes, reads(type) ? DMA_FROM_DEVICE : DMA_TO_DEVICE);
+      if (bounce == 0) break;
+      linear = bounce;
+    }
     const slot = takeSlot(dq);
     const shared = slotMemory(dq, slot);
     const state = slotState(dq, slot);
-    const type = load<u32>(table, SUBMISSION_TYPE);
-    const bytes = load<u32>(table, SUBMISSION_BYTES);
     let sector = load<u64>(table, SUBMISSION_SECTOR);
-    let data = <u64>load<u32>(table, SUBMISSION_LINEAR) + delta;
+    let data = <u64>linear + delta;
     let dataBytes = bytes;
     const dataFlags: u32 = reads(type) ? VIRTQ_DESC_F_WRITE : 0;
     if (type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES) {
@@ -115,6 +139,7 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
     store<u32>(state, 1, SLOT_STATE_BUSY);
     store<u32>(state, type, SLOT_STATE_TYPE);
     store<u32>(state, dataBytes, SLOT_STATE_BYTES);
+    store<u32>(state, bounce, SLOT_STATE_BOUNCE);
 
     let at = slotDescriptors(dq, slot);
     let next = slotBase(dq, slot) + 1;
@@ -127,7 +152,7 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
       writeDescriptor(at, data, dataBytes, VIRTQ_DESC_F_NEXT | dataFlags, next);
     }
     writeDescriptor(at + VIRTQ_DESC_SIZE, <u64>(shared + SLOT_STATUS) + delta, 1, VIRTQ_DESC_F_WRITE, 0);
-    offerSlot(dq, slot, descriptors, avail + i);
+    offerSlot(dq, slot, descriptors, avail + taken);
   }
   return taken | driverPublish(dq, taken);
 }
@@ -170,6 +195,13 @@ function reap(dq: usize, table: usize, max: u32): u32 {
     store<u32>(table, load<u32>(state, SLOT_STATE_TAG), COMPLETION_TAG);
     store<u32>(table, status, COMPLETION_STATUS);
     store<u32>(table, bytes, COMPLETION_BYTES);
+    const bounce = load<u32>(state, SLOT_STATE_BOUNCE);
+    if (bounce) {
+      const domain: usize = load<u32>(dq, DQ_DOMAIN);
+      // No more than what the device says it wrote, without the status byte: behind that lies what was there before.
+      syncSingleForCpu(domain, bounce, 0, min(bytes, load<u32>(state, SLOT_STATE_BYTES)));
+      unmapPage(domain, bounce);
+    }
     store<u32>(state, 0, SLOT_STATE_BUSY);
     freeSlot(dq, slot);
     if (status != VIRTIO_BLK_S_OK) add(dq + VQ_IO_ERRORS, 1);

@@ -3,10 +3,14 @@
 // indirect tables would save nothing. No offload is negotiated: a header says nothing but zeroes on the way out, and
 // nothing that matters on the way in, where a frame always fits its buffer.
 
+import { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from '../iova-domain';
 import {
+  DMA_FROM_DEVICE,
+  DMA_TO_DEVICE,
   DQ_AVAIL,
   DQ_DESC,
   DQ_DEVICE,
+  DQ_DOMAIN,
   DQ_FREE,
   DQ_IOVA_DELTA,
   DQ_LAST_USED,
@@ -17,6 +21,7 @@ import {
   FRAME_BYTES,
   FRAME_SIZE,
   FRAME_SLOT,
+  SLOT_STATE_BOUNCE,
   SLOT_STATE_BUSY,
   SLOT_STATE_BYTES,
   SLOT_STATE_WRITABLE,
@@ -50,7 +55,7 @@ export function netTransmit(dq: usize, table: usize, count: u32): u32 {
     store<u64>(memory, 0);
     store<u32>(memory, 0, 8);
     hold(dq, slot, bytes, 0);
-    offer(dq, slot, VIRTIO_NET_HDR_SIZE + bytes, 0, avail + i);
+    offer(dq, slot, VIRTIO_NET_HDR_SIZE + bytes, 0, DMA_TO_DEVICE, avail + i);
   }
   return publish(dq, count);
 }
@@ -63,7 +68,7 @@ export function netReceive(dq: usize, table: usize, count: u32): u32 {
   for (let i: u32 = 0; i < count; i++, table += FRAME_SIZE) {
     const slot = load<u32>(table, FRAME_SLOT);
     hold(dq, slot, 0, writable);
-    offer(dq, slot, writable, VIRTQ_DESC_F_WRITE, avail + i);
+    offer(dq, slot, writable, VIRTQ_DESC_F_WRITE, DMA_FROM_DEVICE, avail + i);
   }
   return publish(dq, count);
 }
@@ -91,6 +96,7 @@ export function netReap(dq: usize, table: usize, max: u32): u32 {
       driverBreak(dq, VERDICT_USED_LENGTH, slot);
       break;
     }
+    giveBack(dq, state, written, writable);
     let bytes = load<u32>(state, SLOT_STATE_BYTES);
     if (writable) {
       // What is too short for its headers holds whatever was in the slot before: no frame, as in the kernel's driver.
@@ -128,10 +134,47 @@ function hold(dq: usize, slot: u32, bytes: u32, writable: u32): void {
 /** Makes the first `bytes` bytes of a slot the entry at available index `index`. */
 // @ts-ignore: decorator
 @inline
-function offer(dq: usize, slot: u32, bytes: u32, flags: u32, index: u32): void {
-  const iova = <u64>frameMemory(dq, slot) + load<u64>(dq, DQ_IOVA_DELTA);
+function offer(dq: usize, slot: u32, bytes: u32, flags: u32, direction: u32, index: u32): void {
+  const iova = <u64>lend(dq, slot, bytes, direction) + load<u64>(dq, DQ_IOVA_DELTA);
   writeDescriptor(load<u32>(dq, DQ_DESC) + slot * VIRTQ_DESC_SIZE, iova, bytes, flags, 0);
   offerHead(dq, slot, index);
+}
+
+/**
+ * Linear address at which the device finds the first `bytes` bytes of a slot: in place, or in a bounce buffer. The IOVA
+ * domain of a network device has room for every slot.
+ */
+// @ts-ignore: decorator
+@inline
+function lend(dq: usize, slot: u32, bytes: u32, direction: u32): u32 {
+  const memory = <u32>frameMemory(dq, slot);
+  const domain: usize = load<u32>(dq, DQ_DOMAIN);
+  if (domain == 0) return memory;
+  const state = slotState(dq, slot);
+  let bounce = load<u32>(state, SLOT_STATE_BOUNCE);
+  if (bounce) syncSingleForDevice(domain, bounce, 0, bytes);
+  else {
+    bounce = mapPage(domain, memory, bytes, direction);
+    store<u32>(state, bounce, SLOT_STATE_BOUNCE);
+  }
+  return bounce;
+}
+
+/**
+ * Takes the bounce buffer of a slot back, if it has one. A receive slot keeps it for the frames to come; of one that was
+ * transmitted nothing stays where the device can see it.
+ */
+// @ts-ignore: decorator
+@inline
+function giveBack(dq: usize, state: usize, written: u32, writable: u32): void {
+  const bounce = load<u32>(state, SLOT_STATE_BOUNCE);
+  if (bounce == 0) return;
+  const domain: usize = load<u32>(dq, DQ_DOMAIN);
+  if (writable) syncSingleForCpu(domain, bounce, 0, written);
+  else {
+    unmapPage(domain, bounce);
+    store<u32>(state, 0, SLOT_STATE_BOUNCE);
+  }
 }
 
 /** Publishes `count` slots that were offered. */

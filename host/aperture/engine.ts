@@ -45,6 +45,12 @@ export interface Engine {
   /** Sets a verdict from outside (VERDICT_TRAP, VERDICT_MEMORY_LOST, VERDICT_THREAD_LOST); the first one stays. */
   deviceBreak(vq: number, verdict: number): void;
 
+  /**
+   * Looks at the software doorbells of queues, and `spins` times more while none has rung: a bit for each queue of `mask`
+   * that has. `queues` is the linear address of the linear addresses of their VQ blocks, a u32 each.
+   */
+  doorbellWatch(queues: number, mask: number, spins: number): number;
+
   // Block device.
   /** One burst of a disk in memory: chains served, with NOTIFY_DUE, and FILE_DUE where it stopped before a request that
    * needs the file of a mapped disk (blkPrepare). */
@@ -89,6 +95,16 @@ export interface Engine {
   /** Asks for interrupts, then looks again: how many completions wait. 0: safe to sleep. */
   driverArm(dq: number): number;
   driverDisarm(dq: number): void;
+
+  // IOVA domain of a driver, `domain` the linear address of its DOMAIN block, `bounce` one that mapPage gave. Directions are DMA_*.
+  /** Copies `bytes` bytes (1 or more) at `linear` to bounce pages, by direction: their linear address, 0 when they are all taken. */
+  mapPage(domain: number, linear: number, bytes: number, direction: number): number;
+  /** Copies part of a mapping to the device again; nothing where it only writes. */
+  syncSingleForDevice(domain: number, bounce: number, offset: number, bytes: number): void;
+  /** Copies part of a mapping back from the device; nothing where it only reads. */
+  syncSingleForCpu(domain: number, bounce: number, offset: number, bytes: number): void;
+  /** Ends a mapping, without copying anything back. What the driver had put there is zeroed. */
+  unmapPage(domain: number, bounce: number): void;
 
   // Copies.
   /** Copies between two places of the same aperture. The caller has checked both. */

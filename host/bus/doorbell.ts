@@ -1,29 +1,31 @@
-import { PAGE_SIZE } from '../../assembly/layout.js';
 import { loadAddon } from '../native/addon.js';
-
-/** Where a queue's doorbell lies: the kernel's struct vdpa_notification_area. */
-export interface NotificationArea {
-  /** Bytes into the doorbell file. */
-  readonly offset: bigint;
-  /** Bytes. */
-  readonly bytes: number;
-}
+import type { PlacedDoorbells } from './doorbell-layout.js';
+import type { NotificationArea } from './notification-area.js';
 
 /**
- * Software doorbells: one page a queue in a memory file that both sides map. A driver's store is seen by whoever watches
- * the page and by nobody else: there is no interrupt in it, so a device with doorbells may not sleep for long.
+ * Software doorbells: the register BAR of a parent as a memory file that both sides map. A driver's store is seen by whoever
+ * watches the page and by nobody else: there is no interrupt in it.
  */
 export class Doorbell {
-  /** Memory file of all pages; queue `index` has the page at `index` × PAGE_SIZE. */
+  /** Memory file of the BAR. */
   readonly fd: number;
+  readonly #layout: PlacedDoorbells;
 
-  constructor(name: string, queues: number) {
-    this.fd = loadAddon().memfd(`doorbell-${name}`, queues * PAGE_SIZE, true);
+  constructor(name: string, layout: PlacedDoorbells) {
+    this.#layout = layout;
+    this.fd = loadAddon().memfd(`doorbell-${name}`, layout.barSize, true);
   }
 
   /** get_vq_notification of struct vdpa_config_ops. */
   getVqNotification(index: number): NotificationArea {
-    return { offset: BigInt(index * PAGE_SIZE), bytes: PAGE_SIZE };
+    const { barAddress, offset, stride, size, software } = this.#layout;
+    if (software.includes(index)) return { addr: 0n, size: 0 };
+    return { addr: barAddress + BigInt(offset + index * stride), size };
+  }
+
+  /** Bytes into the memory file of a bus address. */
+  offsetOf(addr: bigint): bigint {
+    return addr - this.#layout.barAddress;
   }
 
   close(): void {

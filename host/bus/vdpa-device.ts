@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { RingbellError, systemError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_F_QUEUE_READY,
@@ -16,8 +17,16 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_RING_PACKED,
 } from '../uapi/virtio.js';
+import { VDUSE_SET_LOG } from '../vduse/log-extension.js';
 import { DeviceIotlb } from './device-iotlb.js';
+import { DirtyLogFile, type DirtyLogMemory } from './dirty-log-file.js';
 import { Doorbell } from './doorbell.js';
+import {
+  type DoorbellLayout,
+  type DoorbellLayoutName,
+  doorbellLayout,
+  placeDoorbells,
+} from './doorbell-layout.js';
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
@@ -37,21 +46,37 @@ export interface VdpaDeviceConfig {
   ngroups: number;
   nas: number;
   config: Uint8Array;
+  /** Bytes of a page of the host. */
+  pageSize: number;
 }
+
+/** Driver of the bus that a device is bound to: how programs open it. */
+export type BusDriver = 'vhost_vdpa' | 'vhost_mdev';
 
 /** How a device is attached to the bus. */
 export interface AttachOptions {
+  /** To which driver it is bound: 'vhost_vdpa' (default), or 'vhost_mdev', the proposal that came before it. */
+  driver?: BusDriver;
   /** How it takes mappings; 'set_map' if left out. */
   parent?: ParentKind;
-  /** Whether drivers may map a doorbell page for each queue; 'none' if left out, as for most parents. */
-  doorbell?: 'none' | 'page';
+  /** Where the doorbells of its queues lie; none if left out, as with most parents. */
+  doorbell?: DoorbellLayoutName | DoorbellLayout;
   /** Milliseconds that the device has to answer a message, 0 for ever; 30,000 if left out. */
   messageTimeout?: number;
+  /**
+   * VHOST_BACKEND_F_* that vhost-vdpa may offer a driver, as a mask; all that it has if left out. An older kernel has
+   * fewer.
+   */
+  backendFeatures?: bigint;
 }
 
+const ALL_BACKEND_FEATURES = 2n ** 64n - 1n;
+
 interface Attachment {
+  readonly driver: BusDriver;
   readonly parent: Parent;
   readonly doorbell: Doorbell | undefined;
+  readonly backendFeatures: bigint;
 }
 
 /**
@@ -69,6 +94,8 @@ export class VdpaDevice {
   readonly features: bigint;
   readonly ngroups: number;
   readonly nas: number;
+  /** Bytes of a page of the host. */
+  readonly pageSize: number;
   /** The config space. The device writes it, drivers read it, with no lock between them, as in the kernel. */
   readonly config: Uint8Array;
   readonly vqs: readonly Virtqueue[];
@@ -85,6 +112,8 @@ export class VdpaDevice {
   #suspended = false;
   #configCallback: (() => void) | undefined;
   #attachment: Attachment | undefined;
+  #log: DirtyLogFile | undefined;
+  readonly #logChange = new Mutex();
 
   constructor(config: VdpaDeviceConfig, faults: FaultInjection) {
     this.name = config.name;
@@ -96,6 +125,7 @@ export class VdpaDevice {
     // Version 0 knows one group and one address space, and says 0 for both.
     this.ngroups = Math.max(config.ngroups, 1);
     this.nas = Math.max(config.nas, 1);
+    this.pageSize = config.pageSize;
     this.config = config.config;
     this.vqs = Array.from({ length: config.vqNum }, (_, index) => new Virtqueue(index));
     this.messages = new MessageQueue(config.name, faults);
@@ -110,18 +140,27 @@ export class VdpaDevice {
     if (this.vqs.some((vq) => vq.numMax === 0))
       throw systemError('EINVAL', 'attach', `${this.name} has queues that were not set up`);
     if (this.#attachment) throw systemError('EEXIST', 'attach', `${this.name} is attached already`);
-    const { parent = 'set_map', doorbell = 'none', messageTimeout = MESSAGE_TIMEOUT_MS } = options;
+    const { driver = 'vhost_vdpa', parent = 'set_map', doorbell } = options;
+    const { messageTimeout = MESSAGE_TIMEOUT_MS, backendFeatures = ALL_BACKEND_FEATURES } = options;
+    if (driver !== 'vhost_vdpa' && driver !== 'vhost_mdev')
+      throw new RingbellError('ERR_ARGUMENT', `driver is 'vhost_vdpa' or 'vhost_mdev', not ${driver}`);
     if (parent !== 'set_map' && parent !== 'dma_map')
       throw new RingbellError('ERR_ARGUMENT', `parent is 'set_map' or 'dma_map', not ${parent}`);
-    if (doorbell !== 'none' && doorbell !== 'page')
-      throw new RingbellError('ERR_ARGUMENT', `doorbell is 'none' or 'page', not ${doorbell}`);
     if (!(messageTimeout >= 0 && messageTimeout < 2 ** 31))
       throw new RingbellError('ERR_ARGUMENT', `messageTimeout is milliseconds, not ${messageTimeout}`);
+    if (typeof backendFeatures !== 'bigint')
+      throw new TypeError(`backendFeatures is a mask, a bigint, not ${backendFeatures}`);
+    const layout =
+      doorbell === undefined || this.vqs.length === 0
+        ? undefined
+        : placeDoorbells(doorbellLayout(doorbell), this.vqs.length);
     this.messages.timeout = messageTimeout;
     const update = (asid: number, start: bigint, last: bigint) => this.#updateIotlb(asid, start, last);
     this.#attachment = {
+      driver,
       parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
-      doorbell: doorbell === 'page' && this.vqs.length ? new Doorbell(this.name, this.vqs.length) : undefined,
+      doorbell: layout && new Doorbell(this.name, layout),
+      backendFeatures,
     };
   }
 
@@ -135,13 +174,23 @@ export class VdpaDevice {
     return this.#attachment !== undefined;
   }
 
+  /** The driver that it is bound to; undefined when it is not on the bus. */
+  get driver(): BusDriver | undefined {
+    return this.#attachment?.driver;
+  }
+
   /** The mapping operations. ENODEV when the device is not on the bus. */
   get parent(): Parent {
     if (!this.#attachment) throw systemError('ENODEV', 'ioctl', `${this.name} is not on the bus`);
     return this.#attachment.parent;
   }
 
-  /** Its doorbell pages; undefined where the parent has no get_vq_notification. */
+  /** VHOST_BACKEND_F_* that a driver may be offered. */
+  get backendFeatures(): bigint {
+    return this.#attachment?.backendFeatures ?? 0n;
+  }
+
+  /** Its doorbells; undefined where the parent has no get_vq_notification. */
   get doorbell(): Doorbell | undefined {
     return this.#attachment?.doorbell;
   }
@@ -233,24 +282,27 @@ export class VdpaDevice {
     this.#status = status | (this.#status & VIRTIO_CONFIG_S_NEEDS_RESET);
   }
 
-  /** Resets the device. It happens even when the device does not confirm, which is EIO (vduse_vdpa_reset). */
-  async reset(): Promise<void> {
+  /**
+   * Resets the device. It happens even when the device does not confirm, which is EIO (vduse_vdpa_reset). `cleanMap`: whether
+   * a parent that does so drops the mappings, too (VDPA_RESET_F_CLEAN_MAP).
+   */
+  async reset(cleanMap = true): Promise<void> {
     try {
       await this.messages.request({ type: VDUSE_SET_STATUS, s: { status: 0 } });
     } finally {
-      this.forget();
+      this.#forget();
+      if (cleanMap) this.#attachment?.parent.resetMap();
     }
   }
 
   /** What a reset forgets: everything that a driver set, its call eventfds and the device's kickfds included. */
-  forget(): void {
+  #forget(): void {
     this.#status = 0;
     this.#suspended = false;
     this.driverFeatures = 0n;
     this.generation = (this.generation + 1) >>> 0;
     this.#configCallback = undefined;
     for (const vq of this.vqs) vq.reset();
-    this.#attachment?.parent.resetMap();
   }
 
   /** Whether the parent has the suspend operation: only for a device that opted in (VDUSE_F_SUSPEND). */
@@ -267,6 +319,31 @@ export class VdpaDevice {
 
   get suspended(): boolean {
     return this.#suspended;
+  }
+
+  /** Where the device marks what it writes, besides its own log; undefined for nowhere. */
+  get log(): DirtyLogFile | undefined {
+    return this.#log;
+  }
+
+  /**
+   * Has the device mark every page that it writes in `memory`, or in none: an operation of this bus alone, which the kernel's
+   * struct vdpa_config_ops does not have. When it resolves, the device marks in the new log and no more in the old one. It
+   * lasts through resets. EINVAL or EFAULT for memory that cannot be a log, EIO when the device refuses: all stays as it was.
+   */
+  setLog(memory: DirtyLogMemory | undefined): Promise<void> {
+    return this.#logChange.run(async () => {
+      const previous = this.#log;
+      this.#log = memory && new DirtyLogFile(memory, this.iotlbs);
+      try {
+        await this.messages.request({ type: VDUSE_SET_LOG });
+      } catch (error) {
+        this.#log?.file.put();
+        this.#log = previous;
+        throw error;
+      }
+      previous?.file.put();
+    });
   }
 
   /** Reads the config space; bytes beyond its end are zero. */
@@ -319,6 +396,8 @@ export class VdpaDevice {
     this.messages.break();
     this.detach();
     for (const iotlb of this.iotlbs) iotlb.clear();
+    this.#log?.file.put();
+    this.#log = undefined;
     this.#destroyed = true;
     if (!this.connected) this.#closeQueues();
   }

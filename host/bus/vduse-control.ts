@@ -37,6 +37,8 @@ type Config = Decoded<typeof vduse.vduseDevConfig>;
 /** An open /dev/vduse/control of the bus. */
 export class VduseControl implements VduseControlFile {
   readonly #devices: Map<string, VdpaDevice>;
+  /** Bytes. */
+  readonly #pageSize: number;
   readonly #faults: FaultInjection;
   readonly #busClosed: AbortSignal;
   /** Latched by either version ioctl, or 0 by VDUSE_CREATE_DEV: no two devices of one file differ by accident. */
@@ -44,9 +46,18 @@ export class VduseControl implements VduseControlFile {
   #features = 0n;
   #closed = false;
 
-  /** `busClosed` aborts when the bus closes: no device comes to be on it from then on. */
-  constructor(devices: Map<string, VdpaDevice>, faults: FaultInjection, busClosed: AbortSignal) {
+  /**
+   * `pageSize` is that of the host, in bytes; `busClosed` aborts when the bus closes: no device comes to be on it from then
+   * on.
+   */
+  constructor(
+    devices: Map<string, VdpaDevice>,
+    pageSize: number,
+    faults: FaultInjection,
+    busClosed: AbortSignal,
+  ) {
     this.#devices = devices;
+    this.#pageSize = pageSize;
     this.#faults = faults;
     this.#busClosed = busClosed;
   }
@@ -137,6 +148,7 @@ export class VduseControl implements VduseControlFile {
         ngroups: config.ngroups,
         nas: config.nas,
         config: bytes,
+        pageSize: this.#pageSize,
       },
       this.#faults,
     );

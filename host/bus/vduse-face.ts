@@ -1,12 +1,14 @@
 import { systemError } from '../errors.js';
-import { loadAddon } from '../native/addon.js';
+import { loadAddon, type MapSource } from '../native/addon.js';
 import { u32, u64 } from '../uapi/codec.js';
 import * as vduse from '../uapi/vduse.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
 import type { VduseFile } from '../vduse/file.js';
+import { VDUSE_GET_LOG_FD, vduseLog } from '../vduse/log-extension.js';
 import { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import type { IotlbMap } from './iotlb-tree.js';
+import { refusalOf } from './notification-area.js';
 import { copyFromUser, copyToUser, isZero, userMemory } from './user-memory.js';
 import type { VdpaDevice } from './vdpa-device.js';
 import type { Virtqueue } from './virtqueue.js';
@@ -58,6 +60,8 @@ export class VduseFace implements VduseFile {
         return this.#umem(request, argument);
       case vduse.VDUSE_IOTLB_GET_INFO:
         return this.#iotlbGetInfo(argument);
+      case VDUSE_GET_LOG_FD:
+        return this.#getLogFd(argument);
       default:
         throw systemError('ENOTTY', 'ioctl', `no VDUSE ioctl 0x${request.toString(16)}`);
     }
@@ -82,6 +86,14 @@ export class VduseFace implements VduseFile {
   async callFd(index: number): Promise<number> {
     this.#checkUsable();
     return this.#queue(index).callFd;
+  }
+
+  async doorbell(index: number): Promise<MapSource | undefined> {
+    this.#checkUsable();
+    const { doorbell, pageSize } = this.#device;
+    const area = doorbell?.getVqNotification(this.#queue(index).index);
+    if (!doorbell || !area || refusalOf(area, pageSize)) return undefined;
+    return { fd: loadAddon().duplicate(doorbell.fd), offset: doorbell.offsetOf(area.addr) };
   }
 
   async needsReset(): Promise<boolean> {
@@ -188,6 +200,13 @@ export class VduseFace implements VduseFile {
     const map = this.#findMap(asid, start, last);
     copyToUser(vduse.vduseIovaInfo, argument, { start: map.start, last: map.last, capability: 0n });
     return 0;
+  }
+
+  #getLogFd(argument: Uint8Array | undefined): number {
+    const { log } = this.#device;
+    if (!log) throw systemError('ENOENT', 'ioctl', `${this.name} has no dirty log`);
+    copyToUser(vduseLog, argument, { offset: log.offset, bytes: BigInt(log.bytes), asid: log.asid });
+    return loadAddon().duplicate(log.file.fd);
   }
 
   /** The first region of an address space that overlaps [start, last]. EINVAL if there is none. */

@@ -150,7 +150,7 @@ async function queueInfo(device: VhostVdpa, index: number): Promise<QueueInfo> {
 async function refusalOfDoorbell(device: VhostVdpa, index: number): Promise<string | null> {
   const aperture = Aperture.create({ bytes: APERTURE_BYTES, privateBytes: PAGE_SIZE * 2 });
   try {
-    await device.mapDoorbell(aperture, aperture.reserveWindow(PAGE_SIZE).linear, index);
+    await device.mapDoorbell(aperture, aperture.reserveWindow(device.file.pageSize).linear, index);
     return null;
   } catch (error) {
     if (isSystemError(error)) return error.code;

@@ -3,6 +3,7 @@ import {
   DQ_BLOCK_SIZE,
   DQ_DESC,
   DQ_DEVICE,
+  DQ_DOMAIN,
   DQ_DOORBELL,
   DQ_DRIVER,
   DQ_FLAGS,
@@ -17,7 +18,6 @@ import {
   DQ_SLOTS,
   DQ_VERDICT,
   DQ_VERDICT_HEAD,
-  PAGE_SIZE,
   SLOT_STATE_SIZE,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
@@ -37,6 +37,7 @@ import {
   VIRTQ_USED_ENTRY_SIZE,
   VIRTQ_USED_RING,
 } from '../../assembly/virtio.js';
+import type { Window } from '../aperture/aperture.js';
 import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import type { DriverMemory } from './driver-memory.js';
@@ -54,8 +55,10 @@ const USED_RING_SHIFT = VIRTQ_USED_ENTRY_SIZE - VIRTQ_USED_RING;
 export interface SlotShape {
   /** Descriptors that it takes from the ring's own table, where it has no indirect one. */
   readonly descriptors: number;
-  /** Bytes of shared memory. */
+  /** Bytes of memory. */
   readonly bytes: number;
+  /** Whether that is data of requests, which bounce buffers stand in for, or what the driver says to the device about them. */
+  readonly holdsData: boolean;
 }
 
 /** What a queue has done so far. Byte counts are of data, without headers and status. */
@@ -87,7 +90,7 @@ export class DriverQueue {
   readonly block: number;
   /** Linear addresses of descriptor table, available ring and used ring. */
   readonly rings: { readonly desc: number; readonly driver: number; readonly device: number };
-  /** Linear address of the slots' shared memory, and bytes of each. */
+  /** Linear address of the slots' memory, and bytes of each. */
   readonly slotMemory: number;
   readonly slotBytes: number;
   readonly kickFd: number;
@@ -95,16 +98,22 @@ export class DriverQueue {
   /** Calls on the data path from JavaScript into WASM or the addon. */
   crossings = 0;
   interrupts = 0;
+  #doorbell: Window | undefined;
 
-  /** Bytes of shared memory that a queue takes, without bounce buffers. */
-  static sharedBytes(size: number, slot: SlotShape): number {
+  /** Bytes of memory for data that the slots of a queue take. */
+  static bufferBytes(size: number, slot: SlotShape): number {
+    return slot.holdsData ? size * slot.bytes + CACHE_LINE : 0;
+  }
+
+  /** Bytes of coherent memory that a queue takes. */
+  static coherentBytes(size: number, slot: SlotShape): number {
     const ring =
       size * (VIRTQ_DESC_SIZE + VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_USED_ENTRY_SIZE) +
       VIRTQ_AVAIL_RING +
       USED_RING_SHIFT +
       VIRTQ_USED_RING +
       2 * VIRTQ_EVENT_SIZE;
-    return ring + size * slot.bytes + 4 * CACHE_LINE;
+    return ring + (slot.holdsData ? 0 : size * slot.bytes) + 4 * CACHE_LINE;
   }
 
   /** Bytes of private memory that a queue takes, without tables of its driver. */
@@ -122,13 +131,15 @@ export class DriverQueue {
     this.slots = has(VIRTIO_RING_F_INDIRECT_DESC) ? size : Math.floor(size / slot.descriptors);
     // The three areas lie on lines of their own: each is written by one side only.
     this.rings = {
-      desc: memory.take(size * VIRTQ_DESC_SIZE),
-      driver: memory.take(VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
+      desc: memory.takeCoherent(size * VIRTQ_DESC_SIZE),
+      driver: memory.takeCoherent(VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
       device:
-        memory.take(USED_RING_SHIFT + VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE) +
-        USED_RING_SHIFT,
+        memory.takeCoherent(
+          USED_RING_SHIFT + VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE,
+        ) + USED_RING_SHIFT,
     };
-    this.slotMemory = memory.take(this.slots * slot.bytes);
+    const slotsBytes = this.slots * slot.bytes;
+    this.slotMemory = slot.holdsData ? memory.take(slotsBytes) : memory.takeCoherent(slotsBytes);
     this.slotBytes = slot.bytes;
     this.block = aperture.allocate(DQ_BLOCK_SIZE);
     const word = (offset: number, value: number) => {
@@ -146,6 +157,7 @@ export class DriverQueue {
     word(DQ_SLOTS, this.slots);
     word(DQ_SLOT_MEMORY, this.slotMemory);
     word(DQ_SLOT_BYTES, slot.bytes);
+    word(DQ_DOMAIN, memory.domain?.block ?? 0);
     word(DQ_SLOT_STATE, aperture.allocate(this.slots * SLOT_STATE_SIZE));
     word(DQ_FREE_STACK, aperture.allocate(this.slots * FREE_STACK_ENTRY_SIZE));
     word(DQ_INDEX, index);
@@ -165,13 +177,14 @@ export class DriverQueue {
     return this.memory.aperture.u32[(this.block + DQ_FREE) / 4] as number;
   }
 
-  /** Linear address of the doorbell page; 0 while the kick eventfd is used. */
-  get doorbell(): number {
-    return this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] as number;
+  /** The doorbell page; undefined while the kick eventfd is used. */
+  get doorbell(): Window | undefined {
+    return this.#doorbell;
   }
 
-  set doorbell(linear: number) {
-    this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] = linear;
+  set doorbell(page: Window) {
+    this.#doorbell = page;
+    this.memory.aperture.u32[(this.block + DQ_DOORBELL) / 4] = page.linear;
   }
 
   /** Whether the device did something that no sound device does. Cheap enough to ask after every burst. */
@@ -209,13 +222,13 @@ export class DriverQueue {
       kicksSuppressed: counter(VQ_KICKS_SUPPRESSED),
       interrupts: this.interrupts,
       crossings: this.crossings,
-      doorbell: this.doorbell !== 0,
+      doorbell: this.#doorbell !== undefined,
     };
   }
 
   /** Takes the doorbell page out of the mapping. Nothing may be submitted any more. */
   unmapDoorbell(): void {
-    if (this.doorbell !== 0) this.memory.aperture.unmap({ linear: this.doorbell, bytes: PAGE_SIZE });
+    if (this.#doorbell) this.memory.aperture.unmap(this.#doorbell);
   }
 
   close(): void {

@@ -100,7 +100,7 @@ export class NetInterface extends DrivenDevice<NetConfig> {
     }
   }
 
-  /** Frames as they come, one by one, until the interface is closed. */
+  /** Frames as they come, one by one, until the interface is closed. Leaving the loop loses none that it has not given. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
     while (!this.closing) {
       let frames: Uint8Array[];
@@ -110,7 +110,12 @@ export class NetInterface extends DrivenDevice<NetConfig> {
         if (this.closing) return;
         throw error;
       }
-      yield* frames;
+      let given = 0;
+      try {
+        for (; given < frames.length; ) yield frames[given++] as Uint8Array;
+      } finally {
+        this.#receiveQueue.giveBack(frames.slice(given));
+      }
     }
   }
 

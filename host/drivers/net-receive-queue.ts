@@ -13,6 +13,8 @@ interface Receiver {
  */
 export class NetReceiveQueue extends NetQueue {
   #receiver: Receiver | undefined;
+  /** Frames that were received already, and given back. */
+  #returned: Uint8Array[] = [];
 
   /** Puts every slot on the ring. After DRIVER_OK: a device may not be notified before. */
   start(): void {
@@ -28,6 +30,8 @@ export class NetReceiveQueue extends NetQueue {
       const busy = new RingbellError('ERR_ARGUMENT', 'somebody waits for frames already');
       return { promise: Promise.reject(busy), cancel: () => {} };
     }
+    if (this.#returned.length > 0)
+      return { promise: Promise.resolve(this.#returned.splice(0)), cancel: () => {} };
     let receiver!: Receiver;
     const promise = new Promise<Uint8Array[]>((resolve, reject) => {
       receiver = { resolve, reject };
@@ -43,6 +47,11 @@ export class NetReceiveQueue extends NetQueue {
         this.settle();
       },
     };
+  }
+
+  /** Frames that whoever received them did not want yet: the next `receive` gets them. */
+  giveBack(frames: readonly Uint8Array[]): void {
+    this.#returned.unshift(...frames);
   }
 
   override drained(): Promise<void> {

@@ -1,4 +1,3 @@
-import { PAGE_SIZE } from '../../assembly/layout.js';
 import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_ACCESS_PLATFORM,
@@ -9,6 +8,7 @@ import { VhostVdpa } from '../vhost-vdpa/device.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
 import { DriverMemory } from './driver-memory.js';
 import { DriverQueue, type SlotShape } from './driver-queue.js';
+import type { BounceSize } from './iova-domain.js';
 
 /** What a driver brings to a device. */
 export interface VirtioDriverOptions {
@@ -31,9 +31,11 @@ export interface QueuePlan {
   /** Entries a queue. */
   queueSize: number;
   slot: SlotShape;
-  sharedBytesPerQueue: number;
+  bufferBytesPerQueue: number;
   privateBytesPerQueue: number;
   arenaBytes: number;
+  /** Bounce buffers, if the device is to see nothing else of what requests are about. */
+  bounce: BounceSize | undefined;
   /** Whether to map doorbell pages where the device has them. */
   doorbell: boolean;
 }
@@ -103,15 +105,17 @@ export class VirtioDriver {
     const { device } = this;
     const memory = new DriverMemory({
       name: `ringbell.${device.name.replaceAll('/', '.')}`,
-      sharedBytes:
-        plan.queues * (DriverQueue.sharedBytes(plan.queueSize, plan.slot) + plan.sharedBytesPerQueue),
+      coherentBytes: plan.queues * DriverQueue.coherentBytes(plan.queueSize, plan.slot),
+      bufferBytes:
+        plan.queues * (DriverQueue.bufferBytes(plan.queueSize, plan.slot) + plan.bufferBytesPerQueue),
       privateBytes: plan.queues * (DriverQueue.privateBytes(plan.queueSize) + plan.privateBytesPerQueue),
       arenaBytes: plan.arenaBytes,
-      doorbells: plan.doorbell ? plan.queues : 0,
+      doorbellBytes: plan.doorbell ? plan.queues * device.file.pageSize : 0,
       iovaRange: device.iovaRange,
+      bounce: plan.bounce,
     });
     this.#memory = memory;
-    await device.map([memory.region]);
+    await memory.share((region) => device.map([region]));
     for (let index = 0; index < plan.queues; index++) {
       const queue = new DriverQueue(memory, index, plan.queueSize, this.features, plan.slot);
       this.#queues.push(queue);
@@ -155,10 +159,10 @@ export class VirtioDriver {
 
   async #mapDoorbell(queue: DriverQueue): Promise<void> {
     const { aperture } = this.memory;
-    const page = aperture.reserveWindow(PAGE_SIZE);
+    const page = aperture.reserveWindow(this.device.file.pageSize);
     try {
       await this.device.mapDoorbell(aperture, page.linear, queue.index);
-      queue.doorbell = page.linear;
+      queue.doorbell = page;
     } catch (error) {
       // Per queue, never fatal: some queues have a page, most devices have none, and the eventfd always works.
       this.doorbellRefusals[queue.index] = isSystemError(error) ? error.code : (error as RingbellError).code;

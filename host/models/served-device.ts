@@ -58,7 +58,6 @@ export interface ServedDeviceOptions {
   /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
   threads: number;
   poll: boolean;
-  doorbell: boolean;
   /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
   log: string | undefined;
 }
@@ -269,15 +268,16 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const wakeFds = Array.from({ length: threads || options.queues }, () => this.#eventfd());
     const wakeFd = (index: number) => wakeFds[index % wakeFds.length]!;
     const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
-    const { poll, doorbell } = options;
+    const { poll } = options;
+    let messages: MessageThread | undefined;
     this.#dataPaths = new DataPaths(
       attached,
-      { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll, doorbell },
+      { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll },
       {
         lost: (indices, error) => {
           // The control plane says so to the driver and to us; what it died of is known only here.
           this.#threadError = error;
-          for (const index of indices) this.#messages.queueThreadLost(index);
+          for (const index of indices) messages?.queueThreadLost(index);
         },
         stuck: () => {
           this.#abandoned = true;
@@ -304,7 +304,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       memoryLossIsFinal: attached.memoryLossIsFinal,
       reportIoErrors: attached.backing !== undefined,
     };
-    this.#messages = await MessageThread.start(
+    messages = await MessageThread.start(
       file,
       { aperture: this.#shareWindows(), layout, attentionFd },
       {
@@ -321,7 +321,12 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
         },
       },
     );
+    this.#messages = messages;
     this.#undo.push(() => this.#messages.close());
+    if (this.#threadError)
+      throw new RingbellError('ERR_THREAD_LOST', `a queue thread of ${name} ended before it could serve`, {
+        cause: this.#threadError,
+      });
     await transport.attach(name);
     node.own();
     this.#undo.push(() => transport.detach(name));

@@ -1,7 +1,9 @@
 /** Numbers back to their names, for messages and for people. Read off the modules that define the numbers. */
 import { iocType } from './ioc.js';
 import * as vduse from './vduse.js';
+import * as vfio from './vfio.js';
 import * as vhost from './vhost.js';
+import * as vhostMdev from './vhost-mdev.js';
 import * as virtio from './virtio.js';
 
 /** The numeric constants of a module, as [name, value]. */
@@ -15,10 +17,11 @@ function table(module: object, prefix: string, keep = 0): Map<number, string> {
   return new Map(named.map(([name, value]) => [value, name.slice(keep)]));
 }
 
-// Only an ioctl number has the type of its device in bits 8–15; the other constants of the two headers are too small.
+// Only an ioctl number has the type of its device in bits 8–15; the other constants of these headers are too small.
 const IOCTLS = new Map(
-  [...constantsOf(vhost), ...constantsOf(vduse)]
-    .filter(([, value]) => [vhost.VHOST_VIRTIO, vduse.VDUSE_BASE].includes(iocType(value)))
+  [vhost, vhostMdev, vfio, vduse]
+    .flatMap(constantsOf)
+    .filter(([, value]) => [vhost.VHOST_VIRTIO, vfio.VFIO_TYPE, vduse.VDUSE_BASE].includes(iocType(value)))
     .map(([name, value]) => [value, name]),
 );
 
@@ -56,7 +59,7 @@ function hexadecimal(value: number): string {
   return `0x${value.toString(16).toUpperCase().padStart(8, '0')}`;
 }
 
-/** Name of an ioctl of vhost or VDUSE: 'VHOST_SET_OWNER', or 'ioctl 0x0000AF99' for an unknown one. */
+/** Name of an ioctl of vhost, VFIO or VDUSE: 'VHOST_SET_OWNER', or 'ioctl 0x0000AF99' for an unknown one. */
 export function ioctlName(request: number): string {
   return IOCTLS.get(request) ?? `ioctl ${hexadecimal(request)}`;
 }

@@ -12,8 +12,10 @@ import { struct } from './struct.js';
 export const VHOST_VIRTIO = 0xaf;
 /** The fd that unbinds an eventfd. */
 export const VHOST_FILE_UNBIND = -1;
-/** Log writes to the used ring (vhost_vring_addr.flags, bit number); refused on vdpa. */
+/** Log writes to the used ring (vhost_vring_addr.flags, bit number); of no use on vdpa. */
 export const VHOST_VRING_F_LOG = 0;
+/** Log all writes to the driver's memory (bit number of VHOST_GET_FEATURES); not offered on vdpa. */
+export const VHOST_F_LOG_ALL = 26;
 
 /** Permissions of an IOTLB entry. */
 export const VHOST_ACCESS_RO = 1;

@@ -69,10 +69,18 @@ export class SysfsDevice {
       );
     const bound = this.driver;
     if (bound === driver) return;
-    // From now on no other driver takes it, however the bus probes.
-    await writeFile(join(this.#path, 'driver_override'), driver);
-    if (bound !== undefined) await this.unbind();
-    await writeFile(join(this.#bus, 'drivers', driver, 'bind'), this.name);
+    // From now on no other driver takes it, however the bus probes; unless this one does not either.
+    const override = join(this.#path, 'driver_override');
+    const before = ifThere(() => readFileSync(override, 'latin1').trim());
+    await writeFile(override, driver);
+    try {
+      if (bound !== undefined) await this.unbind();
+      await writeFile(join(this.#bus, 'drivers', driver, 'bind'), this.name);
+    } catch (error) {
+      // An empty line is the kernel's way to forget it (driver_set_override), "(null)" how it shows that there is none.
+      await writeFile(override, `${before === '(null)' ? '' : (before ?? '')}\n`).catch(() => {});
+      throw error;
+    }
   }
 
   /** Takes the device from its driver, if it has one. Waits for whoever has /dev/vhost-vdpa-N open. */

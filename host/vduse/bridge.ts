@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import { ERROR_CODES, type ErrorCode, RingbellError } from '../errors.js';
+import type { MapSource } from '../native/addon.js';
 import type { VduseFile } from './file.js';
 
 /** The methods of a VduseFile, called by name across threads. */
@@ -94,6 +95,10 @@ class PortFile implements VduseFile {
 
   callFd(index: number): Promise<number> {
     return this.#call('callFd', [index]) as Promise<number>;
+  }
+
+  doorbell(index: number): Promise<MapSource | undefined> {
+    return this.#call('doorbell', [index]) as Promise<MapSource | undefined>;
   }
 
   needsReset(): Promise<boolean> {

@@ -1,3 +1,5 @@
+import type { MapSource } from '../native/addon.js';
+
 /**
  * The device's seam: /dev/vduse/control and an open /dev/vduse/NAME. Implemented by the kernel's character devices and
  * by the in-process bus, with the same ioctl numbers, byte layouts and errnos (host/uapi/vduse.ts). Every failure rejects
@@ -30,6 +32,11 @@ export interface VduseFile {
   kickFd(index: number, fd: number): Promise<number>;
   /** An eventfd whose signal interrupts the driver for queue `index`, or −1 where VDUSE_VQ_INJECT_IRQ is the only way. */
   callFd(index: number): Promise<number>;
+  /**
+   * The page on which the driver's doorbell stores for queue `index` show, for the device to watch: `fd` is the caller's to
+   * close. Undefined where the driver cannot map one. The kernel's VDUSE has no doorbells, so this is the bus's alone.
+   */
+  doorbell(index: number): Promise<MapSource | undefined>;
   /** Sets DEVICE_NEEDS_RESET in the driver's sight: false where the transport has no way to (the kernel's VDUSE). */
   needsReset(): Promise<boolean>;
   close(): Promise<void>;

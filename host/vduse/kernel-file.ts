@@ -110,6 +110,10 @@ export class KernelVduseFile implements VduseFile {
     return -1;
   }
 
+  async doorbell(): Promise<undefined> {
+    return undefined;
+  }
+
   async needsReset(): Promise<boolean> {
     return false;
   }

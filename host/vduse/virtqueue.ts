@@ -24,6 +24,7 @@ import {
   vduseVqEventfd,
   vduseVqInfo,
 } from '../uapi/vduse.js';
+import type { DoorbellWindows } from './doorbell-windows.js';
 import type { VduseFile } from './file.js';
 import { KernelVduseFile } from './kernel-file.js';
 
@@ -58,6 +59,7 @@ export class Virtqueue {
   readonly #file: VduseFile;
   readonly #eventfds: QueueEventfds;
   readonly #limits: QueueLimits;
+  readonly #doorbells: DoorbellWindows;
   readonly #translate: Translate;
   readonly #interrupter: Interrupter;
   /** Eventfd on which kicks show, −1 until the transport has it. */
@@ -73,6 +75,7 @@ export class Virtqueue {
     block: QueueBlock,
     eventfds: QueueEventfds,
     limits: QueueLimits,
+    doorbells: DoorbellWindows,
     translate: Translate,
   ) {
     this.#file = file;
@@ -80,6 +83,7 @@ export class Virtqueue {
     this.block = block;
     this.#eventfds = eventfds;
     this.#limits = limits;
+    this.#doorbells = doorbells;
     this.#translate = translate;
     this.#interrupter = new Interrupter(block, index, file instanceof KernelVduseFile ? file.fd : -1);
   }
@@ -128,6 +132,8 @@ export class Virtqueue {
     if (!this.block.resume(features)) this.block.start(info.split.avail_index, features);
     this.block.kickFd = await this.watchKicks();
     this.block.callFd = await this.#file.callFd(this.index);
+    const { linear, counter } = await this.#doorbells.place(this.index, this.block.vq);
+    this.block.watchDoorbell(linear, counter);
     this.#info = info;
   }
 
@@ -228,6 +234,7 @@ export class Virtqueue {
   reset(): void {
     this.abandon();
     this.#kickFd = -1;
+    this.block.watchDoorbell(0, 0);
     this.#interrupter.reset();
   }
 

@@ -3,6 +3,7 @@ import type { Aperture } from '../aperture/aperture.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { AddressSpaces } from './address-spaces.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
+import { DoorbellWindows } from './doorbell-windows.js';
 import type { VduseFile } from './file.js';
 import { Virtqueue } from './virtqueue.js';
 
@@ -20,9 +21,10 @@ export class Virtqueues {
     this.#aperture = aperture;
     this.#pauseLimitMs = layout.pauseLimitMs;
     this.#addressSpaces = new AddressSpaces(file, aperture, layout, listener);
+    const doorbells = new DoorbellWindows(file, aperture);
     this.#queues = layout.queues.map(
       ({ vq, ...eventfds }, index) =>
-        new Virtqueue(file, index, new QueueBlock(aperture, vq), eventfds, layout, (...range) =>
+        new Virtqueue(file, index, new QueueBlock(aperture, vq), eventfds, layout, doorbells, (...range) =>
           this.#translate(index, ...range),
         ),
     );

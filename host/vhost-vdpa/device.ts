@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { PAGE_SIZE } from '../../assembly/layout.js';
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
@@ -17,7 +16,8 @@ import { SPLIT_VRING_BASE_RESET } from '../uapi/vring-base.js';
 import { ConfigWatch } from './config-watch.js';
 import type { VhostVdpaFile } from './file.js';
 import { call, get, probe, refused } from './ioctl.js';
-import { IotlbMapper, type IotlbRegion } from './iotlb-mapper.js';
+import { type IotlbChange, IotlbMapper, type IotlbRegion } from './iotlb-mapper.js';
+import { endOf, type MemoryRegion } from './memory-table.js';
 
 /** Milliseconds that a device has to become 0 again after status 0 was written. */
 const RESET_TIMEOUT_MS = 5000;
@@ -49,6 +49,18 @@ export interface Vring {
   base?: number;
   kickFd: number;
   callFd: number;
+}
+
+/** How a memory table is set. */
+export interface MemTableOptions {
+  /** Address space, 0 if left out. */
+  asid?: number;
+  /**
+   * Whether memory that stays may be unmapped for a moment, where a mapping has to be cut, while the device runs. No if left
+   * out. On a parent that takes whole tables the moment does not come, where VHOST_BACKEND_F_IOTLB_BATCH is acknowledged:
+   * but the kernel does not say which parent it is.
+   */
+  mayCut?: boolean;
 }
 
 /**
@@ -252,6 +264,39 @@ export class VhostVdpa {
     });
   }
 
+  /** Takes memory from the device: every mapping in a range. ERR_ARGUMENT if one reaches out of it. */
+  async unmap(range: { iova: bigint; bytes: bigint; asid?: number }): Promise<void> {
+    await this.iotlb.unmap(range).catch((error) => {
+      throw refused(this.name, `VHOST_IOTLB_INVALIDATE of ${range.bytes} bytes`, error);
+    });
+  }
+
+  /**
+   * Makes `regions` all the memory that an address space of the device has, whatever it had: VHOST_SET_MEM_TABLE as vhost-vdpa
+   * would have it. The two tables are compared, and the fewest messages make the one of the other; memory that stays is
+   * never unmapped. Rejects with ERR_ARGUMENT for a table that cannot be, ERR_MEMORY_IN_USE where a mapping would have to be
+   * cut while the device runs (see `mayCut`), ERR_CONTROL_PLANE when the table is refused, which leaves the one before, and
+   * ERR_MEMORY_TABLE when that is refused, too, which leaves nothing.
+   */
+  async setMemTable(
+    regions: readonly MemoryRegion[],
+    { asid = 0, mayCut = false }: MemTableOptions = {},
+  ): Promise<IotlbChange> {
+    const { first, last } = this.iovaRange;
+    const outside = regions.find((region) => region.iova < first || endOf(region) - 1n > last);
+    if (outside)
+      throw new RingbellError(
+        'ERR_ARGUMENT',
+        `the region at IOVA 0x${outside.iova.toString(16)} lies outside of 0x${first.toString(16)} to 0x${last.toString(16)}`,
+      );
+    const isStopped = async () => !((await this.status()) & VIRTIO_CONFIG_S_DRIVER_OK);
+    try {
+      return await this.iotlb.setMemTable(regions, asid, async () => mayCut || (await isStopped()));
+    } catch (error) {
+      throw refused(this.name, `a memory table of ${regions.length} regions`, error);
+    }
+  }
+
   /** Sets a queue up: size, position, addresses, eventfds. Before DRIVER_OK. */
   async setVring(vring: Vring): Promise<void> {
     const { index } = vring;
@@ -274,7 +319,7 @@ export class VhostVdpa {
   }
 
   /**
-   * Maps the doorbell page of a queue over a reserved page of the aperture. Rejects with the file's SystemError, which is
+   * Maps the doorbell page of a queue over `file.pageSize` reserved bytes of the aperture. Rejects with the file's SystemError, which is
    * common and no reason to give up: few devices have such a page (ENOTSUPP), and the kick eventfd does the same.
    */
   async mapDoorbell(aperture: Aperture, linear: number, index: number): Promise<void> {
@@ -284,11 +329,12 @@ export class VhostVdpa {
         'ERR_ARGUMENT',
         `${this.name} has ${this.queueCount} queues, no queue ${index}`,
       );
+    const { pageSize } = this.file;
     await this.file.mmap(aperture, linear, {
-      length: PAGE_SIZE,
+      length: pageSize,
       protection: 'w',
       shared: true,
-      offset: index * PAGE_SIZE,
+      offset: index * pageSize,
     });
   }
 

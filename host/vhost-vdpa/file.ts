@@ -18,6 +18,8 @@ export interface MmapRequest {
 export interface VhostVdpaFile {
   /** For messages: a path, or the name on the bus. */
   readonly name: string;
+  /** Bytes of a page of the host: what a doorbell is mapped in. */
+  readonly pageSize: number;
   /** `argument` is the ioctl's structure, read and written in place. Resolves to the call's result. */
   ioctl(request: number, argument?: Uint8Array): Promise<number>;
   /** write(2) of one struct vhost_msg or vhost_msg_v2 (72 bytes). */

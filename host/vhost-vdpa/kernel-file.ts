@@ -1,6 +1,7 @@
 import { constants, write } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import { PAGE_SIZE } from '../../assembly/layout.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { systemError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
@@ -11,6 +12,8 @@ const writeAsync = promisify(write);
 /** /dev/vhost-vdpa-N of the kernel. */
 class KernelVhostVdpaFile implements VhostVdpaFile {
   readonly name: string;
+  // The only one that our windows can have: WebAssembly.Memory and engine are for pages of this size.
+  readonly pageSize = PAGE_SIZE;
   readonly #handle: FileHandle;
   /** System calls under way on other threads. */
   readonly #calls = new Set<Promise<unknown>>();

@@ -316,7 +316,7 @@ test('a bus gives back every descriptor that it opened', async () => {
         assert.ok(count() > before, 'the slots are there');
         await device.close();
       },
-      { doorbell: 'page' },
+      { doorbell: 'page-per-vq' },
     );
   let before = 0;
   await play();

@@ -47,7 +47,7 @@ async function live(bus: Bus, parent: 'set_map' | 'dma_map'): Promise<void> {
     await attempt(() => file.ioctl(vduse.VDUSE_VQ_SETUP, setup));
     new Responder(file);
   }
-  await attempt(() => bus.attach(NAME, { parent, doorbell: 'page', messageTimeout: 20 }));
+  await attempt(() => bus.attach(NAME, { parent, doorbell: 'page-per-vq', messageTimeout: 20 }));
   const driver: VhostVdpaFile | undefined = await attempt(() => bus.openVhostVdpa(NAME));
   if (driver) {
     const uaddr = memory.address;

@@ -32,7 +32,7 @@ test('every errno can be had of every system call of a driver', async () => {
         }
       for (const call of Object.values(CALLS)) await call(actors);
     },
-    { doorbell: 'page' },
+    { doorbell: 'page-per-vq' },
   );
 });
 

@@ -1,5 +1,5 @@
 import { Aperture, type Window } from '../../host/aperture/aperture.js';
-import { type AttachOptions, Bus } from '../../host/bus/index.js';
+import { type AttachOptions, Bus, type BusOptions } from '../../host/bus/index.js';
 import { loadAddon } from '../../host/native/addon.js';
 import * as vhost from '../../host/uapi/vhost.js';
 import type { VduseControlFile, VduseFile } from '../../host/vduse/file.js';
@@ -30,22 +30,21 @@ export interface Scene {
   device: VduseFile;
   responder: Responder;
   driver: VhostVdpaFile;
-  doorbellFd: number;
 }
 
 /** Sets a scene up, plays `act` on it and takes it down. */
 export async function scene(
   act: (scene: Scene) => Promise<void>,
-  options: DeviceOptions & AttachOptions = {},
+  options: DeviceOptions & AttachOptions & BusOptions = {},
 ): Promise<void> {
-  const bus = new Bus();
+  const bus = new Bus(options);
   try {
     const { control, file } = await createDevice(bus, options);
     const responder = new Responder(file);
-    const { doorbellFd } = await bus.attach(NAME, options);
+    await bus.attach(NAME, options);
     const driver = await bus.openVhostVdpa(NAME);
     await driver.ioctl(vhost.VHOST_SET_OWNER);
-    await act({ bus, control, device: file, responder, driver, doorbellFd });
+    await act({ bus, control, device: file, responder, driver });
   } finally {
     await within(bus.close(), 'closing the bus');
   }

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { PAGE_SIZE } from '../../assembly/layout.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { s32 } from '../../host/uapi/codec.js';
 import * as vhost from '../../host/uapi/vhost.js';
@@ -59,6 +60,7 @@ export class DriverProcess {
   readonly #child: ChildProcess;
   readonly #calls = new Map<number, (answer: DriverAnswer) => void>();
   #id = 0;
+  #ended: string | undefined;
 
   constructor() {
     this.#child = fork(fileURLToPath(new URL('driver-process-main.js', import.meta.url)), {
@@ -68,6 +70,11 @@ export class DriverProcess {
     this.#child.on('message', (answer: DriverAnswer) => {
       this.#calls.get(answer.id)?.(answer);
       this.#calls.delete(answer.id);
+    });
+    this.#child.on('exit', (code, signal) => {
+      this.#ended = `the driver's process ended: ${signal ?? code}`;
+      for (const [id, answered] of this.#calls) answered(this.#gone(id));
+      this.#calls.clear();
     });
   }
 
@@ -95,6 +102,7 @@ export class DriverProcess {
   #file(name: string, handle: number): VhostVdpaFile {
     return {
       name,
+      pageSize: PAGE_SIZE,
       ioctl: async (request, argument) => {
         const { result, argument: answer } = await this.#call({
           type: 'ioctl',
@@ -130,10 +138,15 @@ export class DriverProcess {
   async #call(call: DriverCall): Promise<DriverReply> {
     const id = this.#id++;
     const { reply, error } = await new Promise<DriverAnswer>((resolve) => {
+      if (this.#ended !== undefined) return resolve(this.#gone(id));
       this.#calls.set(id, resolve);
       this.#child.send({ id, call } satisfies DriverRequest);
     });
     if (error) throw Object.assign(new Error(error.message), error);
     return reply!;
+  }
+
+  #gone(id: number): DriverAnswer {
+    return { id, error: { message: this.#ended!, code: 'EPIPE', errno: -32, syscall: 'send' } };
   }
 }

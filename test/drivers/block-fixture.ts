@@ -54,7 +54,7 @@ import {
   VIRTQ_DESC_SIZE,
 } from '../../assembly/virtio.js';
 import { Aperture, type Window } from '../../host/aperture/aperture.js';
-import { type AttachOptions, Bus } from '../../host/bus/index.js';
+import { type AttachOptions, Bus, type BusOptions } from '../../host/bus/index.js';
 import { type OpenBlockOptions, openBlock } from '../../host/drivers/blk.js';
 import type { BlockDisk } from '../../host/drivers/block-disk.js';
 import type { RingbellError } from '../../host/errors.js';
@@ -75,7 +75,7 @@ const LAST = 2n ** 64n - 1n;
 export const CAPACITY = 4 * 2 ** 20;
 
 /** What a test disk is like. */
-export interface TestDiskOptions extends AttachOptions {
+export interface TestDiskOptions extends AttachOptions, BusOptions {
   readOnly?: boolean;
   queues?: number;
   queueSize?: number;
@@ -110,7 +110,7 @@ export class TestDisk {
   readonly #options: TestDiskOptions;
   readonly #disk: number;
   readonly #iotlb: number;
-  #regions: Window[] = [];
+  readonly #regions = new Map<bigint, Window>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(file: VduseFile, options: TestDiskOptions) {
@@ -137,7 +137,7 @@ export class TestDisk {
     this.#responder = new Responder(file);
     this.#responder.answer = async (request) => {
       if (request.type === vduse.VDUSE_SET_STATUS) await this.#status(request.s.status);
-      else if (request.type === vduse.VDUSE_UPDATE_IOTLB) this.#stop();
+      else if (request.type === vduse.VDUSE_UPDATE_IOTLB && this.queues.length > 0) await this.#mapRegions();
       return {};
     };
   }
@@ -149,13 +149,19 @@ export class TestDisk {
 
   /** The rings of a queue, as the device sees them: for a device that cheats. */
   ring(index: number): DataView {
-    const region = this.#regions[0] as Window;
+    const region = [...this.#regions.values()][0] as Window;
     const { rings } = this.queues[index] as ServedQueue;
     return new DataView(
       this.aperture.memory.buffer,
       rings.device,
       region.linear + region.bytes - rings.device,
     );
+  }
+
+  /** What the device has mapped of the driver's memory, in the order of its IOVAs. */
+  get regions(): Uint8Array[] {
+    const starts = [...this.#regions.keys()].sort((a, b) => Number(a - b));
+    return starts.map((start) => this.aperture.viewOwn(this.#regions.get(start) as Window));
   }
 
   interrupt(index: number): void {
@@ -178,24 +184,30 @@ export class TestDisk {
   }
 
   /** Watches the doorbell pages from now on: gives what was stored to each so far, −1 for nothing. */
-  watchDoorbells(fd: number): () => number[] {
-    const pages = this.aperture.map({ fd, offset: 0n }, this.queues.length * PAGE_SIZE, 'rw');
-    const view = new DataView(this.aperture.memory.buffer, pages.linear, pages.bytes);
+  async watchDoorbells(): Promise<() => number[]> {
+    const views = await Promise.all(this.queues.map((_, index) => this.#doorbell(index)));
     const rung = this.queues.map(() => -1);
     // Nothing else writes there: a page that is not what it was put to was rung.
-    this.queues.forEach((_, index) => {
-      view.setUint16(index * PAGE_SIZE, UNRUNG, true);
-    });
+    for (const view of views) view.setUint16(0, UNRUNG, true);
     this.#timer = setInterval(() => {
-      this.queues.forEach((queue, index) => {
-        const value = view.getUint16(index * PAGE_SIZE, true);
+      views.forEach((view, index) => {
+        const value = view.getUint16(0, true);
         if (value === UNRUNG) return;
         rung[index] = value;
-        view.setUint16(index * PAGE_SIZE, UNRUNG, true);
-        this.#serve(queue);
+        view.setUint16(0, UNRUNG, true);
+        this.#serve(this.queues[index] as ServedQueue);
       });
     }, 1);
     return () => rung;
+  }
+
+  /** The page of a queue, which nobody can take away: it is a sealed file's. */
+  async #doorbell(index: number): Promise<DataView> {
+    const page = await this.#file.doorbell(index);
+    assert.ok(page);
+    const { linear, bytes } = this.aperture.map(page, PAGE_SIZE, 'rw');
+    loadAddon().close(page.fd);
+    return new DataView(this.aperture.memory.buffer, linear, bytes);
   }
 
   /** Lets held requests go. */
@@ -218,6 +230,16 @@ export class TestDisk {
   async #start(): Promise<void> {
     const { aperture } = this;
     aperture.engine.iotlbInit(this.#iotlb, 16);
+    await this.#mapRegions();
+    const features = new Uint8Array(8);
+    await this.#file.ioctl(vduse.VDUSE_DEV_GET_FEATURES, features);
+    for (let index = 0; index < (this.#options.queues ?? 1); index++)
+      await this.#startQueue(index, u64.decode(features));
+  }
+
+  /** Maps what the driver has mapped and is not here yet. A driver that runs only ever adds: what is mapped stays as it is. */
+  async #mapRegions(): Promise<void> {
+    const { aperture } = this;
     for (let start = 0n; ; ) {
       const entry = vduse.vduseIotlbEntry.encode({ start, last: LAST });
       let fd: number;
@@ -227,19 +249,17 @@ export class TestDisk {
         break;
       }
       const region = vduse.vduseIotlbEntry.decode(entry);
-      const bytes = region.last - region.start + 1n;
-      const window = aperture.map({ fd, offset: region.offset }, Number(bytes), 'rw');
+      if (!this.#regions.has(region.start)) {
+        const bytes = region.last - region.start + 1n;
+        const window = aperture.map({ fd, offset: region.offset }, Number(bytes), 'rw');
+        this.#regions.set(region.start, window);
+        const access = IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE;
+        aperture.engine.iotlbMap(this.#iotlb, region.start, bytes, window.linear, access);
+      }
       closeSync(fd);
-      this.#regions.push(window);
-      const access = IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE;
-      aperture.engine.iotlbMap(this.#iotlb, region.start, bytes, window.linear, access);
       if (region.last === LAST) break;
       start = region.last + 1n;
     }
-    const features = new Uint8Array(8);
-    await this.#file.ioctl(vduse.VDUSE_DEV_GET_FEATURES, features);
-    for (let index = 0; index < (this.#options.queues ?? 1); index++)
-      await this.#startQueue(index, u64.decode(features));
   }
 
   async #startQueue(index: number, features: bigint): Promise<void> {
@@ -315,7 +335,8 @@ export class TestDisk {
 
   #stop(): void {
     for (const queue of this.queues.splice(0)) queue.watcher.close();
-    for (const region of this.#regions.splice(0)) this.aperture.unmap(region);
+    for (const region of this.#regions.values()) this.aperture.unmap(region);
+    this.#regions.clear();
   }
 }
 
@@ -330,7 +351,7 @@ export interface DiskScene {
 /** Puts a test disk on a new bus. */
 export async function serveTestDisk(
   options: TestDiskOptions = {},
-): Promise<{ bus: Bus; device: TestDisk; file: VduseFile; doorbellFd: number }> {
+): Promise<{ bus: Bus; device: TestDisk; file: VduseFile }> {
   const queues = options.queues ?? 1;
   const bits = [
     VIRTIO_F_VERSION_1,
@@ -345,7 +366,7 @@ export async function serveTestDisk(
     ...(options.readOnly ? [VIRTIO_BLK_F_RO] : []),
     ...(options.add ?? []),
   ].filter((bit) => !options.without?.includes(bit));
-  const bus = new Bus();
+  const bus = new Bus(options);
   const { file } = await createDevice(bus, {
     features: bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n),
     queues,
@@ -363,8 +384,8 @@ export async function serveTestDisk(
     }),
   });
   const device = new TestDisk(file, options);
-  const { doorbellFd } = await bus.attach('disk0', options);
-  return { bus, device, file, doorbellFd };
+  await bus.attach('disk0', options);
+  return { bus, device, file };
 }
 
 /** Serves a disk, opens it, plays `act` and takes everything down. */

@@ -6,12 +6,12 @@ import * as assert from 'uvu/assert';
 import type { Aperture } from '../../host/aperture/aperture.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import type { RingbellError } from '../../host/errors.js';
-import { diskScene, pattern, rejects, serveTestDisk } from './block-fixture.js';
+import { diskScene, pattern, rejects, serveTestDisk, type TestDiskOptions } from './block-fixture.js';
 
 test('kicks through a mapped doorbell page, without a system call', async () => {
-  const { bus, device, doorbellFd } = await serveTestDisk({ doorbell: 'page', queues: 2 });
+  const { bus, device } = await serveTestDisk({ doorbell: 'page-per-vq', queues: 2 });
   const disk = await openBlock('disk0', { bus, queues: 2 });
-  const rung = device.watchDoorbells(doorbellFd);
+  const rung = await device.watchDoorbells();
   const { crossings } = disk.stats();
   const write = disk.write(0, pattern(512));
   await Promise.resolve();
@@ -30,12 +30,12 @@ test('kicks through a mapped doorbell page, without a system call', async () => 
 });
 
 test('falls back to the eventfd, queue by queue', async () => {
-  const { bus, device, doorbellFd } = await serveTestDisk({ doorbell: 'page', queues: 2 });
+  const { bus, device } = await serveTestDisk({ doorbell: 'page-per-vq', queues: 2 });
   bus.faults.inject({ point: 'mmap', errno: 'EINVAL' });
   const disk = await openBlock('disk0', { bus, queues: 2 });
   const refusals: [number, string][] = [];
   disk.on('doorbellRefused', (queue, code) => refusals.push([queue, code]));
-  device.watchDoorbells(doorbellFd);
+  await device.watchDoorbells();
   assert.equal(
     disk.stats().queues.map((queue) => [queue.doorbell, queue.doorbellRefused]),
     [
@@ -95,7 +95,7 @@ test('a doorbell page that cannot be accessed breaks its disk, not the process',
 });
 
 test('a doorbell page is mapped no longer than the disk is open, whatever memory the application holds', async () => {
-  const { bus, device } = await serveTestDisk({ doorbell: 'page' });
+  const { bus, device } = await serveTestDisk({ doorbell: 'page-per-vq' });
   const pages = () => readFileSync('/proc/self/maps', 'utf8').match(/memfd:doorbell-/g)?.length ?? 0;
   const before = pages();
   const disk = await openBlock('disk0', { bus });
@@ -117,6 +117,39 @@ test('a device without doorbells is driven by eventfd', () =>
     assert.is(queue?.doorbellRefused, 'ENOTSUPP');
   }));
 
+/** Layouts that are refused on a host with such pages, and what each queue of two is told. */
+const REFUSED: [string, TestDiskOptions, [string, string]][] = [
+  ['doorbells of two bytes', { doorbell: '2-byte' }, ['ENOTSUPP', 'EINVAL']],
+  ['pages with other registers', { doorbell: { stride: 4096, size: 64 } }, ['ENOTSUPP', 'ENOTSUPP']],
+  ['4 KiB on pages of 64 KiB', { doorbell: 'page-per-vq', pageSize: 65536 }, ['ENOTSUPP', 'EINVAL']],
+  [
+    'the end of a BAR on pages of 64 KiB',
+    { doorbell: { stride: 0, size: 4096, offset: 61440, barSize: 65536 }, pageSize: 65536 },
+    ['EINVAL', 'EINVAL'],
+  ],
+];
+
+for (const [what, options, refusals] of REFUSED)
+  test(`${what}: traffic goes on by eventfd, and each queue says why`, () =>
+    diskScene(
+      async ({ disk }) => {
+        const told: string[] = [];
+        disk.on('doorbellRefused', (queue, code) => {
+          told[queue] = code;
+        });
+        for (let index = 0; index < 4; index++) await disk.write(index * 512, pattern(512));
+        const { queues, kicks } = disk.stats();
+        assert.ok(kicks > 0);
+        assert.equal(
+          queues.map(({ doorbell, doorbellRefused }) => [doorbell, doorbellRefused]),
+          refusals.map((code) => [false, code]),
+        );
+        assert.equal(told, refusals);
+      },
+      { queues: 2, ...options },
+      { queues: 2 },
+    ));
+
 test('doorbells can be left alone', () =>
   diskScene(
     async ({ disk }) => {
@@ -124,7 +157,7 @@ test('doorbells can be left alone', () =>
       assert.is(queue?.doorbell, false);
       assert.is(queue?.doorbellRefused, undefined);
     },
-    { doorbell: 'page' },
+    { doorbell: 'page-per-vq' },
     { doorbell: false },
   ));
 

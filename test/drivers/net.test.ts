@@ -17,40 +17,44 @@ import { within } from '../bus/fixture.js';
 import { rejects, serveTestDisk } from './block-fixture.js';
 import { netScene, serveTestNet, testFrame } from './net-fixture.js';
 
-for (const mode of ['notify', 'poll'] as const)
-  for (const eventIdx of [true, false])
-    test(`frames of every length come back as they were sent, in order: ${mode}, ${eventIdx}`, () =>
-      netScene(
-        async ({ device, net }) => {
-          const lengths = [14, 15, 60, 64, 1514, 1518];
-          const frames = Array.from({ length: 600 }, (_, index) =>
-            testFrame(lengths[index % lengths.length] as number, index),
-          );
-          const sent = net.send(frames);
-          const received: Uint8Array[] = [];
-          while (received.length < frames.length) received.push(...(await net.receive()));
-          await sent;
-          assert.equal(received.map(Buffer.from), frames.map(Buffer.from));
-          assert.ok(
-            device.arrived.every((frame) =>
-              frame.subarray(0, VIRTIO_NET_HDR_SIZE).every((byte) => byte === 0),
-            ),
-          );
-          const { queues, ...sum } = net.stats();
-          const bytes = frames.reduce((total, frame) => total + frame.byteLength, 0);
-          assert.is(sum.bytesRead, bytes);
-          assert.is(sum.bytesWritten, bytes);
-          assert.equal(
-            queues.map(({ requests, inFlight }) => [requests, inFlight]),
-            [
-              [600, 256],
-              [600, 0],
-            ],
-          );
-        },
-        {},
-        { mode, eventIdx },
-      ));
+for (const [mode, eventIdx, bounce] of [
+  ['notify', true, false],
+  ['notify', false, false],
+  ['poll', true, false],
+  ['poll', false, false],
+  ['notify', true, true],
+  ['poll', true, true],
+] as const)
+  test(`frames of every length come back as they were sent, in order: ${mode}, ${eventIdx}, ${bounce}`, () =>
+    netScene(
+      async ({ device, net }) => {
+        const lengths = [14, 15, 60, 64, 1514, 1518];
+        const frames = Array.from({ length: 600 }, (_, index) =>
+          testFrame(lengths[index % lengths.length] as number, index),
+        );
+        const sent = net.send(frames);
+        const received: Uint8Array[] = [];
+        while (received.length < frames.length) received.push(...(await net.receive()));
+        await sent;
+        assert.equal(received.map(Buffer.from), frames.map(Buffer.from));
+        assert.ok(
+          device.arrived.every((frame) => frame.subarray(0, VIRTIO_NET_HDR_SIZE).every((byte) => byte === 0)),
+        );
+        const { queues, ...sum } = net.stats();
+        const bytes = frames.reduce((total, frame) => total + frame.byteLength, 0);
+        assert.is(sum.bytesRead, bytes);
+        assert.is(sum.bytesWritten, bytes);
+        assert.equal(
+          queues.map(({ requests, inFlight }) => [requests, inFlight]),
+          [
+            [600, 256],
+            [600, 0],
+          ],
+        );
+      },
+      {},
+      { mode, eventIdx, bounce },
+    ));
 
 test('frames of one turn go to the ring with one kick', () =>
   netScene(async ({ net }) => {
@@ -110,6 +114,23 @@ test('iterates over frames until the interface is closed', () =>
     await net.send([testFrame(60, 1), testFrame(60, 2), testFrame(60, 3)]);
     await done;
     assert.is(received.length, 3);
+  }));
+
+test('leaving a loop over frames loses none', () =>
+  netScene(async ({ net }) => {
+    const sent = [1, 2, 3].map((tag) => testFrame(60, tag));
+    await net.send(sent);
+    const received: Uint8Array[] = [];
+    for (let times = 0; times < 2; times++)
+      for await (const frame of net) {
+        received.push(frame);
+        break;
+      }
+    received.push(...(await net.receive()));
+    assert.equal(
+      received.map((frame) => Buffer.from(frame)),
+      sent.map((frame) => Buffer.from(frame)),
+    );
   }));
 
 test('a frame is copied out: its slot is used again at once', () =>
@@ -256,7 +277,7 @@ test('a queue without a doorbell page says so in stats and by an event, once', (
   }));
 
 test('a device of which one queue has a page rings that, and kicks the other', async () => {
-  const { bus, device } = await serveTestNet({ doorbell: 'page' });
+  const { bus, device } = await serveTestNet({ doorbell: 'page-per-vq' });
   bus.faults.inject({ point: 'mmap', errno: 'EINVAL' });
   const net = await openNet('net0', { bus });
   const refusals: [number, string][] = [];

@@ -170,6 +170,20 @@ const variants: [string, TestDiskOptions, OpenBlockOptions][] = [
   ['on a ring of four entries', { queueSize: 4 }, { indirect: false, slotBytes: 512 }],
   ['on several queues', { queues: 4 }, { queues: 4 }],
   ['on a parent that maps one by one', { parent: 'dma_map' }, {}],
+  ['with bounce buffers', {}, { bounce: true }],
+  ['with few bounce buffers', {}, { bounce: true, bounceBytes: 2 ** 20 }],
+  [
+    'with few bounce buffers, on several queues',
+    { queues: 4 },
+    { bounce: true, bounceBytes: 2 ** 20, queues: 4 },
+  ],
+  ['with bounce buffers, without indirect descriptors', {}, { bounce: true, indirect: false }],
+  ['with bounce buffers, in poll mode', {}, { bounce: true, mode: 'poll' }],
+  [
+    'with bounce buffers, on a parent that maps one by one',
+    { parent: 'dma_map' },
+    { bounce: true, slotBytes: 4096 },
+  ],
 ];
 
 for (const [name, device, open] of variants)

@@ -2,6 +2,7 @@ import * as layout from '../../assembly/layout.js';
 import * as virtio from '../../assembly/virtio.js';
 import { type Engine, instantiateEngine } from '../../host/aperture/engine.js';
 import { Memory } from '../../host/aperture/web-assembly.js';
+import { loadAddon } from '../../host/native/addon.js';
 
 /** Bytes; unit of WebAssembly.Memory limits. */
 const WASM_PAGE_SIZE = 65536;
@@ -27,6 +28,8 @@ export interface RingOptions {
   log?: boolean;
   /** Bytes of the linear memory. */
   bytes?: number;
+  /** Makes all memory inaccessible that is neither private nor the driver's nor the disk: a wild access traps. */
+  fence?: boolean;
 }
 
 /**
@@ -66,6 +69,13 @@ export class Ring {
     this.engine = instantiateEngine(this.memory);
     this.data = new DataView(this.memory.buffer);
     this.u8 = new Uint8Array(this.memory.buffer);
+    if (options.fence) {
+      const { reserve } = loadAddon();
+      reserve(this.u8, 0, layout.PAGE_SIZE);
+      const disk = DISK_LINEAR + DISK_SECTORS * virtio.VIRTIO_BLK_SECTOR_SIZE;
+      reserve(this.u8, DRIVER_LINEAR + DRIVER_BYTES, DISK_LINEAR - DRIVER_LINEAR - DRIVER_BYTES);
+      reserve(this.u8, disk, bytes - disk);
+    }
     const size = options.size ?? 8;
     this.size = size;
     const burst = options.burst ?? 64;

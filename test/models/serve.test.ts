@@ -29,12 +29,17 @@ const MISTAKES: [Partial<ServeOptions>, RegExp][] = [
   [{ threads: -1 }, /^threads must be 0 or an integer from 1 to 64, not -1$/],
   [{ queues: 64, threads: 2 }, /^threads must be 0 or an integer from 3 to 64, not 2$/],
   [{ mode: 'fast' as 'poll' }, /^mode must be 'notify' or 'poll', not 'fast'$/],
-  [{ doorbell: 'yes' as 'page' }, /^doorbell must be 'none' or 'page', not 'yes'$/],
+  [
+    { doorbell: 'yes' as 'shared' },
+    /^doorbell must be 'page-per-vq', '2-byte', 'shared' or a layout, not 'yes'$/,
+  ],
+  [{ doorbell: { stride: 0, size: 1 } }, /^doorbell: size must be 2 bytes or more, not 1$/],
   [{ parent: 'x' as 'set_map' }, /^parent must be 'set_map' or 'dma_map', not 'x'$/],
   [{ transport: 'pci' as 'bus' }, /^transport must be 'bus' or 'vduse', not 'pci'$/],
-  [{ transport: 'vduse', doorbell: 'page' }, /^doorbell is an option of the in-process bus, not of vduse$/],
+  [{ transport: 'vduse', doorbell: 'shared' }, /^doorbell is an option of the in-process bus, not of vduse$/],
   [{ transport: 'vduse', attach: 'vdpa' as 'vhost' }, /^attach must be 'vhost' or 'virtio', not 'vdpa'$/],
-  [{ attach: 'vhost' }, /^attach is an option of vduse, not of the in-process bus$/],
+  [{ attach: 'virtio' }, /^attach must be 'vhost' or 'mdev', not 'virtio'$/],
+  [{ attach: false }, /^attach must be 'vhost' or 'mdev', not false$/],
   [{ quues: 3 } as Partial<ServeOptions>, /^serve has no option 'quues': there are name, transport, /],
 ];
 
@@ -98,7 +103,7 @@ test('a disk is served and driven under the longest name that there is', async (
   const bus = new Bus();
   // Two bytes a character, and one.
   const name = `${'é'.repeat(127)}x`;
-  const device = await within(serve(disk(), { name, bus, doorbell: 'page' }), 'serve');
+  const device = await within(serve(disk(), { name, bus, doorbell: 'page-per-vq' }), 'serve');
   const driven = await within(openBlock(name, { bus }), 'openBlock');
   await within(driven.read(0, 512), 'read');
   await within(driven.close(), 'closing the disk');
@@ -239,8 +244,8 @@ test('a bus that is closed under its devices leaves them to be closed, with noth
 });
 
 for (const options of [
-  { doorbell: 'page' },
-  { doorbell: 'page', threads: 0 },
+  { doorbell: 'page-per-vq' },
+  { doorbell: 'page-per-vq', threads: 0 },
   { parent: 'dma_map' },
   { queueSize: 4 },
   { queueSize: 1024, queues: 3 },

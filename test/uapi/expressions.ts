@@ -6,6 +6,9 @@
 export function sizeOf(name: string): string {
   // Of the config space of a block device, ours is the front, up to the members of secure erase.
   if (name === 'virtio_blk_config') return `${offsetOf(name, 'write_zeroes_may_unmap')} + 4`;
+  // What the kernel calls minsz: it has added members to these two since.
+  if (name === 'vfio_device_info') return `${offsetOf(name, 'num_irqs')} + 4`;
+  if (name === 'vfio_iommu_type1_info') return `${offsetOf(name, 'iova_pgsizes')} + 8`;
   return `sizeof(struct ${name})`;
 }
 

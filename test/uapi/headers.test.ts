@@ -9,6 +9,7 @@ const HEADERS = [
   'linux/netlink.h',
   'linux/genetlink.h',
   'linux/vdpa.h',
+  'linux/vfio.h',
   'linux/vhost.h',
   'linux/vduse.h',
   'linux/virtio_blk.h',

@@ -2,7 +2,9 @@ import * as netlink from '../../host/uapi/netlink.js';
 import { type Fields, Struct } from '../../host/uapi/struct.js';
 import * as vdpa from '../../host/uapi/vdpa.js';
 import * as vduse from '../../host/uapi/vduse.js';
+import * as vfio from '../../host/uapi/vfio.js';
 import * as vhost from '../../host/uapi/vhost.js';
+import * as vhostMdev from '../../host/uapi/vhost-mdev.js';
 import * as virtio from '../../host/uapi/virtio.js';
 import { endOf, isPadding, offsetOf, sizeOf, sizeOfMember } from './expressions.js';
 
@@ -68,4 +70,6 @@ function factsOfModule(module: object): Fact[] {
 }
 
 /** Every number of host/uapi: constants, sizes and offsets. */
-export const facts: readonly Fact[] = [vhost, vduse, virtio, netlink, vdpa].flatMap(factsOfModule);
+export const facts: readonly Fact[] = [vhost, vhostMdev, vfio, vduse, virtio, netlink, vdpa].flatMap(
+  factsOfModule,
+);

@@ -9,6 +9,7 @@ const CONSTANTS = `
 VHOST_VIRTIO 0xAF
 VHOST_FILE_UNBIND -1
 VHOST_VRING_F_LOG 0
+VHOST_F_LOG_ALL 26
 VHOST_ACCESS_RO 1
 VHOST_ACCESS_WO 2
 VHOST_ACCESS_RW 3
@@ -67,6 +68,38 @@ VHOST_VDPA_GET_VRING_DESC_GROUP 0xC008AF7F
 VHOST_VDPA_GET_VQS_COUNT 0x8004AF80
 VHOST_VDPA_GET_GROUP_NUM 0x8004AF81
 VHOST_VDPA_GET_VRING_SIZE 0xC008AF82
+VFIO_DEVICE_FLAGS_VHOST 0x40
+VHOST_MDEV_S_STOPPED 0
+VHOST_MDEV_S_RUNNING 1
+VHOST_MDEV_S_MAX 2
+VHOST_MDEV_SET_STATE 0x4008AF70
+VFIO_TYPE 0x3B
+VFIO_BASE 100
+VFIO_API_VERSION 0
+VFIO_TYPE1_IOMMU 1
+VFIO_TYPE1v2_IOMMU 3
+VFIO_DMA_CC_IOMMU 4
+VFIO_TYPE1_NESTING_IOMMU 6
+VFIO_GROUP_FLAGS_VIABLE 1
+VFIO_GROUP_FLAGS_CONTAINER_SET 2
+VFIO_IOMMU_INFO_PGSIZES 1
+VFIO_DMA_MAP_FLAG_READ 1
+VFIO_DMA_MAP_FLAG_WRITE 2
+VFIO_GET_API_VERSION 0x3B64
+VFIO_CHECK_EXTENSION 0x3B65
+VFIO_SET_IOMMU 0x3B66
+VFIO_GROUP_GET_STATUS 0x3B67
+VFIO_GROUP_SET_CONTAINER 0x3B68
+VFIO_GROUP_UNSET_CONTAINER 0x3B69
+VFIO_GROUP_GET_DEVICE_FD 0x3B6A
+VFIO_DEVICE_GET_INFO 0x3B6B
+VFIO_DEVICE_GET_REGION_INFO 0x3B6C
+VFIO_DEVICE_GET_IRQ_INFO 0x3B6D
+VFIO_DEVICE_SET_IRQS 0x3B6E
+VFIO_DEVICE_RESET 0x3B6F
+VFIO_IOMMU_GET_INFO 0x3B70
+VFIO_IOMMU_MAP_DMA 0x3B71
+VFIO_IOMMU_UNMAP_DMA 0x3B72
 VDUSE_BASE 0x81
 VDUSE_API_VERSION 0
 VDUSE_API_VERSION_1 1
@@ -296,6 +329,11 @@ vhost_msg 72 type@0:4 iotlb@8:32
 vhost_msg_v2 72 type@0:4 asid@4:4 iotlb@8:32
 vhost_memory_region 32 guest_phys_addr@0:8 memory_size@8:8 userspace_addr@16:8 flags_padding@24:8
 vhost_memory 8 nregions@0:4 padding@4:4 regions@8:0
+vfio_group_status 8 argsz@0:4 flags@4:4
+vfio_device_info 16 argsz@0:4 flags@4:4 num_regions@8:4 num_irqs@12:4
+vfio_iommu_type1_info 16 argsz@0:4 flags@4:4 iova_pgsizes@8:8
+vfio_iommu_type1_dma_map 32 argsz@0:4 flags@4:4 vaddr@8:8 iova@16:8 size@24:8
+vfio_iommu_type1_dma_unmap 24 argsz@0:4 flags@4:4 iova@8:8 size@16:8
 vduse_dev_config 336 name@0:256 vendor_id@256:4 device_id@260:4 features@264:8 vq_num@272:4 vq_align@276:4 ngroups@280:4 nas@284:4 reserved@288:44 config_size@332:4 config@336:0
 vduse_iotlb_entry 32 offset@0:8 start@8:8 last@16:8 perm@24:1
 vduse_iotlb_entry_v2 80 offset@0:8 start@8:8 last@16:8 perm@24:1 padding@25:7 asid@32:4 reserved@36:44
@@ -324,7 +362,10 @@ genlmsghdr 4 cmd@0:1 version@1:1 reserved@2:2
 nlattr 4 nla_len@0:2 nla_type@2:2
 `;
 
-/** Names that the headers of Linux 6.1 do not have: newer ones, and the specification's that no kernel header has. */
+/**
+ * Names that the headers of Linux 6.1 do not have: newer ones, the specification's that no kernel header has, and those of
+ * the mdev-based vhost backend, which are recorded from its patch.
+ */
 const LATER_THAN_LINUX_6_1 = new RegExp(
   `\\b(${[
     'VHOST_BACKEND_F_(RESUME|ENABLE_AFTER_DRIVER_OK|DESC_ASID|IOTLB_PERSIST)',
@@ -337,6 +378,7 @@ const LATER_THAN_LINUX_6_1 = new RegExp(
     'VIRTIO_NET_(RECEIVEQ1|TRANSMITQ1)',
     'VIRTIO_F_(NOTIFICATION_DATA|NOTIF_CONFIG_DATA|ADMIN_VQ)',
     'VDPA_ATTR_DEV_BLK_\\w+',
+    'VHOST_MDEV_\\w+|VFIO_DEVICE_FLAGS_VHOST',
     'VIRTIO_NET_F_(HASH_TUNNEL|VQ_NOTF_COAL|GUEST_USO4|GUEST_USO6|HOST_USO|GUEST_HDRLEN)',
   ].join('|')})\\b`,
 );

@@ -69,6 +69,22 @@ test('binding takes the device from another driver, and leaves it with its own',
   assert.is(readFileSync(join(bus, 'drivers/vhost_vdpa/bind'), 'utf8'), 'disk0');
 });
 
+test('a driver that refuses the device leaves the choice as it was', async () => {
+  for (const [before, after] of [
+    ['(null)\n', '\n'],
+    ['virtio_vdpa\n', 'virtio_vdpa\n'],
+  ] as const) {
+    const { bus, device } = scene();
+    const override = join(bus, 'devices/disk0/driver_override');
+    writeFileSync(override, before);
+    // A folder cannot be written to.
+    mkdirSync(join(bus, 'drivers/vhost_vdpa/bind'));
+    const error = await device.bind('vhost_vdpa').catch((error) => error);
+    assert.is(error.code, 'EISDIR');
+    assert.is(readFileSync(override, 'utf8'), after);
+  }
+});
+
 test('a driver that is not loaded is named', async () => {
   const { bus, device } = scene();
   rmSync(join(bus, 'drivers/virtio_vdpa'), { recursive: true });

@@ -46,6 +46,10 @@ export class FakeVduseFile implements VduseFile {
     return -1;
   }
 
+  async doorbell(): Promise<undefined> {
+    return undefined;
+  }
+
   async needsReset(): Promise<boolean> {
     this.resets++;
     return true;

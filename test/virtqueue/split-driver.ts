@@ -1,0 +1,132 @@
+import * as layout from '../../assembly/layout.js';
+import * as virtio from '../../assembly/virtio.js';
+import { passes } from './notification.js';
+
+/** A request as the driver's caller makes it. */
+export interface BlockRequest {
+  readonly type: number;
+  readonly tag: number;
+  readonly sector: bigint;
+  /** Linear address of the data. */
+  readonly linear: number;
+  /** Bytes of data; sectors of a range. */
+  readonly bytes: number;
+  readonly rangeFlags: number;
+}
+
+/** What a caller learns of a request. */
+export interface Completion {
+  readonly tag: number;
+  readonly status: number;
+  readonly bytes: number;
+}
+
+/** What a request is on the ring: bytes that the device reads, then room that it writes. */
+export interface Offered {
+  /** Bytes of the header, and of a range behind it. */
+  readonly header: Uint8Array;
+  /** The caller's buffer, if there is one. */
+  readonly data: { linear: number; bytes: number; writable: boolean } | undefined;
+  /** Bytes that the device may write, the status byte included. */
+  readonly writable: number;
+}
+
+/** What the specification makes of a request ("Block Device", Device Operation). */
+export function offered({ type, sector, linear, bytes, rangeFlags }: BlockRequest): Offered {
+  const ranged = type === virtio.VIRTIO_BLK_T_DISCARD || type === virtio.VIRTIO_BLK_T_WRITE_ZEROES;
+  const header = new Uint8Array(virtio.VIRTIO_BLK_HEADER_SIZE + (ranged ? virtio.VIRTIO_BLK_RANGE_SIZE : 0));
+  const view = new DataView(header.buffer);
+  view.setUint32(virtio.VIRTIO_BLK_HEADER_TYPE, type, true);
+  if (ranged) {
+    const range = virtio.VIRTIO_BLK_HEADER_SIZE;
+    view.setBigUint64(range + virtio.VIRTIO_BLK_RANGE_SECTOR, sector, true);
+    view.setUint32(range + virtio.VIRTIO_BLK_RANGE_NUM_SECTORS, bytes, true);
+    view.setUint32(range + virtio.VIRTIO_BLK_RANGE_FLAGS, rangeFlags, true);
+  } else view.setBigUint64(virtio.VIRTIO_BLK_HEADER_SECTOR, sector, true);
+  const writable = type === virtio.VIRTIO_BLK_T_IN || type === virtio.VIRTIO_BLK_T_GET_ID;
+  const hasData = !ranged && type !== virtio.VIRTIO_BLK_T_FLUSH && bytes > 0;
+  return {
+    header,
+    data: hasData ? { linear, bytes, writable } : undefined,
+    writable: (hasData && writable ? bytes : 0) + 1,
+  };
+}
+
+/**
+ * The driver side of a virtqueue: which requests are in flight, under the ids that the ring shows, and what a device may
+ * say about them. Used buffers come as the device has written them.
+ */
+export class DriverModel {
+  verdict = 0;
+  readonly inFlight = new Map<number, BlockRequest>();
+  /** Requests that fit. */
+  readonly #slots: number;
+  #avail = 0;
+  #signalledAvail = 0;
+  #lastUsed = 0;
+
+  constructor(slots: number) {
+    this.#slots = slots;
+  }
+
+  get avail(): number {
+    return this.#avail;
+  }
+
+  get lastUsed(): number {
+    return this.#lastUsed;
+  }
+
+  /** How many of `count` requests are taken now. */
+  room(count: number): number {
+    return this.verdict ? 0 : Math.min(count, this.#slots - this.inFlight.size);
+  }
+
+  /** The ring shows these requests under these ids. */
+  submitted(ids: readonly number[], requests: readonly BlockRequest[]): void {
+    for (const [i, id] of ids.entries()) {
+      if (this.inFlight.has(id)) throw new Error(`two requests in flight are called ${id}`);
+      this.inFlight.set(id, requests[i]!);
+    }
+    this.#avail = (this.#avail + ids.length) & 0xffff;
+  }
+
+  /** Whether the device is owed a kick, by its event index or its flags. */
+  notifies(wish: { event: number } | { flags: number }, count: number): boolean {
+    if (count === 0) return false;
+    if ('flags' in wish) return !(wish.flags & virtio.VIRTQ_USED_F_NO_NOTIFY);
+    const before = this.#signalledAvail;
+    this.#signalledAvail = this.#avail;
+    return passes(wish.event, before, this.#avail);
+  }
+
+  /** How many used buffers wait, where the device says that it is at `index`. */
+  waiting(index: number): number {
+    if (this.verdict) return 0;
+    const waiting = (index - this.#lastUsed) & 0xffff;
+    if (waiting <= this.inFlight.size) return waiting;
+    this.verdict = layout.VERDICT_USED_INDEX;
+    return 0;
+  }
+
+  /** Takes one used buffer, whose status byte is `statusOf` of its request: what the caller learns; undefined after a verdict. */
+  complete(id: number, bytes: number, statusOf: (id: number) => number): Completion | undefined {
+    const request = this.inFlight.get(id);
+    if (!request) {
+      this.verdict = layout.VERDICT_USED_ID;
+      return undefined;
+    }
+    const { writable, data } = offered(request);
+    if (bytes > writable) {
+      this.verdict = layout.VERDICT_USED_LENGTH;
+      return undefined;
+    }
+    let status = statusOf(id);
+    // A read that was not written to the end is no success.
+    if (status === virtio.VIRTIO_BLK_S_OK && data?.writable && bytes < writable)
+      status = virtio.VIRTIO_BLK_S_IOERR;
+    this.inFlight.delete(id);
+    this.#lastUsed = (this.#lastUsed + 1) & 0xffff;
+    return { tag: request.tag, status, bytes };
+  }
+}
