@@ -18,6 +18,12 @@ export interface Engine {
   /** Linear address of a range that lies in one piece with that access, else 0. */
   iotlbTranslate(iotlb: number, iova: bigint, bytes: number, access: number): number;
 
+  // The gate of a queue (host/queue/gate.ts), from the thread that runs it.
+  /** Enters for one burst: 1, or 0 while the control plane has the queue. */
+  gateEnter(vq: number): number;
+  /** Leaves after the burst, and wakes a control plane that waits for that. */
+  gateLeave(vq: number): void;
+
   // Virtqueue, device side. The calls of a burst: devicePop, handle, devicePush; before sleeping, deviceArm.
   /** Resets the running state to `lastAvail`, taking the used index from the ring. Counters stay. */
   deviceStart(vq: number, lastAvail: number): void;

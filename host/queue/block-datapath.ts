@@ -93,7 +93,7 @@ export class BlockDatapath implements Datapath {
   #serve(): number {
     const { disk, inMemory } = this.#backing;
     if (!inMemory) return this.#wait() ? this.#fileBurst() : 0;
-    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
     const result = this.#aperture.engine.blkPoll(this.#vq, disk, this.#spins, this.#bursts);
     if (!(result & FILE_DUE)) return result;
     const rest = this.#fileBurst();
@@ -104,17 +104,17 @@ export class BlockDatapath implements Datapath {
   /** Watches the ring for a while, if it is polled: whether it is worth a burst. */
   #wait(): boolean {
     if (this.#spins === 0) return true;
-    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
     return this.#aperture.engine.deviceWait(this.#vq, this.#spins) > 0;
   }
 
   #fileBurst(): number {
     const { disk, ioTable } = this.#backing;
     const { engine } = this.#aperture;
-    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
     const requests = engine.blkPrepare(this.#vq, disk, ioTable, this.#burst);
     if (requests === 0) return 0;
-    count(this.#aperture, this.#vq, VQ_CROSSINGS, 2);
+    count(this.#aperture, this.#vq, VQ_CROSSINGS, 2n);
     const failures = this.#fileIo(requests);
     const result = engine.blkComplete(this.#vq, disk, ioTable, requests);
     // After the counters of the queue say so too.

@@ -77,7 +77,7 @@ export class DoorbellWatch {
   }
 
   #look(mask: number, spins: number): number {
-    count(this.#aperture, this.#counters, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#counters, VQ_CROSSINGS, 1n);
     const rung = this.#aperture.engine.doorbellWatch(this.#list, mask, spins);
     if (rung !== 0) this.#noteRing();
     return rung;

@@ -27,9 +27,12 @@ export class Interrupter {
 
   /** Interrupts the driver. */
   interrupt(): void {
+    if (this.#injectIrq) {
+      this.#inject(this.#injectIrq);
+      return;
+    }
     const { callFd } = this.#block;
     if (callFd >= 0) loadAddon().eventfdSignal(callFd);
-    else if (this.#injectIrq) this.#inject(this.#injectIrq);
   }
 
   /**
