@@ -85,7 +85,7 @@ export function devicePush(vq: usize, count: u32): u32 {
 
 /** Makes what was given back visible to the driver, then decides on an interrupt: NOTIFY_DUE or 0. `count`: requests to count. */
 export function devicePublish(vq: usize, count: u32): u32 {
-  const wanted = isPacked(vq) ? packed.publish(vq) : split.publish(vq);
+  const wanted = isPacked(vq) ? packed.publish(vq) : split.publish(vq, count);
   add(vq + VQ_REQUESTS, count);
   add(vq + (wanted ? VQ_INTERRUPTS : VQ_INTERRUPTS_SUPPRESSED), 1);
   add(vq + VQ_BURSTS, 1);

@@ -14,10 +14,14 @@ export {
   deviceStart,
   deviceWait,
 } from './device';
+export { dirtyFetch } from './dirty';
+export { doorbellWatch } from './doorbell';
 export { driverArm, driverDisarm, driverStart } from './driver';
 export { blkReap, blkSubmit } from './drivers/blk';
 export { netReap, netReceive, netTransmit } from './drivers/net';
+export { gateEnter, gateLeave } from './gate';
 export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
+export { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from './iova-domain';
 export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
 export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';
 export { deviceIdle, logIsRunning } from './split/in-flight';

@@ -17,6 +17,12 @@ export const IOTLB_COUNT = 0;
 export const IOTLB_CAPACITY = 4;
 /** u32, +1 at each change: whoever caches a translation compares it. */
 export const IOTLB_GENERATION = 8;
+/** u32, linear of the bitmap in which writes of the device are marked, 0 while they are not: DIRTY_BITMAP of a DIRTY block. */
+export const IOTLB_DIRTY = 16;
+/** u32, linear of a log that the driver's side reads and clears, which writes are marked in besides, 0 for none: vhost's log_base. */
+export const IOTLB_LOG_BASE = 20;
+/** u32, bytes of that log: pages of IOVA beyond its bits are not marked in it. */
+export const IOTLB_LOG_BYTES = 24;
 export const IOTLB_ENTRIES = 64;
 export const IOTLB_ENTRY_SIZE = 32;
 export const IOTLB_ENTRY_IOVA = 0;
@@ -25,6 +31,8 @@ export const IOTLB_ENTRY_BYTES = 8;
 export const IOTLB_ENTRY_LINEAR = 16;
 /** u32, IOTLB_ACCESS_* bits that are refused. */
 export const IOTLB_ENTRY_DENY = 20;
+/** u32, in entry n: which region is n-th by linear address. It belongs to the place in the table, not to the region there. */
+export const IOTLB_ENTRY_ORDER = 24;
 
 /** Access bits of a translation: those of vhost's `perm` (VHOST_ACCESS_RO 1, VHOST_ACCESS_WO 2). */
 export const IOTLB_ACCESS_READ = 1;
@@ -35,6 +43,22 @@ export const IOTLB_OK = 0;
 export const IOTLB_EXISTS = 1;
 export const IOTLB_FULL = 2;
 export const IOTLB_INVALID = 3;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Dirty pages: what a device has written of its driver's memory, a bit for each 4 KiB of IOVA (vhost's VHOST_PAGE_SIZE, here
+// PAGE_SIZE). One block a device, for all of its address spaces. The bits of a region begin at DIRTY_BITS_PER_PAGE × the page
+// of the aperture at which its window begins: there are twice as many as its window has pages, because a region that starts
+// in the middle of a page of IOVA touches one page more.
+export const DIRTY_BITS_PER_PAGE = 2;
+/** Table for dirtyFetch: DIRTY_RANGES_CAPACITY entries. */
+export const DIRTY_RANGES = 0;
+export const DIRTY_RANGES_CAPACITY = 1024;
+/** Entry {first page of IOVA u64, pages u64}. */
+export const DIRTY_RANGE_SIZE = 16;
+export const DIRTY_RANGE_PAGE = 0;
+export const DIRTY_RANGE_PAGES = 8;
+/** The bitmap, to the end of the block: DIRTY_BITS_PER_PAGE bits for each page of the aperture. */
+export const DIRTY_BITMAP = 16384;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Virtqueue, device side. One block a queue.
@@ -136,6 +160,14 @@ export const VQ_KICK_FD = 648;
 export const VQ_CALL_FD = 652;
 /** u32: 1 asks the queue thread to leave for good. */
 export const VQ_EXIT = 660;
+/** u32, linear of the u16 that a driver's doorbell stores go to; 0 for a queue that has none to watch. */
+export const VQ_DOORBELL = 664;
+/** u32, linear of the VQ_DOORBELL_COUNT that counts its rings: that of one of the queues that share it. */
+export const VQ_DOORBELL_RINGS = 668;
+/** u32: rings of a doorbell that were seen, by whichever thread. */
+export const VQ_DOORBELL_COUNT = 672;
+/** u32: that count when the thread that runs the queue last looked. */
+export const VQ_DOORBELL_SEEN = 676;
 export const VQ_BLOCK_SIZE = 768;
 
 // VQ_FLAGS
@@ -143,6 +175,9 @@ export const VQ_F_EVENT_IDX = 1;
 export const VQ_F_INDIRECT_DESC = 2;
 export const VQ_F_PACKED = 4;
 export const VQ_F_IN_ORDER = 8;
+
+/** What a doorbell holds that was seen and has not rung since: the index of no queue, for there are 65,535 at most. */
+export const DOORBELL_UNRUNG = 0xffff;
 
 // VQ_GATE
 /** The control plane owns the queue. */
@@ -241,8 +276,10 @@ export const DQ_DOORBELL = 48;
 export const DQ_INDEX = 52;
 /** u32, bytes of a slot's shared memory: SLOT_SIZE of a block queue, header and longest frame of a network queue. */
 export const DQ_SLOT_BYTES = 56;
+/** u32, linear of the IOVA domain that the requests' data is mapped through; 0 where the device sees the driver's memory. */
+export const DQ_DOMAIN = 60;
 /** u32: descriptors of the ring's own table that belong to each slot: SLOT_DESCRIPTORS, or 1. Split rings only. */
-export const DQ_SLOT_DESCRIPTORS = 60;
+export const DQ_SLOT_DESCRIPTORS = 72;
 /** u32, linear of a private ring of DQ_SLOTS slots (u16), in the order in which they were offered. VQ_F_IN_ORDER only. */
 export const DQ_ORDER = 64;
 /** u32, linear of DQ_SLOTS entries of FRAME_SIZE: requests that were reaped, each {slot u32, written bytes u32}. */
@@ -289,8 +326,38 @@ export const SLOT_STATE_BUSY = 8;
 /** u32, VIRTIO_BLK_T_* of the request, and its bytes of data. */
 export const SLOT_STATE_TYPE = 12;
 export const SLOT_STATE_BYTES = 16;
+/** u32, linear of the bounce buffer of its data; 0 where there is none. */
+export const SLOT_STATE_BOUNCE = 20;
 /** u32: descriptors of the ring that its chain takes. Packed rings only. */
-export const SLOT_STATE_DESCRIPTORS = 20;
+export const SLOT_STATE_DESCRIPTORS = 24;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// IOVA domain: a driver's bounce buffers, whole pages. One block a driver, written by the host but for DOMAIN_FREE_FROM.
+/** u32, linear of the first bounce page. */
+export const DOMAIN_BOUNCE = 0;
+/** u32, pages: those that the device has been told of. Only ever grows. */
+export const DOMAIN_PAGES = 4;
+/** u32, page: none below it is free. */
+export const DOMAIN_FREE_FROM = 8;
+/** u32, linear of a bit a page, 1 while it is mapped; whole u64. */
+export const DOMAIN_BITMAP = 12;
+/** u32, linear of an entry a page, BOUNCE_MAP_SIZE each; that of a mapping's first page counts. */
+export const DOMAIN_MAPS = 16;
+export const DOMAIN_BLOCK_SIZE = 32;
+
+/** Mapping: the kernel's struct vduse_bounce_map, with the size and direction that its caller remembers there. */
+export const BOUNCE_MAP_SIZE = 16;
+/** u32, linear of the driver's own memory. */
+export const BOUNCE_MAP_ORIG = 0;
+/** u32, bytes; 1 or more. */
+export const BOUNCE_MAP_BYTES = 4;
+/** u32, DMA_*. */
+export const BOUNCE_MAP_DIRECTION = 8;
+
+// Which way the bytes of a mapping go: the kernel's enum dma_data_direction.
+export const DMA_BIDIRECTIONAL = 0;
+export const DMA_TO_DEVICE = 1;
+export const DMA_FROM_DEVICE = 2;
 
 /** One frame of a network queue's table: what to transmit, what was received, or a slot alone. */
 export const FRAME_SIZE = 8;
@@ -369,7 +436,7 @@ export const IO_OP = 0;
 export const IO_COUNT = 4;
 /** u64, bytes from the start of the file. */
 export const IO_OFFSET = 8;
-/** u32, linear of the segments. */
+/** u32, linear of the segments; of an IO_OP_NONE those of the chain that are written to. */
 export const IO_SEGMENTS = 16;
 /** u32, the data path's own: IO_STATUS_OPEN, or the request status that was decided without any I/O. */
 export const IO_STATUS = 20;

@@ -12,6 +12,8 @@ export const ERROR_CODES = {
   ERR_NOT_SUPPORTED: 'this device, transport or machine cannot do it',
   ERR_FEATURES: 'the device refused the features, or lacks one that is needed',
   ERR_CONTROL_PLANE: 'the control plane failed: an ioctl or a message was refused',
+  ERR_MEMORY_IN_USE: 'memory that stays would be unmapped for a moment under a running device',
+  ERR_MEMORY_TABLE: 'a change of mappings was refused, and so was what had been mapped before',
   ERR_DEVICE_BROKEN: 'the device is broken and needs a reset',
   ERR_IO: 'the device reported an I/O error (VIRTIO_BLK_S_IOERR)',
   ERR_UNSUPPORTED_REQUEST: 'the device does not know the request (VIRTIO_BLK_S_UNSUPP)',

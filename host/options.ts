@@ -26,6 +26,12 @@ export function checkBus(bus: unknown, methods: readonly string[]): void {
   checkMembers('bus', 'a Bus', bus, methods);
 }
 
+/** Judges a switch, if there is one: throws ERR_ARGUMENT for any but true and false. */
+export function checkBoolean(option: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'boolean')
+    throw new RingbellError('ERR_ARGUMENT', `${option} must be true or false, not ${inspect(value)}`);
+}
+
 /** Judges a number, if there is one: throws ERR_ARGUMENT unless it is an integer from `low` to `high`. */
 export function checkInteger(option: string, value: unknown, low: number, high: number): void {
   if (value === undefined) return;

@@ -5,7 +5,7 @@ import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
 import { type DeviceTransport, ServedDevice } from './models/served-device.js';
-import { checkBus, checkOptions, checkSignal } from './options.js';
+import { checkBoolean, checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
 import { defaultLogPath } from './vduse/in-flight-log.js';
@@ -27,9 +27,10 @@ export interface ServeOptions {
   bus?: Bus;
   /**
    * To whom the kernel hands the device: 'vhost', programs, as /dev/vhost-vdpa-N; 'virtio', its own driver, as /dev/vdX;
-   * false: nobody, it is not even put on the bus. If left out, it is put there and the kernel does as it is set to.
+   * false: nobody, it is not even put on the bus. If left out, it is put there and the kernel does as it is set to. On the
+   * in-process bus: 'vhost', as a vhost-vdpa device (default), or 'mdev', as a vhost-mdev device of VFIO.
    */
-  attach?: KernelAttachment;
+  attach?: KernelAttachment | 'mdev';
   /** Virtqueues; 1 if left out, at most 64. */
   queues?: number;
   /** Entries of a queue at most: a power of two from 4 to 1024; 256 if left out. */
@@ -125,7 +126,6 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     inOrder: options.inOrder ?? false,
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
-    doorbell: options.doorbell !== undefined,
     log,
   });
   if (!signal) return device;
@@ -158,12 +158,17 @@ function transportOf({
   doorbell,
   parent,
 }: ServeOptions): DeviceTransport {
-  if (transport === 'vduse') return new KernelTransport(attach);
+  if (transport === 'vduse') return new KernelTransport(attach as KernelAttachment | undefined);
   return {
     control: bus.control(),
     attach: async (name) => {
       // A device that outlived its last server is there already.
-      const attached = bus.attach(name, { ...(doorbell && { doorbell }), ...(parent && { parent }) });
+      const driver = attach === 'mdev' ? 'vhost_mdev' : 'vhost_vdpa';
+      const attached = bus.attach(name, {
+        driver,
+        ...(doorbell && { doorbell }),
+        ...(parent && { parent }),
+      });
       await attached.catch((error) => {
         if (!isSystemError(error, 'EEXIST')) throw error;
       });
@@ -196,8 +201,10 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
   checkInteger('groups', groups, 1, queues);
   checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
-  for (const [option, value] of Object.entries({ umem, indirect, packed, inOrder }))
-    if (typeof value !== 'boolean') refuse(`${option} must be true or false, not ${inspect(value)}`);
+  checkBoolean('umem', umem);
+  checkBoolean('indirect', indirect);
+  checkBoolean('packed', packed);
+  checkBoolean('inOrder', inOrder);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
@@ -206,9 +213,8 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkChoice('mode', mode, ['notify', 'poll']);
   if (doorbell !== undefined) doorbellLayout(doorbell);
   checkChoice('parent', parent, ['set_map', 'dma_map']);
-  if (attach !== undefined && attach !== false) checkChoice('attach', attach, ['vhost', 'virtio']);
-  if (attach !== undefined && transport !== 'vduse')
-    refuse('attach is an option of vduse, not of the in-process bus');
+  if (attach !== undefined && transport === 'bus') checkChoice('attach', attach, ['vhost', 'mdev']);
+  else if (attach) checkChoice('attach', attach, ['vhost', 'virtio']);
   if (transport === 'vduse')
     for (const option of ['bus', 'doorbell', 'parent'] as const)
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
@@ -245,8 +251,8 @@ function checkInteger(name: string, value: number, minimum: number, maximum: num
     );
 }
 
-function checkChoice(name: string, value: string, choices: readonly string[]): void {
-  if (!choices.includes(value))
+function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
+  if (!choices.some((choice) => choice === value))
     throw new RingbellError(
       'ERR_ARGUMENT',
       `${name} must be ${choices.map((choice) => `'${choice}'`).join(' or ')}, not ${inspect(value)}`,

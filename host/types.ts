@@ -16,4 +16,6 @@ export type { Datapath } from './queue/queue-runner.js';
 export type { BounceBuffer } from './vduse/device-layout.js';
 export type { VduseControlFile, VduseFile } from './vduse/file.js';
 export type { MmapRequest, VhostVdpaFile } from './vhost-vdpa/file.js';
+export type { VfioBus } from './vhost-vdpa/mdev-dialect.js';
 export type { VhostVdpaBus } from './vhost-vdpa/open.js';
+export type { VfioContainerFile, VfioDeviceFile, VfioGroupFile } from './vhost-vdpa/vfio-file.js';

@@ -2,11 +2,15 @@
 // or two where there is no data.
 
 import { driverOffer, driverPublish, driverReap } from '../driver';
+import { mapPage, syncSingleForCpu, unmapPage } from '../iova-domain';
 import {
   COMPLETION_BYTES,
   COMPLETION_SIZE,
   COMPLETION_STATUS,
   COMPLETION_TAG,
+  DMA_FROM_DEVICE,
+  DMA_TO_DEVICE,
+  DQ_DOMAIN,
   DQ_FREE,
   DQ_IOVA_DELTA,
   DQ_REAPED,
@@ -17,6 +21,7 @@ import {
   NOTIFY_DUE,
   SLOT_HEADER,
   SLOT_RANGE,
+  SLOT_STATE_BOUNCE,
   SLOT_STATE_BUSY,
   SLOT_STATE_BYTES,
   SLOT_STATE_TAG,
@@ -66,19 +71,38 @@ function reads(type: u32): bool {
   return type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
 }
 
-/** Puts up to `count` submissions of the table at `table` on the ring: how many, with NOTIFY_DUE. */
+/** Whether the data of a request lies in a buffer, and not in its slot. */
+// @ts-ignore: decorator
+@inline
+function hasBuffer(type: u32): bool {
+  return type == VIRTIO_BLK_T_OUT || reads(type);
+}
+
+/**
+ * Puts up to `count` submissions of the table at `table` on the ring: how many, with NOTIFY_DUE. It stops where the IOVA
+ * domain, if there is one, has no room for the data of the next.
+ */
 export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
-  const taken = min(count, load<u32>(dq, DQ_FREE));
+  const limit = min(count, load<u32>(dq, DQ_FREE));
   const delta = load<u64>(dq, DQ_IOVA_DELTA);
-  for (let i: u32 = 0; i < taken; i++, table += SUBMISSION_SIZE) {
+  const domain: usize = load<u32>(dq, DQ_DOMAIN);
+  let taken: u32 = 0;
+  for (; taken < limit; taken++, table += SUBMISSION_SIZE) {
+    const type = load<u32>(table, SUBMISSION_TYPE);
+    const bytes = load<u32>(table, SUBMISSION_BYTES);
+    let linear = load<u32>(table, SUBMISSION_LINEAR);
+    let bounce: u32 = 0;
+    if (domain && hasBuffer(type)) {
+      bounce = mapPage(domain, linear, bytes, reads(type) ? DMA_FROM_DEVICE : DMA_TO_DEVICE);
+      if (bounce == 0) break;
+      linear = bounce;
+    }
     const slot = takeSlot(dq);
     const shared = slotMemory(dq, slot);
     const state = slotState(dq, slot);
-    const type = load<u32>(table, SUBMISSION_TYPE);
-    const bytes = load<u32>(table, SUBMISSION_BYTES);
     let sector = load<u64>(table, SUBMISSION_SECTOR);
-    let data = <u64>load<u32>(table, SUBMISSION_LINEAR) + delta;
+    let data = <u64>linear + delta;
     let dataBytes = bytes;
     const dataFlags: u32 = reads(type) ? VIRTQ_DESC_F_WRITE : 0;
     if (type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES) {
@@ -98,6 +122,7 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
     store<u32>(state, 1, SLOT_STATE_BUSY);
     store<u32>(state, type, SLOT_STATE_TYPE);
     store<u32>(state, dataBytes, SLOT_STATE_BYTES);
+    if (domain) store<u32>(state, bounce, SLOT_STATE_BOUNCE);
 
     const header = buffer(<u64>(shared + SLOT_HEADER) + delta, VIRTIO_BLK_HEADER_SIZE, 0);
     const statusByte = buffer(<u64>(shared + SLOT_STATUS) + delta, 1, VIRTQ_DESC_F_WRITE);
@@ -121,6 +146,7 @@ export function blkReap(dq: usize, table: usize, max: u32, min: u32, spins: u32)
 function reap(dq: usize, table: usize, max: u32): u32 {
   let used: usize = load<u32>(dq, DQ_REAPED);
   const count = driverReap(dq, used, max);
+  const domain: usize = load<u32>(dq, DQ_DOMAIN);
   for (const end = used + count * FRAME_SIZE; used < end; used += FRAME_SIZE, table += COMPLETION_SIZE) {
     const slot = load<u32>(used, FRAME_SLOT);
     const bytes = load<u32>(used, FRAME_BYTES);
@@ -132,6 +158,7 @@ function reap(dq: usize, table: usize, max: u32): u32 {
     store<u32>(table, load<u32>(state, SLOT_STATE_TAG), COMPLETION_TAG);
     store<u32>(table, status, COMPLETION_STATUS);
     store<u32>(table, bytes, COMPLETION_BYTES);
+    if (domain) takeBack(domain, state, bytes);
     freeSlot(dq, slot);
     if (status != VIRTIO_BLK_S_OK) add(dq + VQ_IO_ERRORS, 1);
     else if (type == VIRTIO_BLK_T_IN) add(dq + VQ_BYTES_READ, load<u32>(state, SLOT_STATE_BYTES));
@@ -139,4 +166,13 @@ function reap(dq: usize, table: usize, max: u32): u32 {
   }
   add(dq + VQ_REQUESTS, count);
   return count;
+}
+
+/** Ends the mapping of a request's data, if it has any, of which the device says that it wrote `bytes` bytes with the status. */
+function takeBack(domain: usize, state: usize, bytes: u32): void {
+  const bounce = load<u32>(state, SLOT_STATE_BOUNCE);
+  if (bounce == 0) return;
+  // No more than what the device says it wrote: behind that lies what was there before.
+  syncSingleForCpu(domain, bounce, 0, min(bytes, load<u32>(state, SLOT_STATE_BYTES)));
+  unmapPage(domain, bounce);
 }

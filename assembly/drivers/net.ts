@@ -4,7 +4,11 @@
 // nothing that matters on the way in, where a frame always fits its buffer.
 
 import { driverOffer, driverPublish, driverReap } from '../driver';
+import { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from '../iova-domain';
 import {
+  DMA_FROM_DEVICE,
+  DMA_TO_DEVICE,
+  DQ_DOMAIN,
   DQ_FREE,
   DQ_IOVA_DELTA,
   DQ_SLOT_BYTES,
@@ -14,6 +18,7 @@ import {
   FRAME_SIZE,
   FRAME_SLOT,
   NOTIFY_DUE,
+  SLOT_STATE_BOUNCE,
   SLOT_STATE_BUSY,
   SLOT_STATE_BYTES,
   SLOT_STATE_WRITABLE,
@@ -37,7 +42,7 @@ export function netTransmit(dq: usize, table: usize, count: u32): u32 {
     store<u64>(memory, 0);
     store<u32>(memory, 0, 8);
     hold(dq, slot, bytes, 0);
-    offer(dq, slot, VIRTIO_NET_HDR_SIZE + bytes, 0);
+    offer(dq, slot, VIRTIO_NET_HDR_SIZE + bytes, 0, DMA_TO_DEVICE);
   }
   return publish(dq, count);
 }
@@ -49,7 +54,7 @@ export function netReceive(dq: usize, table: usize, count: u32): u32 {
   for (let i: u32 = 0; i < count; i++, table += FRAME_SIZE) {
     const slot = load<u32>(table, FRAME_SLOT);
     hold(dq, slot, 0, writable);
-    offer(dq, slot, writable, VIRTQ_DESC_F_WRITE);
+    offer(dq, slot, writable, VIRTQ_DESC_F_WRITE, DMA_FROM_DEVICE);
   }
   return publish(dq, count);
 }
@@ -60,8 +65,10 @@ export function netReap(dq: usize, table: usize, max: u32): u32 {
   for (const end = table + count * FRAME_SIZE; table < end; table += FRAME_SIZE) {
     const state = slotState(dq, load<u32>(table, FRAME_SLOT));
     const written = load<u32>(table, FRAME_BYTES);
+    const writable = load<u32>(state, SLOT_STATE_WRITABLE);
+    giveBack(dq, state, written, writable);
     let bytes = load<u32>(state, SLOT_STATE_BYTES);
-    if (load<u32>(state, SLOT_STATE_WRITABLE)) {
+    if (writable) {
       // What is too short for its headers holds whatever was in the slot before: no frame, as in the kernel's driver.
       bytes = written < <u32>(VIRTIO_NET_HDR_SIZE + ETH_HLEN) ? 0 : written - VIRTIO_NET_HDR_SIZE;
       if (bytes == 0) add(dq + VQ_IO_ERRORS, 1);
@@ -94,9 +101,46 @@ function hold(dq: usize, slot: u32, bytes: u32, writable: u32): void {
 /** Puts the first `bytes` bytes of a slot on the ring. */
 // @ts-ignore: decorator
 @inline
-function offer(dq: usize, slot: u32, bytes: u32, flags: u32): void {
-  const frame = buffer(<u64>frameMemory(dq, slot) + load<u64>(dq, DQ_IOVA_DELTA), bytes, flags);
+function offer(dq: usize, slot: u32, bytes: u32, flags: u32, direction: u32): void {
+  const frame = buffer(<u64>lend(dq, slot, bytes, direction) + load<u64>(dq, DQ_IOVA_DELTA), bytes, flags);
   driverOffer(dq, slot, 1, frame, frame, frame);
+}
+
+/**
+ * Linear address at which the device finds the first `bytes` bytes of a slot: in place, or in a bounce buffer. The IOVA
+ * domain of a network device has room for every slot.
+ */
+// @ts-ignore: decorator
+@inline
+function lend(dq: usize, slot: u32, bytes: u32, direction: u32): u32 {
+  const memory = <u32>frameMemory(dq, slot);
+  const domain: usize = load<u32>(dq, DQ_DOMAIN);
+  if (domain == 0) return memory;
+  const state = slotState(dq, slot);
+  let bounce = load<u32>(state, SLOT_STATE_BOUNCE);
+  if (bounce) syncSingleForDevice(domain, bounce, 0, bytes);
+  else {
+    bounce = mapPage(domain, memory, bytes, direction);
+    store<u32>(state, bounce, SLOT_STATE_BOUNCE);
+  }
+  return bounce;
+}
+
+/**
+ * Takes the bounce buffer of a slot back, if it has one. A receive slot keeps it for the frames to come; of one that was
+ * transmitted nothing stays where the device can see it.
+ */
+// @ts-ignore: decorator
+@inline
+function giveBack(dq: usize, state: usize, written: u32, writable: u32): void {
+  const bounce = load<u32>(state, SLOT_STATE_BOUNCE);
+  if (bounce == 0) return;
+  const domain: usize = load<u32>(dq, DQ_DOMAIN);
+  if (writable) syncSingleForCpu(domain, bounce, 0, written);
+  else {
+    unmapPage(domain, bounce);
+    store<u32>(state, 0, SLOT_STATE_BOUNCE);
+  }
 }
 
 /** Publishes `count` slots that were offered. */

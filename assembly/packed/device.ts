@@ -5,6 +5,7 @@
 // none. Until then it is held in the queue's block.
 
 import { breakQueue, refreshRegion } from '../chain';
+import { dirtyMark, dirtyTracked } from '../dirty';
 import {
   CHAIN_COUNTS,
   CHAIN_SIZE,
@@ -18,6 +19,7 @@ import {
   VQ_FLAGS,
   VQ_HELD,
   VQ_HELD_AT,
+  VQ_IOTLB,
   VQ_LAST_AVAIL,
   VQ_SIGNALLED_USED,
   VQ_SIZE,
@@ -129,12 +131,23 @@ export function publish(vq: usize): bool {
   const used = load<u32>(vq, VQ_USED);
   const before = load<u32>(vq, VQ_SIGNALLED_USED);
   store<u32>(vq, used, VQ_SIGNALLED_USED);
+  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, before, distance(before, used, size));
   const suppression = atomic.load<u32>(<usize>load<u32>(vq, VQ_DRIVER));
   const kind = suppression >> 16;
   if (kind == RING_EVENT_FLAGS_DESC && load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)
     return passes(suppression & 0xffff, before, used, size);
   // What the specification reserves, or was not negotiated, is no reason to keep silent.
   return kind != RING_EVENT_FLAGS_DISABLE;
+}
+
+/** Marks the `count` descriptors from a place on, in which used ones have been written. */
+function markUsed(vq: usize, from: u32, count: u32): void {
+  const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  const ring: usize = load<u32>(vq, VQ_DESC);
+  const index = indexOf(from);
+  const run = min(count, load<u32>(vq, VQ_SIZE) - index);
+  dirtyMark(iotlb, ring + index * VIRTQ_DESC_SIZE, run * VIRTQ_DESC_SIZE);
+  dirtyMark(iotlb, ring, (count - run) * VIRTQ_DESC_SIZE);
 }
 
 /** Asks the driver to notify once it makes the next chain available. */
@@ -145,12 +158,22 @@ export function arm(vq: usize): void {
     load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX
       ? load<u32>(vq, VQ_LAST_AVAIL) | (RING_EVENT_FLAGS_DESC << 16)
       : RING_EVENT_FLAGS_ENABLE << 16;
-  atomic.store<u32>(<usize>load<u32>(vq, VQ_DEVICE), suppression);
+  suppress(vq, suppression);
 }
 
 /** Asks the driver not to notify. With EVENT_IDX too: a place left behind would be passed again two laps later. */
 export function disarm(vq: usize): void {
-  atomic.store<u32>(<usize>load<u32>(vq, VQ_DEVICE), RING_EVENT_FLAGS_DISABLE << 16);
+  suppress(vq, RING_EVENT_FLAGS_DISABLE << 16);
+}
+
+/** Writes the device's event suppression structure. */
+// @ts-ignore: decorator
+@inline
+function suppress(vq: usize, suppression: u32): void {
+  const device: usize = load<u32>(vq, VQ_DEVICE);
+  const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  atomic.store<u32>(device, suppression);
+  if (dirtyTracked(iotlb)) dirtyMark(iotlb, device, sizeof<u32>());
 }
 
 /** Whether a chain waits: 1 or 0. */

@@ -1,6 +1,7 @@
 // Split virtqueue, device side ("Split Virtqueues"): what device.ts does on a ring of this format.
 
 import { breakQueue, refreshRegion } from '../chain';
+import { dirtyMark, dirtyTracked } from '../dirty';
 import {
   CHAIN_SIZE,
   VERDICT_AVAIL_INDEX,
@@ -11,6 +12,7 @@ import {
   VQ_FLAGS,
   VQ_F_EVENT_IDX,
   VQ_HEADS,
+  VQ_IOTLB,
   VQ_LAST_AVAIL,
   VQ_REPLAY,
   VQ_REPLAYING,
@@ -113,14 +115,15 @@ export function push(vq: usize, count: u32): void {
   store<u32>(vq, used & 0xffff, VQ_USED);
 }
 
-/** Makes VQ_USED visible to the driver: whether it wants an interrupt. */
+/** Makes VQ_USED, `count` chains further, visible to the driver: whether it wants an interrupt. */
 // @ts-ignore: decorator
 @inline
-export function publish(vq: usize): bool {
+export function publish(vq: usize, count: u32): bool {
   const used = load<u32>(vq, VQ_USED);
   // Entries before the index, the index before the suppression word: one atomic store serves both. It pairs with the
   // driver's store of used_event (or flags), which comes before its own look at used.idx.
   atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>used, VIRTQ_USED_IDX);
+  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, used, count);
   logPublish(vq, used);
   const driver: usize = load<u32>(vq, VQ_DRIVER);
   if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX))
@@ -131,24 +134,42 @@ export function publish(vq: usize): bool {
   return wanted;
 }
 
+/** Marks what publishing has written: the last `count` entries of the used ring, and its index. */
+function markUsed(vq: usize, used: u32, count: u32): void {
+  const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  const size = load<u32>(vq, VQ_SIZE);
+  const device = load<u32>(vq, VQ_DEVICE);
+  const index = (used - count) & (size - 1);
+  const run = min(count, size - index);
+  dirtyMark(iotlb, device + VIRTQ_USED_RING + index * CHAIN_SIZE, run * CHAIN_SIZE);
+  dirtyMark(iotlb, device + VIRTQ_USED_RING, (count - run) * CHAIN_SIZE);
+  dirtyMark(iotlb, device + VIRTQ_USED_IDX, sizeof<u16>());
+}
+
 /** Asks the driver to notify once it makes the next chain available. */
 export function arm(vq: usize): void {
-  const device: usize = load<u32>(vq, VQ_DEVICE);
   // An atomic store, and in `pending` an atomic load: the wish is visible before avail.idx is read. Pairs with the driver's
   // publication, an atomic store of avail.idx before it reads this word: one of the two sees the other, no wake-up is lost.
   if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
-    const last = load<u32>(vq, VQ_LAST_AVAIL);
-    atomic.store<u16>(device + VIRTQ_USED_RING + load<u32>(vq, VQ_SIZE) * CHAIN_SIZE, <u16>last);
+    suppress(vq, VIRTQ_USED_RING + load<u32>(vq, VQ_SIZE) * CHAIN_SIZE, load<u32>(vq, VQ_LAST_AVAIL));
   } else {
-    atomic.store<u16>(device, 0, VIRTQ_USED_FLAGS);
+    suppress(vq, VIRTQ_USED_FLAGS, 0);
   }
 }
 
 /** Asks the driver not to notify. With EVENT_IDX a stale avail_event, left behind, does just that. */
 export function disarm(vq: usize): void {
-  if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)) {
-    atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), VIRTQ_USED_F_NO_NOTIFY, VIRTQ_USED_FLAGS);
-  }
+  if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)) suppress(vq, VIRTQ_USED_FLAGS, VIRTQ_USED_F_NO_NOTIFY);
+}
+
+/** Writes the suppression word at `offset` of the device area. */
+// @ts-ignore: decorator
+@inline
+function suppress(vq: usize, offset: u32, word: u32): void {
+  const address: usize = load<u32>(vq, VQ_DEVICE) + offset;
+  const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  atomic.store<u16>(address, <u16>word);
+  if (dirtyTracked(iotlb)) dirtyMark(iotlb, address, sizeof<u16>());
 }
 
 /** Chains that wait, by the ring as it is now. */

@@ -18,6 +18,19 @@ export interface Engine {
   /** Linear address of a range that lies in one piece with that access, else 0. */
   iotlbTranslate(iotlb: number, iova: bigint, bytes: number, access: number): number;
 
+  // Dirty pages, marked by whatever below writes to driver memory through an IOTLB that has a bitmap or a log.
+  /**
+   * Fetches and clears the marks of the regions that end at or after IOVA `from` into DIRTY_RANGES at `ranges`, ascending, at
+   * most `capacity` (at least 16): how many. There may be more behind the last, until it is none. Queues may run.
+   */
+  dirtyFetch(iotlb: number, from: bigint, ranges: number, capacity: number): number;
+
+  // The gate of a queue (host/queue/gate.ts), from the thread that runs it.
+  /** Enters for one burst: 1, or 0 while the control plane has the queue. */
+  gateEnter(vq: number): number;
+  /** Leaves after the burst, and wakes a control plane that waits for that. */
+  gateLeave(vq: number): void;
+
   // Virtqueue, device side. The calls of a burst: devicePop, handle, devicePush; before sleeping, deviceArm.
   /** Resets the running state to `lastAvail`, taking the used index from the ring. Counters stay. */
   deviceStart(vq: number, lastAvail: number): void;
@@ -44,6 +57,12 @@ export interface Engine {
   deviceWait(vq: number, spins: number): number;
   /** Sets a verdict from outside (VERDICT_TRAP, VERDICT_MEMORY_LOST, VERDICT_THREAD_LOST); the first one stays. */
   deviceBreak(vq: number, verdict: number): void;
+
+  /**
+   * Looks at the software doorbells of queues, and `spins` times more while none has rung: a bit for each queue of `mask`
+   * that has. `queues` is the linear address of the linear addresses of their VQ blocks, a u32 each.
+   */
+  doorbellWatch(queues: number, mask: number, spins: number): number;
 
   // Block device.
   /** One burst of a disk in memory: chains served, with NOTIFY_DUE, and FILE_DUE where it stopped before a request that
@@ -89,6 +108,16 @@ export interface Engine {
   /** Asks for interrupts, then looks again: how many completions wait. 0: safe to sleep. */
   driverArm(dq: number): number;
   driverDisarm(dq: number): void;
+
+  // IOVA domain of a driver, `domain` the linear address of its DOMAIN block, `bounce` one that mapPage gave. Directions are DMA_*.
+  /** Copies `bytes` bytes (1 or more) at `linear` to bounce pages, by direction: their linear address, 0 when they are all taken. */
+  mapPage(domain: number, linear: number, bytes: number, direction: number): number;
+  /** Copies part of a mapping to the device again; nothing where it only writes. */
+  syncSingleForDevice(domain: number, bounce: number, offset: number, bytes: number): void;
+  /** Copies part of a mapping back from the device; nothing where it only reads. */
+  syncSingleForCpu(domain: number, bounce: number, offset: number, bytes: number): void;
+  /** Ends a mapping, without copying anything back. What the driver had put there is zeroed. */
+  unmapPage(domain: number, bounce: number): void;
 
   // Copies.
   /** Copies between two places of the same aperture. The caller has checked both. */

@@ -3,10 +3,13 @@ import { PAGE_SIZE } from '../../assembly/layout.js';
 import { RingbellError, systemError } from '../errors.js';
 import type { VduseControlFile } from '../vduse/file.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
+import type { VfioContainerFile, VfioGroupFile } from '../vhost-vdpa/vfio-file.js';
 import type { DirtyLogMemory } from './dirty-log-file.js';
 import { FaultInjection } from './fault-injection.js';
-import type { AttachOptions, VdpaDevice } from './vdpa-device.js';
+import type { AttachOptions, BusDriver, VdpaDevice } from './vdpa-device.js';
 import { VduseControl } from './vduse-control.js';
+import { VfioContainer } from './vfio-container.js';
+import { VfioGroup } from './vfio-group.js';
 import { VhostVdpaFace } from './vhost-vdpa-face.js';
 
 /** One device of a bus, as `Bus.list` shows it. */
@@ -47,8 +50,8 @@ const PAGE_SIZES: readonly number[] = [PAGE_SIZE, 4 * PAGE_SIZE, 16 * PAGE_SIZE]
 
 /**
  * A vDPA bus inside this process: devices are created and served through the same files as the kernel's VDUSE, and driven
- * through the same file as its vhost-vdpa, with no kernel module and no privilege. A bus belongs to the thread that made
- * it; its files may be bridged to others.
+ * through the same file as its vhost-vdpa, or through those of VFIO, as was proposed before; with no kernel module and no
+ * privilege. A bus belongs to the thread that made it; its files may be bridged to others.
  */
 export class Bus {
   static #default: Bus | undefined;
@@ -65,7 +68,7 @@ export class Bus {
   readonly pageSize: number;
   readonly #devices = new Map<string, VdpaDevice>();
   /** Drivers' files by device; undefined while one is being opened. */
-  readonly #drivers = new Map<VdpaDevice, VhostVdpaFace | undefined>();
+  readonly #drivers = new Map<VdpaDevice, VhostVdpaFace | VfioGroup | undefined>();
   readonly #closed = new AbortController();
   #closing: Promise<void> | undefined;
 
@@ -91,16 +94,19 @@ export class Bus {
     this.#device(name, 'attach').attach(options);
   }
 
+  /** The driver of the bus that a device is bound to; undefined when it is not on the bus. */
+  driverOf(name: string): BusDriver | undefined {
+    return this.#devices.get(name)?.driver;
+  }
+
   /**
-   * Opens a device for a driver, which resets it: ENOENT when it is not on the bus, EBUSY while another driver has it
+   * Opens a device that is bound to vhost_vdpa, which resets it: ENOENT when there is none, EBUSY while another driver has it
    * open, EIO when it does not answer.
    */
   async openVhostVdpa(name: string): Promise<VhostVdpaFile> {
     this.#checkOpen();
     await this.faults.strike('open', name);
-    const device = this.#devices.get(name);
-    if (!device?.attached) throw systemError('ENOENT', 'open', `no device ${name} on the bus`);
-    if (this.#drivers.has(device)) throw systemError('EBUSY', 'open', `${name} has a driver`);
+    const device = this.#claim(name, 'vhost_vdpa');
     this.#drivers.set(device, undefined);
     try {
       const face = await VhostVdpaFace.open(device, this.faults, () => this.#drivers.delete(device));
@@ -111,6 +117,22 @@ export class Bus {
       this.#drivers.delete(device);
       throw error;
     }
+  }
+
+  /** Opens /dev/vfio/vfio: a new container. */
+  async openVfioContainer(): Promise<VfioContainerFile> {
+    this.#checkOpen();
+    return new VfioContainer(this.faults);
+  }
+
+  /** Opens the group of a device that is bound to vhost_mdev: ENOENT when there is none, EBUSY while another driver has it open. */
+  async openVfioGroup(name: string): Promise<VfioGroupFile> {
+    this.#checkOpen();
+    await this.faults.strike('open', name);
+    const device = this.#claim(name, 'vhost_mdev');
+    const group = new VfioGroup(device, this.faults, () => this.#drivers.delete(device));
+    this.#drivers.set(device, group);
+    return group;
   }
 
   /**
@@ -179,6 +201,15 @@ export class Bus {
   #device(name: string, operation: string): VdpaDevice {
     const device = this.#devices.get(name);
     if (!device) throw systemError('EINVAL', operation, `no VDUSE device ${name}`);
+    return device;
+  }
+
+  /** A device that a driver of the bus may hand out. */
+  #claim(name: string, driver: BusDriver): VdpaDevice {
+    const device = this.#devices.get(name);
+    if (device?.driver !== driver)
+      throw systemError('ENOENT', 'open', `no device ${name} is bound to ${driver}`);
+    if (this.#drivers.has(device)) throw systemError('EBUSY', 'open', `${name} has a driver`);
     return device;
   }
 

@@ -1,9 +1,9 @@
 import { addressSpace } from '../aperture/address-space.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { systemError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import type { MmapRequest } from '../vhost-vdpa/file.js';
 import type { FaultInjection } from './fault-injection.js';
-import { Mutex } from './mutex.js';
 import { refusalOf } from './notification-area.js';
 import type { VdpaDevice } from './vdpa-device.js';
 
@@ -17,13 +17,13 @@ export abstract class DriverFile {
   protected readonly device: VdpaDevice;
   protected readonly faults: FaultInjection;
   readonly #mutex = new Mutex();
-  readonly #released: () => void;
+  readonly #released: () => void | Promise<void>;
   #closed = false;
   /** The device was taken off the bus: its last status. */
   #gone: number | undefined;
 
   /** `released` is called when the driver has let go of the device. */
-  protected constructor(device: VdpaDevice, faults: FaultInjection, released: () => void) {
+  protected constructor(device: VdpaDevice, faults: FaultInjection, released: () => void | Promise<void>) {
     this.name = device.name;
     this.pageSize = device.pageSize;
     this.device = device;
@@ -96,7 +96,7 @@ export abstract class DriverFile {
     try {
       await this.release();
     } finally {
-      this.#released();
+      await this.#released();
     }
   }
 
@@ -109,14 +109,19 @@ export abstract class DriverFile {
     // mmap(2) rounds up to whole pages before the driver sees it.
     if (Math.ceil(request.length / pageSize) !== 1) throw refuse('a doorbell is one page');
     if (!request.shared) throw refuse('a doorbell is mapped shared');
-    if (request.protection !== 'w') throw refuse('a doorbell is mapped for writing only');
+    if (request.protection.includes('r')) throw refuse('a doorbell is not to be read');
     const { doorbell } = this.device;
     if (!doorbell) throw systemError('ENOTSUPP', 'mmap', 'the parent has no doorbells to map');
     if (index < 0 || index >= this.device.vqs.length) throw refuse(`no queue ${index}`);
     const area = doorbell.getVqNotification(index);
     const refusal = refusalOf(area, pageSize);
     if (refusal) throw refusal;
-    aperture.mapAt(linear, { fd: doorbell.fd, offset: doorbell.offsetOf(area.addr) }, pageSize, 'w');
+    aperture.mapAt(
+      linear,
+      { fd: doorbell.fd, offset: doorbell.offsetOf(area.addr) },
+      pageSize,
+      request.protection,
+    );
     // The kernel maps it VM_IO and VM_PFNMAP, which an IOTLB UPDATE over it skips.
     addressSpace.remove(aperture.address + BigInt(linear), pageSize);
   }

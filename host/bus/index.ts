@@ -3,6 +3,5 @@ export { Bus, type BusDevice, type BusOptions } from './bus.js';
 export type { DirtyLogMemory } from './dirty-log-file.js';
 export { type DoorbellLayout, type DoorbellLayoutName, doorbellLayout } from './doorbell-layout.js';
 export type { Fault, FaultInjection, FaultOptions, FaultPoint } from './fault-injection.js';
-export { type CoherentMemory, type DmaDirection, IovaDomain, type IovaDomainOptions } from './iova-domain.js';
 export type { ParentKind } from './parent.js';
-export type { AttachOptions } from './vdpa-device.js';
+export type { AttachOptions, BusDriver } from './vdpa-device.js';

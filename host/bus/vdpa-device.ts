@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { RingbellError, systemError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_F_QUEUE_READY,
@@ -29,7 +30,6 @@ import {
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
-import { Mutex } from './mutex.js';
 import { DmaMapParent, type Parent, type ParentKind, SetMapParent } from './parent.js';
 import { Virtqueue, type VqState } from './virtqueue.js';
 
@@ -50,24 +50,40 @@ export interface VdpaDeviceConfig {
   pageSize: number;
 }
 
+/** Driver of the bus that a device is bound to: how programs open it. */
+export type BusDriver = 'vhost_vdpa' | 'vhost_mdev';
+
 /** How a device is attached to the bus. */
 export interface AttachOptions {
+  /** To which driver it is bound: 'vhost_vdpa' (default), or 'vhost_mdev', the proposal that came before it. */
+  driver?: BusDriver;
   /** How it takes mappings; 'set_map' if left out. */
   parent?: ParentKind;
   /** Where the doorbells of its queues lie; none if left out, as with most parents. */
   doorbell?: DoorbellLayoutName | DoorbellLayout;
   /** Milliseconds that the device has to answer a message, 0 for ever; 30,000 if left out. */
   messageTimeout?: number;
+  /**
+   * VHOST_BACKEND_F_* that vhost-vdpa may offer a driver, as a mask; all that it has if left out. An older kernel has
+   * fewer.
+   */
+  backendFeatures?: bigint;
 }
 
+const ALL_BACKEND_FEATURES = 2n ** 64n - 1n;
+
 interface Attachment {
+  readonly driver: BusDriver;
   readonly parent: Parent;
   readonly doorbell: Doorbell | undefined;
+  readonly backendFeatures: bigint;
 }
 
 /**
  * A device on the bus: the state that its two faces share, and the operations of the kernel's struct vdpa_config_ops, as
- * VDUSE implements them, under the kernel's names.
+ * VDUSE implements them, under the kernel's names. In the RFC of VDUSE ("[RFC v3 08/11] vduse: Introduce VDUSE - vDPA Device
+ * in Userspace", 19 January 2021) each of them was a message to the device; where the merged interface has none, the
+ * device asks, or the kernel remembers. docs/lineage.md has the list.
  */
 export class VdpaDevice {
   readonly name: string;
@@ -77,6 +93,7 @@ export class VdpaDevice {
   readonly vduseFeatures: bigint;
   readonly vendorId: number;
   readonly deviceId: number;
+  /** What the device offers: VDUSE_GET_FEATURES of the RFC, which asked the device; it says so once, when it is created. */
   readonly features: bigint;
   readonly ngroups: number;
   readonly nas: number;
@@ -126,11 +143,16 @@ export class VdpaDevice {
     if (this.vqs.some((vq) => vq.numMax === 0))
       throw systemError('EINVAL', 'attach', `${this.name} has queues that were not set up`);
     if (this.#attachment) throw systemError('EEXIST', 'attach', `${this.name} is attached already`);
-    const { parent = 'set_map', doorbell, messageTimeout = MESSAGE_TIMEOUT_MS } = options;
+    const { driver = 'vhost_vdpa', parent = 'set_map', doorbell } = options;
+    const { messageTimeout = MESSAGE_TIMEOUT_MS, backendFeatures = ALL_BACKEND_FEATURES } = options;
+    if (driver !== 'vhost_vdpa' && driver !== 'vhost_mdev')
+      throw new RingbellError('ERR_ARGUMENT', `driver is 'vhost_vdpa' or 'vhost_mdev', not ${driver}`);
     if (parent !== 'set_map' && parent !== 'dma_map')
       throw new RingbellError('ERR_ARGUMENT', `parent is 'set_map' or 'dma_map', not ${parent}`);
     if (!(messageTimeout >= 0 && messageTimeout < 2 ** 31))
       throw new RingbellError('ERR_ARGUMENT', `messageTimeout is milliseconds, not ${messageTimeout}`);
+    if (typeof backendFeatures !== 'bigint')
+      throw new TypeError(`backendFeatures is a mask, a bigint, not ${backendFeatures}`);
     const layout =
       doorbell === undefined || this.vqs.length === 0
         ? undefined
@@ -138,8 +160,10 @@ export class VdpaDevice {
     this.messages.timeout = messageTimeout;
     const update = (asid: number, start: bigint, last: bigint) => this.#updateIotlb(asid, start, last);
     this.#attachment = {
+      driver,
       parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
       doorbell: layout && new Doorbell(this.name, layout),
+      backendFeatures,
     };
   }
 
@@ -153,10 +177,20 @@ export class VdpaDevice {
     return this.#attachment !== undefined;
   }
 
+  /** The driver that it is bound to; undefined when it is not on the bus. */
+  get driver(): BusDriver | undefined {
+    return this.#attachment?.driver;
+  }
+
   /** The mapping operations. ENODEV when the device is not on the bus. */
   get parent(): Parent {
     if (!this.#attachment) throw systemError('ENODEV', 'ioctl', `${this.name} is not on the bus`);
     return this.#attachment.parent;
+  }
+
+  /** VHOST_BACKEND_F_* that a driver may be offered. */
+  get backendFeatures(): bigint {
+    return this.#attachment?.backendFeatures ?? 0n;
   }
 
   /** Its doorbells; undefined where the parent has no get_vq_notification. */
@@ -166,12 +200,14 @@ export class VdpaDevice {
 
   // Operations of struct vdpa_config_ops on a queue.
 
+  /** VDUSE_SET_VQ_ADDR of the RFC: no message; the device asks by VDUSE_VQ_GET_INFO. */
   setVqAddress(vq: Virtqueue, descArea: bigint, driverArea: bigint, deviceArea: bigint): void {
     vq.descAddr = descArea;
     vq.driverAddr = driverArea;
     vq.deviceAddr = deviceArea;
   }
 
+  /** VDUSE_SET_VQ_NUM of the RFC: no message; the device asks by VDUSE_VQ_GET_INFO. */
   setVqNum(vq: Virtqueue, num: number): void {
     vq.num = num;
   }
@@ -181,7 +217,10 @@ export class VdpaDevice {
     return vq.num || vq.numMax;
   }
 
-  /** Tells the device only if it opted in (VDUSE_F_QUEUE_READY); it must not refuse, a refusal breaks it. */
+  /**
+   * VDUSE_SET_VQ_READY of the RFC, whose name the message has again since it came back: only a device that opted in
+   * (VDUSE_F_QUEUE_READY) is told; it must not refuse, a refusal breaks it. Others ask by VDUSE_VQ_GET_INFO.
+   */
   async setVqReady(vq: Virtqueue, ready: boolean): Promise<void> {
     if (this.#optedIn(VDUSE_F_QUEUE_READY)) {
       try {
@@ -197,11 +236,17 @@ export class VdpaDevice {
     vq.ready = ready;
   }
 
+  /** VDUSE_GET_VQ_READY of the RFC: no message, the kernel remembers. */
+  getVqReady(vq: Virtqueue): boolean {
+    return vq.ready;
+  }
+
+  /** VDUSE_SET_VQ_STATE of the RFC: no message; the device asks by VDUSE_VQ_GET_INFO. */
   setVqState(vq: Virtqueue, state: Partial<VqState>): void {
     Object.assign(vq.state, state);
   }
 
-  /** Asks the device where it is. EIO when it does not say. */
+  /** Asks the device where it is: VDUSE_GET_VQ_STATE, as in the RFC. EIO when it does not say. */
   async getVqState(vq: Virtqueue): Promise<VqState> {
     const response = await this.messages.request({ type: VDUSE_GET_VQ_STATE, vq_state: { index: vq.index } });
     return response.vq_state;
@@ -227,7 +272,10 @@ export class VdpaDevice {
     return this.vqs.reduce((max, vq) => Math.max(max, vq.numMax), 0);
   }
 
-  /** VDUSE takes whatever the driver writes; the device judges at FEATURES_OK. */
+  /**
+   * VDUSE takes whatever the driver writes; the device asks by VDUSE_DEV_GET_FEATURES and judges at FEATURES_OK, where the RFC
+   * had the message VDUSE_SET_FEATURES. An ioctl of /dev/vduse/control has that name now, and means something else.
+   */
   setDriverFeatures(features: bigint): void {
     this.driverFeatures = features;
   }
@@ -236,11 +284,12 @@ export class VdpaDevice {
     return (this.driverFeatures & (1n << BigInt(VIRTIO_F_RING_PACKED))) !== 0n;
   }
 
+  /** VDUSE_GET_STATUS of the RFC: no message, the kernel remembers. */
   getStatus(): number {
     return this.#status;
   }
 
-  /** Asks the device first; when it refuses, the status stays and the driver is told nothing (vduse_vdpa_set_status). */
+  /** VDUSE_SET_STATUS, as in the RFC: asks the device first; when it refuses, the status stays and the driver is told nothing (vduse_vdpa_set_status). */
   async setStatus(status: number): Promise<void> {
     try {
       await this.messages.request({ type: VDUSE_SET_STATUS, s: { status } });
@@ -251,24 +300,27 @@ export class VdpaDevice {
     this.#status = status | (this.#status & VIRTIO_CONFIG_S_NEEDS_RESET);
   }
 
-  /** Resets the device. It happens even when the device does not confirm, which is EIO (vduse_vdpa_reset). */
-  async reset(): Promise<void> {
+  /**
+   * Resets the device. It happens even when the device does not confirm, which is EIO (vduse_vdpa_reset). `cleanMap`: whether
+   * a parent that does so drops the mappings, too (VDPA_RESET_F_CLEAN_MAP).
+   */
+  async reset(cleanMap = true): Promise<void> {
     try {
       await this.messages.request({ type: VDUSE_SET_STATUS, s: { status: 0 } });
     } finally {
-      this.forget();
+      this.#forget();
+      if (cleanMap) this.#attachment?.parent.resetMap();
     }
   }
 
   /** What a reset forgets: everything that a driver set, its call eventfds and the device's kickfds included. */
-  forget(): void {
+  #forget(): void {
     this.#status = 0;
     this.#suspended = false;
     this.driverFeatures = 0n;
     this.generation = (this.generation + 1) >>> 0;
     this.#configCallback = undefined;
     for (const vq of this.vqs) vq.reset();
-    this.#attachment?.parent.resetMap();
   }
 
   /** Whether the parent has the suspend operation: only for a device that opted in (VDUSE_F_SUSPEND). */
@@ -312,14 +364,17 @@ export class VdpaDevice {
     });
   }
 
-  /** Reads the config space; bytes beyond its end are zero. */
+  /** VDUSE_GET_CONFIG of the RFC: no message, the config space lies in the kernel. Bytes beyond its end are zero. */
   getConfig(offset: number, bytes: number): Uint8Array {
     const into = new Uint8Array(bytes);
     into.set(this.config.subarray(offset, offset + bytes));
     return into;
   }
 
-  /** Does nothing: VDUSE's config space is read-only, and writes to it vanish (vduse_vdpa_set_config). */
+  /**
+   * Does nothing, where the RFC had the message VDUSE_SET_CONFIG: VDUSE's config space is read-only, and writes to it vanish
+   * (vduse_vdpa_set_config).
+   */
   setConfig(_offset: number, _bytes: Uint8Array): void {}
 
   setConfigCb(callback: (() => void) | undefined): void {
@@ -335,7 +390,7 @@ export class VdpaDevice {
 
   // What the device does to the driver.
 
-  /** Interrupts the driver for a queue. EINVAL before DRIVER_OK and while suspended, unless a call eventfd takes it. */
+  /** Interrupts the driver for a queue, by VDUSE_VQ_INJECT_IRQ or, as the RFC's VDUSE_VQ_SETUP_IRQFD had it, an eventfd. EINVAL before DRIVER_OK and while suspended, unless a call eventfd takes it. */
   injectIrq(vq: Virtqueue): void {
     if (!this.#suspended && vq.signalIrqfd()) return;
     this.#checkDriverOk();
@@ -387,6 +442,7 @@ export class VdpaDevice {
       throw systemError('EINVAL', 'ioctl', `the driver of ${this.name} is not running`);
   }
 
+  /** VDUSE_UPDATE_IOTLB, as in the RFC: the new table is in place when the device is told. */
   async #updateIotlb(asid: number, start: bigint, last: bigint): Promise<void> {
     const range = { start, last };
     await this.messages.request(

@@ -1,5 +1,5 @@
 import { addressSpace } from '../aperture/address-space.js';
-import { isSystemError, systemError } from '../errors.js';
+import { systemError } from '../errors.js';
 import type { Decoded } from '../uapi/struct.js';
 import {
   VHOST_IOTLB_BATCH_BEGIN,
@@ -10,6 +10,7 @@ import {
 } from '../uapi/vhost.js';
 import { type IotlbMap, IotlbTree } from './iotlb-tree.js';
 import { MapFile } from './map-file.js';
+import { unreported } from './unreported.js';
 import type { VdpaDevice } from './vdpa-device.js';
 
 /** struct vhost_iotlb_msg. */
@@ -138,6 +139,10 @@ export class VhostIotlb {
     }
   }
 
+  /**
+   * What the kernel does at the end of a batch and after an unmap. As with dma_unmap, it does not report a failure: so a batch
+   * that failed looks like success.
+   */
   async #setMapUnreported(asid: number, table: IotlbTree): Promise<void> {
     const { parent } = this.#device;
     if (parent.kind === 'set_map') await unreported(parent.setMap(asid, table));
@@ -153,17 +158,5 @@ function openAll(fds: readonly number[]): MapFile[] {
   } catch (error) {
     for (const file of files) file.put();
     throw error;
-  }
-}
-
-/**
- * Waits for an operation whose failure the kernel does not report: set_map at the end of a batch and after an unmap,
- * dma_unmap always. So a batch that failed looks like success.
- */
-async function unreported(operation: Promise<void>): Promise<void> {
-  try {
-    await operation;
-  } catch (error) {
-    if (!isSystemError(error)) throw error;
   }
 }

@@ -22,6 +22,9 @@ const BACKEND_FEATURES = mask(
   vhost.VHOST_BACKEND_F_IOTLB_ASID,
 );
 const LAST_IOVA = 2n ** 64n - 1n;
+const BATCH = mask(vhost.VHOST_BACKEND_F_IOTLB_BATCH);
+/** Messages that came with VHOST_BACKEND_F_IOTLB_BATCH. */
+const BATCH_MARKERS: readonly number[] = [vhost.VHOST_IOTLB_BATCH_BEGIN, vhost.VHOST_IOTLB_BATCH_END];
 /** Bytes of a message before its vhost_iotlb_msg: type, and asid or padding. */
 const MESSAGE_HEADER_BYTES = vhost.vhostMsgV2.fields.iotlb[1];
 /** Bytes of a message that count: what follows is padding, and need not be written. */
@@ -110,7 +113,8 @@ export class VhostVdpaFace extends DriverFile implements VhostVdpaFile {
   }
 
   #offeredBackendFeatures(): bigint {
-    return BACKEND_FEATURES | (this.device.canSuspend ? mask(vhost.VHOST_BACKEND_F_SUSPEND) : 0n);
+    const { backendFeatures, canSuspend } = this.device;
+    return backendFeatures & (BACKEND_FEATURES | (canSuspend ? mask(vhost.VHOST_BACKEND_F_SUSPEND) : 0n));
   }
 
   #setBackendFeatures(argument: Uint8Array | undefined): void {
@@ -182,6 +186,8 @@ export class VhostVdpaFace extends DriverFile implements VhostVdpaFile {
     try {
       this.checkGone('write');
       this.#dev.checkOwner('write');
+      if (BATCH_MARKERS.includes(iotlb.type) && !(this.#offeredBackendFeatures() & BATCH))
+        throw systemError('EINVAL', 'write', `no IOTLB message of type ${iotlb.type}`);
       await this.#iotlb.process(asid, iotlb);
     } catch (cause) {
       if (!isSystemError(cause)) throw cause;

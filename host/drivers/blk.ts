@@ -1,4 +1,4 @@
-import { SLOT_DESCRIPTORS } from '../../assembly/layout.js';
+import { PAGE_SIZE, SLOT_DESCRIPTORS } from '../../assembly/layout.js';
 import {
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_DISCARD,
@@ -16,11 +16,20 @@ import {
   VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
-import { checkBus, checkInteger, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
+import {
+  checkBoolean,
+  checkBus,
+  checkInteger,
+  checkMode,
+  checkOptions,
+  checkQueueSize,
+  checkSignal,
+} from '../options.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
-import { BLOCK_SLOT, bounceBytes, tableBytes } from './block-queue.js';
+import { BLOCK_SLOT, bufferBytes, tableBytes } from './block-queue.js';
 import type { CompletionMode } from './completion-watch.js';
+import type { BounceSize } from './iova-domain.js';
 import { chooseQueueSize, openDriven } from './open-driven.js';
 import { ringFeatures } from './ring-features.js';
 
@@ -44,10 +53,17 @@ export interface OpenBlockOptions {
   inOrder?: boolean | undefined;
   /** Whether to kick by a mapped doorbell page where the device has one. Default true. */
   doorbell?: boolean | undefined;
-  /** Bytes of bounce memory a request; longer reads and writes are split. Default 64 KiB. */
+  /** Bytes of buffer a request; longer reads and writes are split. Default 64 KiB. */
   slotBytes?: number | undefined;
   /** Bytes that `alloc` can give out. Default 16 MiB. */
   allocBytes?: number | undefined;
+  /**
+   * Whether the device is to see bounce buffers in place of the driver's memory: the bytes that a request is about, while it
+   * lasts, and none beside them. Default false.
+   */
+  bounce?: boolean | undefined;
+  /** Bytes of bounce buffers at most, from 1 MiB; requests wait where they are all taken. Default 64 MiB. */
+  bounceBytes?: number | undefined;
   /** Gives opening up; afterwards closes the disk. */
   signal?: AbortSignal | undefined;
 }
@@ -58,6 +74,10 @@ const QUEUES_MAX = 65535;
 const SLOT_BYTES_DEFAULT = 65536;
 /** Bytes. */
 const ALLOC_BYTES_DEFAULT = 2 ** 24;
+/** Bytes: those of VDUSE's bounce_size. */
+const BOUNCE_BYTES_MIN = 2 ** 20;
+const BOUNCE_BYTES_MAX = 2 ** 30;
+const BOUNCE_BYTES_DEFAULT = 2 ** 26;
 /** Bytes; more would not fit an aperture next to anything else. */
 const BYTES_MAX = 2 ** 31;
 
@@ -85,6 +105,8 @@ const OPTION_NAMES = [
   'doorbell',
   'slotBytes',
   'allocBytes',
+  'bounce',
+  'bounceBytes',
   'signal',
 ];
 
@@ -113,9 +135,10 @@ export async function openBlock(target: string, options: OpenBlockOptions = {}):
         queues,
         queueSize,
         slot: BLOCK_SLOT,
-        sharedBytesPerQueue: bounceBytes(queueSize, slotBytes),
+        bufferBytesPerQueue: bufferBytes(queueSize, slotBytes),
         privateBytesPerQueue: tableBytes(queueSize),
         arenaBytes: options.allocBytes ?? ALLOC_BYTES_DEFAULT,
+        bounce: options.bounce ? bounceSize(options.bounceBytes) : undefined,
         doorbell: options.doorbell ?? true,
       });
       return new BlockDisk(driver, config, { mode, slotBytes });
@@ -132,6 +155,8 @@ function validate(options: OpenBlockOptions): void {
   checkQueueSize(options.queueSize, 4, VIRTQUEUE_MAX_SIZE);
   checkInteger('slotBytes', options.slotBytes, VIRTIO_BLK_SECTOR_SIZE, BYTES_MAX);
   checkInteger('allocBytes', options.allocBytes, 0, BYTES_MAX);
+  checkBoolean('bounce', options.bounce);
+  checkInteger('bounceBytes', options.bounceBytes, BOUNCE_BYTES_MIN, BOUNCE_BYTES_MAX);
   checkMode(options.mode);
   const { slotBytes = SLOT_BYTES_DEFAULT } = options;
   if (slotBytes % VIRTIO_BLK_SECTOR_SIZE !== 0)
@@ -139,6 +164,11 @@ function validate(options: OpenBlockOptions): void {
       'ERR_ARGUMENT',
       `slotBytes must be a multiple of ${VIRTIO_BLK_SECTOR_SIZE}, not ${slotBytes}`,
     );
+}
+
+/** The largest request has room in the first ones. */
+function bounceSize(bytes: number = BOUNCE_BYTES_DEFAULT): BounceSize {
+  return { first: BOUNCE_BYTES_MIN, most: Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE };
 }
 
 function mask(...bits: number[]): bigint {

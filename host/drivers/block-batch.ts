@@ -14,7 +14,7 @@ import {
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
 import type { BatchSink, BlockQueue } from './block-queue.js';
-import { writeSubmission } from './submission.js';
+import { keepSubmissions, writeSubmission } from './submission.js';
 
 /** Looks at the used ring that a `reap` with a minimum takes unless told otherwise: of the order of a millisecond. */
 const REAP_SPINS = 1 << 18;
@@ -117,17 +117,15 @@ export class BlockBatch {
     this.#put(VIRTIO_BLK_T_FLUSH, 0, 0, 0, tag);
   }
 
-  /** Puts what was filled in on the ring: how many requests. Throws ERR_DEVICE_BROKEN, ERR_CLOSED. */
+  /**
+   * Puts what was filled in on the ring: how many requests. What there was no room for, with `bounce`, stays filled in until
+   * the next `submit`. Throws ERR_DEVICE_BROKEN, ERR_CLOSED.
+   */
   submit(): number {
     const staged = this.#staged;
     const count = staged === 0 ? 0 : this.#lane.submitTable(this.#submissions, staged);
-    // Promises may have taken slots meanwhile: the rest stays filled in.
-    if (count < staged) {
-      const first = this.#submissions / 4;
-      const words = SUBMISSION_SIZE / 4;
-      this.#i32.copyWithin(first, first + count * words, first + staged * words);
-    }
-    this.#staged = staged - count;
+    // Promises may have taken slots meanwhile, or bounce buffers have run out: the rest stays filled in.
+    this.#staged = keepSubmissions(this.#i32, this.#submissions, count, staged);
     this.#inFlight += count;
     return count;
   }
@@ -169,10 +167,14 @@ export class BlockBatch {
     return this.#i32[(this.#completions + index * COMPLETION_SIZE + COMPLETION_STATUS) >>> 2] as number;
   }
 
-  /** Resolves when `reap` has something to collect, or nothing is in flight. Rejects when the device breaks or is closed. */
+  /**
+   * Resolves when `reap` has something to collect, or nothing is in flight and `submit` may find room. Rejects when the
+   * device breaks or is closed.
+   */
   wait(): Promise<void> {
     if (this.#lane.error) return Promise.reject(this.#lane.error);
-    if (this.#backlogCount > 0 || this.#inFlight === 0) return Promise.resolve();
+    const waitsForRoom = this.#staged > 0 && this.#lane.waitsForRoom;
+    if (this.#backlogCount > 0 || (this.#inFlight === 0 && !waitsForRoom)) return Promise.resolve();
     if (this.#waiter)
       return Promise.reject(new RingbellError('ERR_ARGUMENT', 'somebody waits for this batch already'));
     return new Promise((resolve, reject) => {

@@ -10,13 +10,15 @@ import {
   SLOT_DESCRIPTORS,
   SLOT_SIZE,
   SUBMISSION_SIZE,
+  SUBMISSION_TAG,
 } from '../../assembly/layout.js';
 import { VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
 import { type BlockRequest, statusError } from './block-operation.js';
 import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue, SlotShape } from './driver-queue.js';
-import { writeSubmission } from './submission.js';
+import type { BounceUser } from './iova-domain.js';
+import { keepSubmissions, writeSubmission } from './submission.js';
 
 /** Bit of a tag: the request belongs to a promise, not to a batch. The other bits are then the index in `#pending`. */
 const TAG_PROMISE = 0x80000000;
@@ -30,7 +32,7 @@ const SUBMISSION_TABLES = 2;
 const COMPLETION_TABLES = 3;
 
 /** What a request takes of a queue: header, data and status. */
-export const BLOCK_SLOT: SlotShape = { descriptors: SLOT_DESCRIPTORS, bytes: SLOT_SIZE };
+export const BLOCK_SLOT: SlotShape = { descriptors: SLOT_DESCRIPTORS, bytes: SLOT_SIZE, holdsData: false };
 
 /** What takes completions of requests that belong to no promise. */
 export interface BatchSink {
@@ -41,9 +43,9 @@ export interface BatchSink {
   waits(): boolean;
 }
 
-/** Bytes of shared memory that bounce buffers of `slots` requests take. */
-export function bounceBytes(slots: number, slotBytes: number): number {
-  return slots * bounceStride(slotBytes) + PAGE_SIZE;
+/** Bytes of memory that the buffers of `slots` requests take. */
+export function bufferBytes(slots: number, slotBytes: number): number {
+  return slots * bufferStride(slotBytes) + PAGE_SIZE;
 }
 
 /** Bytes of private memory that the tables of a queue with `slots` slots take. */
@@ -55,7 +57,7 @@ export function tableBytes(slots: number): number {
 }
 
 /** One page more than the buffer: a power of two apart, all buffers would compete for the same few cache sets. */
-function bounceStride(slotBytes: number): number {
+function bufferStride(slotBytes: number): number {
   return Math.ceil(slotBytes / PAGE_SIZE) * PAGE_SIZE + PAGE_SIZE;
 }
 
@@ -63,18 +65,20 @@ function bounceStride(slotBytes: number): number {
  * One virtqueue of a block device on the caller's event loop: requests of promises come in, wait for a slot if need be,
  * go to the ring once a turn with at most one notification, and are completed from interrupts or by polling.
  */
-export class BlockQueue extends DriverLane {
+export class BlockQueue extends DriverLane implements BounceUser {
   readonly #i32: Int32Array;
   readonly #submissions: number;
   readonly #completions: number;
-  readonly #bounce: number;
-  readonly #bounceStride: number;
+  readonly #buffers: number;
+  readonly #bufferStride: number;
   /** By tag: requests in flight. */
   readonly #pending: (BlockRequest | undefined)[];
   readonly #freeTags: number[];
   #waitingFirst: BlockRequest | undefined;
   #waitingLast: BlockRequest | undefined;
   #flushScheduled = false;
+  /** Entries of the submission table that the IOVA domain has had no room for yet. */
+  #staged = 0;
   #batch: BatchSink | undefined;
   #idle: (() => void) | undefined;
 
@@ -85,10 +89,10 @@ export class BlockQueue extends DriverLane {
     this.#i32 = aperture.i32;
     this.#submissions = aperture.allocate(slots * SUBMISSION_SIZE);
     this.#completions = aperture.allocate(slots * COMPLETION_SIZE);
-    this.#bounceStride = bounceStride(options.slotBytes);
-    this.#bounce = memory.take(slots * this.#bounceStride, PAGE_SIZE);
+    this.#bufferStride = bufferStride(options.slotBytes);
+    this.#buffers = memory.take(slots * this.#bufferStride, PAGE_SIZE);
     this.#pending = new Array(slots).fill(undefined);
-    // A stack: the bounce buffer used last is the one that is still in the cache.
+    // A stack: the buffer used last is the one that is still in the cache.
     this.#freeTags = Array.from({ length: slots }, (_, index) => slots - 1 - index);
   }
 
@@ -99,7 +103,12 @@ export class BlockQueue extends DriverLane {
 
   /** Whether nothing is on its way, of promises or of the batch. */
   get idle(): boolean {
-    return this.#waitingFirst === undefined && this.queue.free === this.queue.slots;
+    return this.#waitingFirst === undefined && this.#staged === 0 && this.queue.free === this.queue.slots;
+  }
+
+  /** Whether the queue waits for room in the IOVA domain. */
+  get waitsForRoom(): boolean {
+    return this.queue.memory.domain?.waits(this) === true;
   }
 
   /** Takes a request of a promise. It goes to the ring, with all others of this turn, when the caller's code has ended. */
@@ -120,10 +129,19 @@ export class BlockQueue extends DriverLane {
     });
   }
 
-  /** Puts `count` submissions at `table` on the ring: how many there was room for. Throws what broke the queue. */
+  /**
+   * Puts `count` submissions at `table` on the ring: how many there was room for, there and in the IOVA domain. Where the
+   * domain had none the queue waits for it, and so does all that comes later. Throws what broke the queue.
+   */
   submitTable(table: number, count: number): number {
     if (this.error) throw this.error;
     const { queue } = this;
+    const { domain } = queue.memory;
+    const fitting = Math.min(count, queue.free);
+    if (domain && !domain.turnOf(this)) {
+      domain.wait(this);
+      return 0;
+    }
     let result: number;
     queue.crossings++;
     try {
@@ -133,7 +151,10 @@ export class BlockQueue extends DriverLane {
     }
     if (result & NOTIFY_DUE) queue.kick();
     if (queue.broken) throw this.break(queue.verdict());
-    return result & COUNT_MASK;
+    const taken = result & COUNT_MASK;
+    if (taken < fitting) domain?.wait(this);
+    else domain?.leave(this);
+    return taken;
   }
 
   /** Collects completions to `table`, as blkReap. Throws what broke the queue. */
@@ -148,7 +169,17 @@ export class BlockQueue extends DriverLane {
       throw this.trapped(error);
     }
     if (queue.broken) throw this.break(queue.verdict());
+    if (count > 0) queue.memory.domain?.released();
     return count;
+  }
+
+  /** There may be room in the IOVA domain: for what waits here first, then for the batch. */
+  retry(): void {
+    this.#flush();
+    // It was the batch that waited, which may have other plans by now: nobody is to wait behind it.
+    if (this.#staged === 0) this.queue.memory.domain?.leave(this);
+    this.#batch?.wake();
+    this.settle();
   }
 
   /** Completes the promise's request behind a tag with the sign bit. */
@@ -163,7 +194,7 @@ export class BlockQueue extends DriverLane {
     const error = statusError(operation, status, reads ? request.count + 1 - bytes : 0);
     if (!error && reads && request.data && !operation.settled) {
       if (detached(request)) operation.fail(new TypeError('the buffer was detached before it was read into'));
-      else this.queue.memory.copyOut(this.#bounceOf(index), request.data);
+      else this.queue.memory.copyOut(this.#bufferOf(index), request.data);
     }
     operation.completed(request, error);
   }
@@ -190,14 +221,15 @@ export class BlockQueue extends DriverLane {
     for (const request of this.#pending) request?.operation.fail(error);
     for (let request = this.#waitingFirst; request; request = request.next) request.operation.fail(error);
     this.#waitingFirst = this.#waitingLast = undefined;
+    this.queue.memory.domain?.leave(this);
     this.#batch?.wake(error);
   }
 
   /** Moves requests that wait to free slots. */
   #flush(): void {
-    const room = Math.min(this.#freeTags.length, this.queue.free);
-    let count = 0;
-    while (count < room && this.#waitingFirst) {
+    let count = this.#unstageSettled();
+    const limit = count + Math.min(this.#freeTags.length, this.queue.free - count);
+    while (count < limit && this.#waitingFirst) {
       const request = this.#waitingFirst;
       this.#waitingFirst = request.next;
       if (!this.#waitingFirst) this.#waitingLast = undefined;
@@ -210,12 +242,32 @@ export class BlockQueue extends DriverLane {
       this.#write(this.#submissions + count * SUBMISSION_SIZE, request);
       count++;
     }
+    this.#staged = count;
     if (count === 0) return;
     try {
-      this.submitTable(this.#submissions, count);
+      const taken = this.submitTable(this.#submissions, count);
+      this.#staged = keepSubmissions(this.#i32, this.#submissions, taken, count);
     } catch (error) {
       if (!(error instanceof RingbellError)) throw error;
     }
+  }
+
+  /** Takes requests that were aborted out of those that have waited for room: how many are left. */
+  #unstageSettled(): number {
+    const words = SUBMISSION_SIZE / 4;
+    const first = this.#submissions / 4;
+    let kept = first;
+    for (let entry = first, end = first + this.#staged * words; entry < end; entry += words) {
+      const index = (this.#i32[entry + SUBMISSION_TAG / 4] as number) & ~TAG_PROMISE;
+      if ((this.#pending[index] as BlockRequest).operation.settled) {
+        this.#pending[index] = undefined;
+        this.#freeTags.push(index);
+      } else {
+        if (kept !== entry) this.#i32.copyWithin(kept, entry, entry + words);
+        kept += words;
+      }
+    }
+    return (kept - first) / words;
   }
 
   /** Writes one entry of the submission table. */
@@ -224,7 +276,7 @@ export class BlockQueue extends DriverLane {
     this.#pending[index] = request;
     let { linear } = request;
     if (request.data && linear === 0) {
-      linear = this.#bounceOf(index);
+      linear = this.#bufferOf(index);
       if (request.type === VIRTIO_BLK_T_OUT) this.queue.memory.copyIn(linear, request.data);
     }
     writeSubmission(
@@ -239,8 +291,8 @@ export class BlockQueue extends DriverLane {
     );
   }
 
-  #bounceOf(index: number): number {
-    return this.#bounce + index * this.#bounceStride;
+  #bufferOf(index: number): number {
+    return this.#buffers + index * this.#bufferStride;
   }
 
   /** What is left over is for the next turn. */

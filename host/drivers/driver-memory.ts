@@ -11,6 +11,7 @@ import { Aperture, type Window } from '../aperture/aperture.js';
 import { RingbellError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import type { IotlbRegion } from '../vhost-vdpa/iotlb-mapper.js';
+import { type BounceSize, IovaDomain } from './iova-domain.js';
 
 /** Bytes; unit of WebAssembly.Memory, and so of an aperture. */
 const APERTURE_UNIT = 65536;
@@ -28,8 +29,10 @@ const SECTOR_ALIGN = 512;
 export interface DriverMemoryOptions {
   /** For messages and /proc/self/maps. */
   name: string;
-  /** Bytes that rings, slots and bounce buffers take. */
-  sharedBytes: number;
+  /** Bytes that `takeCoherent` gives out. */
+  coherentBytes: number;
+  /** Bytes that `take` gives out. */
+  bufferBytes: number;
   /** Bytes that `alloc` gives out. */
   arenaBytes: number;
   /** Bytes of structures that only this process sees. */
@@ -38,23 +41,31 @@ export interface DriverMemoryOptions {
   doorbellBytes: number;
   /** IOVAs that the device can be told of, `last` included. */
   iovaRange: { first: bigint; last: bigint };
+  /** Bounce buffers that the device sees in place of what `take` and `alloc` give; undefined where it sees these. */
+  bounce: BounceSize | undefined;
 }
 
 /**
  * All memory of one driver: an aperture with one sealed memory file mapped into it, in one piece, for the aperture's whole
- * life. First comes what the driver and the device share to do their work (rings, slots, bounce buffers), then what the
- * application allocates. One piece, so that a device that maps what it sees on first use has mapped everything once it
- * has found the rings. The file cannot shrink, and nobody else can unmap it: JavaScript may touch it.
+ * life. First comes what the driver and the device share to do their work (rings, slots), then the driver's buffers, then
+ * what the application allocates. One piece, so that a device that maps what it sees on first use has mapped everything
+ * once it has found the rings. The file cannot shrink, and nobody else can unmap it: JavaScript may touch it.
+ *
+ * With bounce buffers the device sees none of it: what it shares with the driver then lies in an IOVA domain, a file of its own.
  */
 export class DriverMemory {
   readonly aperture: Aperture;
-  /** IOVA minus linear address, for all of the memory, modulo 2^64. */
+  /** IOVA minus linear address, for all that the device sees, modulo 2^64. */
   readonly iovaDelta: bigint;
+  /** Undefined where the device sees the driver's memory itself. */
+  readonly domain: IovaDomain | undefined;
   readonly #fd: number;
   readonly #window: Window;
   readonly #view: Uint8Array;
   readonly #arenaStart: number;
-  #sharedTop: number;
+  readonly #coherentEnd: number;
+  #coherentTop: number;
+  #bufferTop: number;
   #arenaTop: number;
   /** Linear address of the SIGBUS guard's counter. */
   readonly #lost: number;
@@ -63,40 +74,55 @@ export class DriverMemory {
 
   /** Throws ERR_ARGUMENT where it does not fit an aperture, ERR_NOT_SUPPORTED where it does not fit the IOVA range. */
   constructor(options: DriverMemoryOptions) {
-    const privateBytes = roundUp(options.privateBytes + PRIVATE_SLACK, APERTURE_UNIT);
-    const sharedBytes = roundUp(options.sharedBytes, PAGE_SIZE);
+    const { bounce, name } = options;
+    const privateBytes = roundUp(
+      options.privateBytes + (bounce ? IovaDomain.privateBytes(bounce) : 0) + PRIVATE_SLACK,
+      APERTURE_UNIT,
+    );
+    const coherentBytes = roundUp(options.coherentBytes, PAGE_SIZE);
+    const domainBytes = bounce ? coherentBytes + bounce.most : 0;
+    const sharedBytes = roundUp((bounce ? 0 : coherentBytes) + options.bufferBytes, PAGE_SIZE);
     const bytes = sharedBytes + roundUp(options.arenaBytes, PAGE_SIZE);
+    this.iovaDelta = chooseDelta(privateBytes, bounce ? domainBytes : bytes, options.iovaRange);
     this.aperture = Aperture.create({
       // One page more: an aperture keeps its last one inaccessible.
-      bytes: roundUp(privateBytes + bytes + options.doorbellBytes + PAGE_SIZE, APERTURE_UNIT),
+      bytes: roundUp(privateBytes + domainBytes + bytes + options.doorbellBytes + PAGE_SIZE, APERTURE_UNIT),
       privateBytes,
     });
     this.#lost = this.aperture.allocate(Int32Array.BYTES_PER_ELEMENT);
     this.#io = this.aperture.allocate(IO_SIZE);
-    this.iovaDelta = chooseDelta(privateBytes, bytes, options.iovaRange);
-    this.#fd = loadAddon().memfd(options.name, bytes, true);
+    this.#fd = loadAddon().memfd(name, bytes, true);
     try {
+      // The first window lies where the delta wants what the device sees.
+      if (bounce) this.domain = new IovaDomain(this.aperture, `${name}.domain`, coherentBytes, bounce);
       this.#window = this.aperture.map({ fd: this.#fd, offset: 0n }, bytes, 'rw');
       // Our own file cannot shrink, but a doorbell page goes when its device is unplugged.
       this.aperture.guardSigbus(this.#lost);
     } catch (error) {
+      this.domain?.close();
       loadAddon().close(this.#fd);
       this.aperture.close();
       throw error;
     }
     this.#view = this.aperture.viewOwn(this.#window);
-    this.#sharedTop = this.#window.linear;
+    this.#coherentTop = (this.domain?.window ?? this.#window).linear;
+    this.#coherentEnd = this.#coherentTop + coherentBytes;
+    this.#bufferTop = this.domain ? this.#window.linear : this.#coherentEnd;
     this.#arenaStart = this.#arenaTop = this.#window.linear + sharedBytes;
   }
 
-  /** What the device is to be told of. */
+  /** What the device is to be told of before it starts. */
   get region(): IotlbRegion {
-    const { linear, bytes } = this.#window;
-    return {
-      iova: this.iova(linear),
-      bytes: BigInt(bytes),
-      address: this.aperture.address + BigInt(linear),
-    };
+    const { domain } = this;
+    return domain
+      ? this.#region(domain.window.linear, domain.visibleBytes)
+      : this.#region(this.#window.linear, this.#window.bytes);
+  }
+
+  /** Tells a device of the memory with `map`: of bounce buffers more and more, as they are needed. */
+  async share(map: (region: IotlbRegion) => Promise<void>): Promise<void> {
+    await map(this.region);
+    this.domain?.growWith((linear, bytes) => map(this.#region(linear, bytes)));
   }
 
   /** Whether a page was lost under its mapping. */
@@ -109,16 +135,25 @@ export class DriverMemory {
     return BigInt.asUintN(64, BigInt(linear) + this.iovaDelta);
   }
 
-  /** Linear address of `bytes` zeroed bytes that the device sees, for the driver's own use. */
-  take(bytes: number, align: number = CACHE_LINE): number {
-    const linear = roundUp(this.#sharedTop, align);
-    if (linear + bytes > this.#arenaStart)
-      throw new RingbellError('ERR_APERTURE_FULL', `no room for ${bytes} bytes of rings and bounce buffers`);
-    this.#sharedTop = linear + bytes;
+  /** Linear address of `bytes` zeroed bytes that the device sees for as long as the driver lives. */
+  takeCoherent(bytes: number, align: number = CACHE_LINE): number {
+    const linear = roundUp(this.#coherentTop, align);
+    if (linear + bytes > this.#coherentEnd)
+      throw new RingbellError('ERR_APERTURE_FULL', `no room for ${bytes} bytes of rings`);
+    this.#coherentTop = linear + bytes;
     return linear;
   }
 
-  /** Memory that the device sees, for the application. It stays valid for as long as it is reachable. Throws ERR_APERTURE_FULL. */
+  /** Linear address of `bytes` zeroed bytes for data of the driver's requests. */
+  take(bytes: number, align: number = CACHE_LINE): number {
+    const linear = roundUp(this.#bufferTop, align);
+    if (linear + bytes > this.#arenaStart)
+      throw new RingbellError('ERR_APERTURE_FULL', `no room for ${bytes} bytes of buffers`);
+    this.#bufferTop = linear + bytes;
+    return linear;
+  }
+
+  /** Memory for the application that needs no copy by the driver. It stays valid for as long as it is reachable. Throws ERR_APERTURE_FULL. */
   alloc(bytes: number): Uint8Array {
     if (!Number.isSafeInteger(bytes) || bytes < 0)
       throw new TypeError(`bytes must be an integer from 0, not ${bytes}`);
@@ -161,6 +196,7 @@ export class DriverMemory {
    * device must have been reset or closed: one that still wrote would write into a file that nobody reads.
    */
   close(): void {
+    this.domain?.close();
     if (this.#arenaTop > this.#arenaStart) {
       this.#releaseShared();
       this.aperture.leave();
@@ -168,14 +204,23 @@ export class DriverMemory {
     loadAddon().close(this.#fd);
   }
 
+  #region(linear: number, bytes: number): IotlbRegion {
+    return {
+      iova: this.iova(linear),
+      bytes: BigInt(bytes),
+      address: this.aperture.address + BigInt(linear),
+    };
+  }
+
   /** Takes the driver's own part out of the mapping, and its pages out of the file. */
   #releaseShared(): void {
     const { aperture } = this;
     const bytes = this.#arenaStart - this.#window.linear;
+    if (bytes === 0) return;
     aperture.u32[(this.#io + IO_OP) / 4] = IO_OP_PUNCH;
     aperture.u64[(this.#io + IO_OFFSET) / 8] = 0n;
     aperture.u64[(this.#io + IO_BYTES) / 8] = BigInt(bytes);
-    aperture.fileIo(this.#fd, this.#io, 1);
+    aperture.prepareFileIo(this.#fd, this.#io)(1);
     aperture.unmap({ linear: this.#window.linear, bytes });
   }
 }

@@ -3,6 +3,7 @@ import {
   DQ_BLOCK_SIZE,
   DQ_DESC,
   DQ_DEVICE,
+  DQ_DOMAIN,
   DQ_DOORBELL,
   DQ_DRIVER,
   DQ_FLAGS,
@@ -60,8 +61,10 @@ const USED_RING_SHIFT = VIRTQ_USED_ENTRY_SIZE - VIRTQ_USED_RING;
 export interface SlotShape {
   /** Descriptors that it takes from the ring's own table, where it has no indirect one. */
   readonly descriptors: number;
-  /** Bytes of shared memory. */
+  /** Bytes of memory. */
   readonly bytes: number;
+  /** Whether that is data of requests, which bounce buffers stand in for, or what the driver says to the device about them. */
+  readonly holdsData: boolean;
 }
 
 /** What a queue has done so far. Byte counts are of data, without headers and status. */
@@ -95,7 +98,7 @@ export class DriverQueue {
   readonly packed: boolean;
   /** Linear addresses of descriptor area, driver area and device area. */
   readonly rings: { readonly desc: number; readonly driver: number; readonly device: number };
-  /** Linear address of the slots' shared memory, and bytes of each. */
+  /** Linear address of the slots' memory, and bytes of each. */
   readonly slotMemory: number;
   readonly slotBytes: number;
   readonly kickFd: number;
@@ -105,12 +108,17 @@ export class DriverQueue {
   interrupts = 0;
   #doorbell: Window | undefined;
 
-  /** Bytes of shared memory that a queue takes, without bounce buffers. */
-  static sharedBytes(size: number, slot: SlotShape): number {
+  /** Bytes of memory for data that the slots of a queue take. */
+  static bufferBytes(size: number, slot: SlotShape): number {
+    return slot.holdsData ? size * slot.bytes + CACHE_LINE : 0;
+  }
+
+  /** Bytes of coherent memory that a queue takes. */
+  static coherentBytes(size: number, slot: SlotShape): number {
     // A packed ring takes less.
     const { desc, driver, device } = vringAreas(size, false);
     const ring = desc.bytes + driver.bytes + USED_RING_SHIFT + device.bytes;
-    return ring + size * slot.bytes + 4 * CACHE_LINE;
+    return ring + (slot.holdsData ? 0 : size * slot.bytes) + 4 * CACHE_LINE;
   }
 
   /** Bytes of private memory that a queue takes, without tables of its driver. */
@@ -133,11 +141,12 @@ export class DriverQueue {
     const areas = vringAreas(size, this.packed);
     const shift = this.packed ? 0 : USED_RING_SHIFT;
     this.rings = {
-      desc: memory.take(areas.desc.bytes),
-      driver: memory.take(areas.driver.bytes),
-      device: memory.take(shift + areas.device.bytes) + shift,
+      desc: memory.takeCoherent(areas.desc.bytes),
+      driver: memory.takeCoherent(areas.driver.bytes),
+      device: memory.takeCoherent(shift + areas.device.bytes) + shift,
     };
-    this.slotMemory = memory.take(this.slots * slot.bytes);
+    const slotsBytes = this.slots * slot.bytes;
+    this.slotMemory = slot.holdsData ? memory.take(slotsBytes) : memory.takeCoherent(slotsBytes);
     this.slotBytes = slot.bytes;
     this.block = aperture.allocate(DQ_BLOCK_SIZE);
     const word = (offset: number, value: number) => {
@@ -158,6 +167,7 @@ export class DriverQueue {
     word(DQ_SLOT_MEMORY, this.slotMemory);
     word(DQ_SLOT_BYTES, slot.bytes);
     word(DQ_SLOT_DESCRIPTORS, slotDescriptors);
+    word(DQ_DOMAIN, memory.domain?.block ?? 0);
     word(DQ_SLOT_STATE, aperture.allocate(this.slots * SLOT_STATE_SIZE));
     word(DQ_FREE_STACK, aperture.allocate(this.slots * SLOT_NUMBER_SIZE));
     word(DQ_ORDER, aperture.allocate(this.slots * SLOT_NUMBER_SIZE));

@@ -7,7 +7,7 @@ import { maxFrameBytes } from './net-config.js';
 /** What a frame takes of a queue: one descriptor, for its header and itself. */
 export function netSlot(mtu: number): SlotShape {
   const bytes = VIRTIO_NET_HDR_SIZE + maxFrameBytes(mtu);
-  return { descriptors: 1, bytes: Math.ceil(bytes / CACHE_LINE) * CACHE_LINE };
+  return { descriptors: 1, bytes: Math.ceil(bytes / CACHE_LINE) * CACHE_LINE, holdsData: true };
 }
 
 /** Bytes of private memory that the frame table of a queue of `size` entries takes. */

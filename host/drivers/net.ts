@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from '../../assembly/layout.js';
 import {
   VIRTIO_ID_NET,
   VIRTIO_NET_F_MAC,
@@ -6,7 +7,7 @@ import {
   VIRTIO_NET_TRANSMITQ1,
   VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
-import { checkBus, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
+import { checkBoolean, checkBus, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import type { CompletionMode } from './completion-watch.js';
 import { readNetConfig } from './net-config.js';
@@ -31,11 +32,26 @@ export interface OpenNetOptions {
   inOrder?: boolean | undefined;
   /** Whether to kick by a mapped doorbell page where the device has one. Default true. */
   doorbell?: boolean | undefined;
+  /**
+   * Whether the device is to see bounce buffers in place of the driver's memory: the frames that are on their way, and nothing
+   * beside them. Default false.
+   */
+  bounce?: boolean | undefined;
   /** Gives opening up; afterwards closes the interface. */
   signal?: AbortSignal | undefined;
 }
 
-const OPTION_NAMES = ['bus', 'queueSize', 'mode', 'eventIdx', 'packed', 'inOrder', 'doorbell', 'signal'];
+const OPTION_NAMES = [
+  'bus',
+  'queueSize',
+  'mode',
+  'eventIdx',
+  'packed',
+  'inOrder',
+  'doorbell',
+  'bounce',
+  'signal',
+];
 /** The receive and the transmit queue of the first pair. */
 const QUEUES = VIRTIO_NET_TRANSMITQ1 + 1;
 // No offloads, no VIRTIO_NET_F_MRG_RXBUF: without the former every frame fits one buffer, and the latter would save nothing.
@@ -55,13 +71,17 @@ export async function openNet(target: string, options: OpenNetOptions = {}): Pro
     setUp: async (driver) => {
       const config = await readNetConfig(driver);
       const queueSize = await chooseQueueSize(driver, options.queueSize, QUEUES, 1);
+      const slot = netSlot(config.mtu);
+      // Room for every slot: no frame ever waits for it.
+      const bounceBytes = QUEUES * queueSize * Math.ceil(slot.bytes / PAGE_SIZE) * PAGE_SIZE;
       await driver.setUp({
         queues: QUEUES,
         queueSize,
-        slot: netSlot(config.mtu),
-        sharedBytesPerQueue: 0,
+        slot,
+        bufferBytesPerQueue: 0,
         privateBytesPerQueue: frameTableBytes(queueSize),
         arenaBytes: 0,
+        bounce: options.bounce ? { first: bounceBytes, most: bounceBytes } : undefined,
         doorbell: options.doorbell ?? true,
       });
       return new NetInterface(driver, config, { mode });
@@ -74,6 +94,7 @@ function validate(options: OpenNetOptions): void {
   checkSignal(options.signal);
   checkBus(options.bus, ['openVhostVdpa']);
   checkQueueSize(options.queueSize, 1, VIRTQUEUE_MAX_SIZE);
+  checkBoolean('bounce', options.bounce);
   checkMode(options.mode);
 }
 

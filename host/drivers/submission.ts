@@ -3,6 +3,7 @@ import {
   SUBMISSION_LINEAR,
   SUBMISSION_RANGE_FLAGS,
   SUBMISSION_SECTOR,
+  SUBMISSION_SIZE,
   SUBMISSION_TAG,
   SUBMISSION_TYPE,
 } from '../../assembly/layout.js';
@@ -29,4 +30,14 @@ export function writeSubmission(
   i32[word + SUBMISSION_LINEAR / 4] = linear;
   i32[word + SUBMISSION_BYTES / 4] = count;
   i32[word + SUBMISSION_RANGE_FLAGS / 4] = rangeFlags;
+}
+
+/** Moves the entries behind the first `taken` of `count` at `table` to its front: how many there are. */
+export function keepSubmissions(i32: Int32Array, table: number, taken: number, count: number): number {
+  if (taken < count) {
+    const first = table / 4;
+    const words = SUBMISSION_SIZE / 4;
+    i32.copyWithin(first, first + taken * words, first + count * words);
+  }
+  return count - taken;
 }

@@ -9,6 +9,7 @@ import { VhostVdpa } from '../vhost-vdpa/device.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
 import { DriverMemory } from './driver-memory.js';
 import { DriverQueue, type SlotShape } from './driver-queue.js';
+import type { BounceSize } from './iova-domain.js';
 import { compatible } from './ring-features.js';
 
 /** What a driver brings to a device. */
@@ -32,9 +33,11 @@ export interface QueuePlan {
   /** Entries a queue. */
   queueSize: number;
   slot: SlotShape;
-  sharedBytesPerQueue: number;
+  bufferBytesPerQueue: number;
   privateBytesPerQueue: number;
   arenaBytes: number;
+  /** Bounce buffers, if the device is to see nothing else of what requests are about. */
+  bounce: BounceSize | undefined;
   /** Whether to map doorbell pages where the device has them. */
   doorbell: boolean;
 }
@@ -105,15 +108,17 @@ export class VirtioDriver {
     const { device } = this;
     const memory = new DriverMemory({
       name: `ringbell.${device.name.replaceAll('/', '.')}`,
-      sharedBytes:
-        plan.queues * (DriverQueue.sharedBytes(plan.queueSize, plan.slot) + plan.sharedBytesPerQueue),
+      coherentBytes: plan.queues * DriverQueue.coherentBytes(plan.queueSize, plan.slot),
+      bufferBytes:
+        plan.queues * (DriverQueue.bufferBytes(plan.queueSize, plan.slot) + plan.bufferBytesPerQueue),
       privateBytes: plan.queues * (DriverQueue.privateBytes(plan.queueSize) + plan.privateBytesPerQueue),
       arenaBytes: plan.arenaBytes,
       doorbellBytes: plan.doorbell ? plan.queues * device.file.pageSize : 0,
       iovaRange: device.iovaRange,
+      bounce: plan.bounce,
     });
     this.#memory = memory;
-    await device.map([memory.region]);
+    await memory.share((region) => device.map([region]));
     for (let index = 0; index < plan.queues; index++) {
       const queue = new DriverQueue(memory, index, plan.queueSize, this.features, plan.slot);
       this.#queues.push(queue);

@@ -1,5 +1,6 @@
 import type { Aperture } from '../aperture/aperture.js';
 import { loadAddon } from '../native/addon.js';
+import { DoorbellWatch } from '../queue/doorbell-watch.js';
 import { Interrupter } from '../queue/interrupter.js';
 import type { QueueBlock } from '../queue/queue-block.js';
 import { QueueLoop } from '../queue/queue-loop.js';
@@ -19,8 +20,6 @@ export interface DataPathSurroundings {
   deviceFd: number;
   /** Watch an empty ring for a while before waiting for kicks. */
   poll: boolean;
-  /** The driver may ring a doorbell page, which wakes nobody. */
-  doorbell: boolean;
 }
 
 /** Whom data paths tell what happens. */
@@ -67,18 +66,22 @@ export class DataPaths {
   }
 
   #startThread(thread: number, threads: number, wakeFd: number): void {
-    const { aperture, blocks, sigbusFlag, attentionFd, deviceFd, poll, doorbell } = this.#surroundings;
+    const { aperture, blocks, sigbusFlag, attentionFd, deviceFd, poll } = this.#surroundings;
     const indices = [...blocks.keys()].filter((index) => index % threads === thread);
     const queues = indices.map((index) => ({
       index,
       vq: blocks[index]!.vq,
       backing: this.#attached.backing!(index),
     }));
+    const doorbells = DoorbellWatch.allocate(
+      aperture,
+      queues.map(({ vq }) => vq),
+    );
     const { memory, privateBytes } = aperture;
     const handle = { memory, privateBytes, windows: { start: 0, end: 0 } };
     this.threads.push(
       new QueueThread(
-        { aperture: handle, queues, sigbusFlag, wakeFd, attentionFd, deviceFd, poll, doorbell },
+        { aperture: handle, queues, sigbusFlag, wakeFd, attentionFd, deviceFd, poll, doorbells },
         indices.map((index) => blocks[index]!),
         (error) => this.#listener.lost(indices, error),
       ),
@@ -86,7 +89,7 @@ export class DataPaths {
   }
 
   #startLoop(index: number, wakeFd: number): void {
-    const { blocks, sigbusFlag, attentionFd, deviceFd, doorbell } = this.#surroundings;
+    const { aperture, blocks, sigbusFlag, attentionFd, deviceFd } = this.#surroundings;
     const block = blocks[index]!;
     const attention = () => loadAddon().eventfdSignal(attentionFd);
     const datapath = this.#attached.loopDatapath(index, {
@@ -96,6 +99,8 @@ export class DataPaths {
     });
     const interrupter = new Interrupter(block, index, deviceFd);
     const runner = new QueueRunner(block, datapath, interrupter, sigbusFlag, attention);
+    const { vq } = block;
+    const doorbell = new DoorbellWatch(aperture, DoorbellWatch.allocate(aperture, [vq]), vq);
     const loop = new QueueLoop(block, runner, wakeFd, doorbell, datapath);
     this.#loops.push(loop);
   }

@@ -9,6 +9,7 @@ import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { featureNames, statusNames } from '../uapi/names.js';
 import type { BounceBuffer } from '../vduse/device-layout.js';
+import { DirtyPages } from '../vduse/dirty-pages.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
 import type { VduseControlFile } from '../vduse/file.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
@@ -16,6 +17,7 @@ import { MessageThread } from '../vduse/message-thread.js';
 import { DataPaths } from './data-paths.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 import { DeviceNode } from './device-node.js';
+import { DirtyLog } from './dirty-log.js';
 import { type RingFeatures, ringFeatures } from './ring-features.js';
 
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
@@ -56,7 +58,6 @@ export interface ServedDeviceOptions extends RingFeatures {
   /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
   threads: number;
   poll: boolean;
-  doorbell: boolean;
   /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
   log: string | undefined;
 }
@@ -90,6 +91,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   readonly name: string;
   /** As given to `serve`. */
   readonly model: DeviceModel;
+  /** Which pages of its driver's memory the device writes, once that is asked for. */
+  readonly dirtyLog: DirtyLog;
   readonly #aperture: Aperture;
   readonly #blocks: QueueBlock[] = [];
   /** What has to be done to undo everything, last thing first. */
@@ -136,6 +139,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     super();
     this.name = options.name;
     this.model = model;
+    this.dirtyLog = new DirtyLog(async (operation) => {
+      this.#checkOpen();
+      return this.#messages.dirtyPages(operation);
+    });
     this.#aperture = Aperture.create({ bytes: APERTURE_BYTES, privateBytes: PRIVATE_BYTES });
     this.#undo.push(() => {
       if (!this.#abandoned) this.#aperture.close();
@@ -189,7 +196,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
    * ERR_DEVICE_BROKEN or ERR_THREAD_LOST if the threads of the device cannot take part; ERR_MODEL if a model's code fails.
    */
   async resize(bytes: number): Promise<void> {
-    if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} is closed`);
+    this.#checkOpen();
     const { resize } = this.#attached;
     if (!resize) throw new RingbellError('ERR_NOT_SUPPORTED', `the model of ${this.name} cannot be resized`);
     let resized: Promise<void> | undefined;
@@ -226,6 +233,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} is closed`);
   }
 
   async #start(transport: DeviceTransport, options: ServedDeviceOptions): Promise<void> {
@@ -265,15 +276,16 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const wakeFds = Array.from({ length: threads || options.queues }, () => this.#eventfd());
     const wakeFd = (index: number) => wakeFds[index % wakeFds.length]!;
     const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
-    const { poll, doorbell } = options;
+    const { poll } = options;
+    let messages: MessageThread | undefined;
     this.#dataPaths = new DataPaths(
       attached,
-      { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll, doorbell },
+      { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll },
       {
         lost: (indices, error) => {
           // The control plane says so to the driver and to us; what it died of is known only here.
           this.#threadError = error;
-          for (const index of indices) this.#messages.queueThreadLost(index);
+          for (const index of indices) messages?.queueThreadLost(index);
         },
         stuck: () => {
           this.#abandoned = true;
@@ -291,6 +303,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       protocol,
       features: this.#features,
       iotlbs,
+      dirty: DirtyPages.allocate(aperture),
       groups: options.groups,
       umem: options.umem,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
@@ -301,7 +314,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       memoryLossIsFinal: attached.memoryLossIsFinal,
       reportIoErrors: attached.backing !== undefined,
     };
-    this.#messages = await MessageThread.start(
+    messages = await MessageThread.start(
       file,
       { aperture: this.#shareWindows(), layout, attentionFd },
       {
@@ -318,7 +331,12 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
         },
       },
     );
+    this.#messages = messages;
     this.#undo.push(() => this.#messages.close());
+    if (this.#threadError)
+      throw new RingbellError('ERR_THREAD_LOST', `a queue thread of ${name} ended before it could serve`, {
+        cause: this.#threadError,
+      });
     await transport.attach(name);
     node.own();
     this.#undo.push(() => transport.detach(name));

@@ -10,6 +10,9 @@ import {
   VQ_CHAINS,
   VQ_DESC,
   VQ_DEVICE,
+  VQ_DOORBELL,
+  VQ_DOORBELL_COUNT,
+  VQ_DOORBELL_RINGS,
   VQ_DRIVER,
   VQ_EPOCH,
   VQ_EXIT,
@@ -99,7 +102,7 @@ export class QueueBlock {
   constructor(aperture: Aperture, vq: number) {
     this.aperture = aperture;
     this.vq = vq;
-    this.gate = new Gate(aperture.i32, vq);
+    this.gate = new Gate(aperture, vq);
   }
 
   /** Private memory for the I/O table of one burst: its linear address. */
@@ -247,6 +250,22 @@ export class QueueBlock {
 
   set callFd(fd: number) {
     Atomics.store(this.aperture.i32, (this.vq + VQ_CALL_FD) / 4, fd);
+  }
+
+  /** Linear address of the doorbell's word, 0 for a queue that has none to watch. */
+  get doorbell(): number {
+    return Atomics.load(this.aperture.u32, (this.vq + VQ_DOORBELL) / 4);
+  }
+
+  /**
+   * Has the doorbell at linear address `doorbell` watched from now on, 0 for none; the VQ block at `counter` counts its rings
+   * for all queues that share it. The page must stay mapped for as long as the queue has a thread.
+   */
+  watchDoorbell(doorbell: number, counter: number): void {
+    // The thread of the queue may be looking: it must never find a word without a count.
+    if (doorbell !== 0)
+      Atomics.store(this.aperture.u32, (this.vq + VQ_DOORBELL_RINGS) / 4, counter + VQ_DOORBELL_COUNT);
+    Atomics.store(this.aperture.u32, (this.vq + VQ_DOORBELL) / 4, doorbell);
   }
 
   /** Asks the thread that runs the queue to leave for good; its wake eventfd must be signalled afterwards. */

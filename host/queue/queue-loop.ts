@@ -1,5 +1,6 @@
 import { VQ_CROSSINGS, VQ_KICKS } from '../../assembly/layout.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
+import type { DoorbellWatch } from './doorbell-watch.js';
 import type { QueueBlock } from './queue-block.js';
 import type { Datapath, QueueRunner } from './queue-runner.js';
 import { count } from './queue-stats.js';
@@ -7,8 +8,10 @@ import { count } from './queue-stats.js';
 /** Bursts of one turn, and milliseconds after which no other is begun; then the rest of the program has its turn. */
 const TURN_BURSTS = 16;
 const TURN_LIMIT_MS = 10;
-/** Milliseconds between looks at a ring whose doorbell nobody watches. */
+/** Milliseconds between looks at a doorbell. */
 const DOORBELL_INTERVAL_MS = 1;
+/** The only queue of the list that a loop watches. */
+const FIRST = 1;
 
 /** A data path on the event loop of the thread that serves the device. */
 export interface LoopDatapath extends Datapath {
@@ -25,28 +28,30 @@ export class QueueLoop {
   readonly #datapath: LoopDatapath;
   readonly #wake: Watcher;
   #kick: { fd: number; watcher: Watcher } | undefined;
-  readonly #doorbell: NodeJS.Timeout | undefined;
+  readonly #doorbell: DoorbellWatch;
+  #doorbellTimer: NodeJS.Timeout | undefined;
   #scheduled: NodeJS.Immediate | undefined;
   #closed = false;
 
   /**
-   * `wakeFd` is the eventfd by which the control plane wakes this queue; `doorbell` says that the driver may ring a page,
-   * which wakes nobody; `datapath` is the runner's.
+   * `wakeFd` is the eventfd by which the control plane wakes this queue; `doorbell` watches this queue and no other;
+   * `datapath` is the runner's.
    */
   constructor(
     block: QueueBlock,
     runner: QueueRunner,
     wakeFd: number,
-    doorbell: boolean,
+    doorbell: DoorbellWatch,
     datapath: LoopDatapath,
   ) {
-    if (doorbell) this.#doorbell = setInterval(() => this.schedule(), DOORBELL_INTERVAL_MS).unref();
+    this.#doorbell = doorbell;
     this.#block = block;
     this.#runner = runner;
     this.#datapath = datapath;
     this.#wake = loadAddon().watch(wakeFd, () => {
       loadAddon().eventfdDrain(wakeFd);
       this.#watchKicks();
+      this.#watchDoorbell();
       this.schedule();
     });
     this.#wake.unref();
@@ -65,7 +70,7 @@ export class QueueLoop {
   close(): void {
     this.#closed = true;
     clearImmediate(this.#scheduled);
-    clearInterval(this.#doorbell);
+    clearInterval(this.#doorbellTimer);
     this.#wake.close();
     this.#kick?.watcher.close();
   }
@@ -90,11 +95,22 @@ export class QueueLoop {
     if (kickFd < 0) return;
     const watcher = loadAddon().watch(kickFd, () => {
       const { aperture, vq } = this.#block;
-      count(aperture, vq, VQ_CROSSINGS, 1);
-      if (loadAddon().eventfdDrain(kickFd) > 0) count(aperture, vq, VQ_KICKS, 1);
+      count(aperture, vq, VQ_CROSSINGS, 1n);
+      if (loadAddon().eventfdDrain(kickFd) > 0) count(aperture, vq, VQ_KICKS, 1n);
       this.schedule();
     });
     watcher.unref();
     this.#kick = { fd: kickFd, watcher };
+  }
+
+  /** Looks at the doorbell in intervals for as long as there is one: a driver's store wakes nobody. */
+  #watchDoorbell(): void {
+    if (this.#block.doorbell === 0) return;
+    this.#doorbellTimer ??= setInterval(() => {
+      if (this.#doorbell.look(FIRST) === 0) return;
+      const { aperture, vq } = this.#block;
+      count(aperture, vq, VQ_KICKS, 1n);
+      this.schedule();
+    }, DOORBELL_INTERVAL_MS).unref();
   }
 }

@@ -7,6 +7,7 @@ import { VQ_CROSSINGS, VQ_KICKS } from '../../assembly/layout.js';
 import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
 import { loadAddon } from '../native/addon.js';
 import { BlockDatapath, type DiskBacking } from './block-datapath.js';
+import { DoorbellWatch } from './doorbell-watch.js';
 import { Interrupter } from './interrupter.js';
 import { QueueBlock } from './queue-block.js';
 import { type Passage, QueueRunner } from './queue-runner.js';
@@ -36,13 +37,13 @@ export interface QueueThreadData {
   deviceFd: number;
   /** Watch an empty ring for a while before waiting for kicks. */
   poll: boolean;
-  /** The driver may ring a doorbell page, which wakes nobody. */
-  doorbell: boolean;
+  /** Linear address of the list of `DoorbellWatch.allocate` for these queues. */
+  doorbells: number;
 }
 
 /** Bursts before the datapath comes back whatever the ring holds, so that this thread sees a request to leave. */
 const THREAD_BURSTS = 256;
-/** Milliseconds; a doorbell page that nobody watches is seen after that at the latest, an owed interrupt tried again. */
+/** Milliseconds; an owed interrupt is tried again after that. */
 const SHORT_SLEEP_MS = 1;
 /** Milliseconds; an environment that ends terminates its workers, but can not interrupt a system call of theirs. */
 const LONG_SLEEP_MS = 1000;
@@ -75,33 +76,54 @@ const lanes = data.queues.map(({ index, vq, backing }): Lane => {
 });
 
 const turnGiver = new TurnGiver(() => {
-  count(aperture, first!.block.vq, VQ_CROSSINGS, 1);
-  addon.yield();
+  count(aperture, first!.block.vq, VQ_CROSSINGS, 1n);
+  return addon.yield();
 });
 const [first] = lanes;
+const doorbells = new DoorbellWatch(aperture, data.doorbells, first!.block.vq);
 const fds = new Int32Array(1 + lanes.length);
 const ready = new Uint32Array(1);
 fds[0] = data.wakeFd;
 
-/**
- * Blocks until the control plane wakes this thread, or a driver kicks an idle queue. Kicks of a queue that is closed or
- * stalled are of no interest: resuming scans the ring anyway, and a flood of them must not keep this thread busy.
- */
-function sleep(): void {
-  let limitMs = data.doorbell ? SHORT_SLEEP_MS : LONG_SLEEP_MS;
-  for (const [index, lane] of lanes.entries()) {
-    fds[1 + index] = lane.passage === 'idle' ? lane.block.kickFd : -1;
-    if (lane.interrupter.owed) limitMs = SHORT_SLEEP_MS;
-  }
-  // One wait for all of the queues: the first has it in its counters.
-  count(aperture, first!.block.vq, VQ_CROSSINGS, 1);
-  if (addon.poll(fds, ready, limitMs, true) === 0) return;
-  for (const [index, lane] of lanes.entries()) {
-    if ((ready[0]! >>> (1 + index)) & 1) count(aperture, lane.block.vq, VQ_KICKS, 1);
-  }
+/** Counts a wake-up for each queue whose bit is set. */
+function countKicks(bits: number): void {
+  for (const [index, lane] of lanes.entries())
+    if ((bits >>> index) & 1) count(aperture, lane.block.vq, VQ_KICKS, 1n);
 }
 
-while (!first!.block.exitRequested) {
+/** Milliseconds that this thread may sleep at most, by what it owes. */
+let sleepLimitMs = LONG_SLEEP_MS;
+
+/** Sleeps in poll(2) for `limitMs` at most: whether there is something else to do than to sleep on. */
+function sleepFor(limitMs: number): boolean {
+  // One wait for all of the queues: the first has it in its counters.
+  count(aperture, first!.block.vq, VQ_CROSSINGS, 1n);
+  if (addon.poll(fds, ready, Math.min(limitMs, sleepLimitMs), true) === 0)
+    return sleepLimitMs !== LONG_SLEEP_MS;
+  countKicks(ready[0]! >>> 1);
+  return true;
+}
+
+/**
+ * Waits until the control plane wakes this thread, or a driver kicks an idle queue or rings its doorbell. Of a queue that is
+ * closed or stalled both are of no interest: resuming scans the ring anyway, and a flood of them must not keep this thread
+ * busy.
+ */
+function wait(): void {
+  let watched = 0;
+  sleepLimitMs = LONG_SLEEP_MS;
+  for (const [index, lane] of lanes.entries()) {
+    const idle = lane.passage === 'idle';
+    fds[1 + index] = idle ? lane.block.kickFd : -1;
+    if (idle && lane.block.doorbell !== 0) watched |= 1 << index;
+    if (lane.interrupter.owed) sleepLimitMs = SHORT_SLEEP_MS;
+  }
+  if (watched === 0) sleepFor(LONG_SLEEP_MS);
+  else countKicks(doorbells.wait(watched, sleepFor));
+}
+
+/** One burst of each queue; a wait, if there was nothing to serve. A function, because V8 compiles these best. */
+function round(): void {
   let served = false;
   for (const lane of lanes) {
     lane.passage = lane.runner.run();
@@ -110,13 +132,15 @@ while (!first!.block.exitRequested) {
   if (served) {
     // A thread that polls has its CPU for itself.
     if (!data.poll) turnGiver.give();
-    continue;
+    return;
   }
   turnGiver.missed();
   let quiet = true;
   for (const lane of lanes) if (lane.passage === 'idle' && lane.runner.arm() !== 'idle') quiet = false;
-  if (!quiet) continue;
-  sleep();
+  if (!quiet) return;
+  wait();
   if (data.poll) for (const lane of lanes) if (lane.passage === 'idle') lane.runner.disarm();
 }
+
+while (!first!.block.exitRequested) round();
 aperture.close();

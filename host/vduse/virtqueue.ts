@@ -15,6 +15,7 @@ import {
 } from '../uapi/vduse.js';
 import { type VringArea, vringAreas } from '../uapi/vring-areas.js';
 import { encodePackedVringBase, encodeSplitVringBase } from '../uapi/vring-base.js';
+import type { DoorbellWindows } from './doorbell-windows.js';
 import { isPacked } from './driver-features.js';
 import type { VduseFile } from './file.js';
 import { KernelVduseFile } from './kernel-file.js';
@@ -50,6 +51,7 @@ export class Virtqueue {
   readonly #file: VduseFile;
   readonly #eventfds: QueueEventfds;
   readonly #limits: QueueLimits;
+  readonly #doorbells: DoorbellWindows;
   readonly #translate: Translate;
   readonly #interrupter: Interrupter;
   /** Eventfd on which kicks show, −1 until the transport has it. */
@@ -66,6 +68,7 @@ export class Virtqueue {
     block: QueueBlock,
     eventfds: QueueEventfds,
     limits: QueueLimits,
+    doorbells: DoorbellWindows,
     translate: Translate,
   ) {
     this.#file = file;
@@ -73,6 +76,7 @@ export class Virtqueue {
     this.block = block;
     this.#eventfds = eventfds;
     this.#limits = limits;
+    this.#doorbells = doorbells;
     this.#translate = translate;
     this.#interrupter = new Interrupter(block, index, file instanceof KernelVduseFile ? file.fd : -1);
   }
@@ -122,6 +126,8 @@ export class Virtqueue {
     if (!this.block.resume(features)) this.block.start(baseOf(info, packed), features);
     this.block.kickFd = await this.watchKicks();
     this.block.callFd = await this.#file.callFd(this.index);
+    const { linear, counter } = await this.#doorbells.place(this.index, this.block.vq);
+    this.block.watchDoorbell(linear, counter);
     this.#info = info;
     this.#packed = packed;
   }
@@ -224,9 +230,11 @@ export class Virtqueue {
   reset(): void {
     this.abandon();
     this.#kickFd = -1;
+    this.block.watchDoorbell(0, 0);
     this.#interrupter.reset();
   }
 
+  /** What VDUSE_SET_VQ_NUM, VDUSE_SET_VQ_ADDR, VDUSE_SET_VQ_STATE and VDUSE_SET_VQ_READY of VDUSE's RFC brought by message. */
   async #getInfo(): Promise<Info> {
     const info = vduseVqInfo.encode({ index: this.index });
     await this.#file.ioctl(VDUSE_VQ_GET_INFO, info);

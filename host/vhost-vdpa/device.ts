@@ -16,7 +16,8 @@ import { SPLIT_VRING_BASE_RESET } from '../uapi/vring-base.js';
 import { ConfigWatch } from './config-watch.js';
 import type { VhostVdpaFile } from './file.js';
 import { call, get, probe, refused } from './ioctl.js';
-import { IotlbMapper, type IotlbRegion } from './iotlb-mapper.js';
+import { type IotlbChange, IotlbMapper, type IotlbRegion } from './iotlb-mapper.js';
+import { endOf, type MemoryRegion } from './memory-table.js';
 
 /** Milliseconds that a device has to become 0 again after status 0 was written. */
 const RESET_TIMEOUT_MS = 5000;
@@ -50,6 +51,18 @@ export interface Vring {
   callFd: number;
 }
 
+/** How a memory table is set. */
+export interface MemTableOptions {
+  /** Address space, 0 if left out. */
+  asid?: number;
+  /**
+   * Whether memory that stays may be unmapped for a moment, where a mapping has to be cut, while the device runs. No if left
+   * out. On a parent that takes whole tables the moment does not come, where VHOST_BACKEND_F_IOTLB_BATCH is acknowledged:
+   * but the kernel does not say which parent it is.
+   */
+  mayCut?: boolean;
+}
+
 /**
  * The control plane of a vhost-vdpa device, in the order in which a driver calls it. One method is one step of the
  * virtio initialisation or of the kernel's interface; what a step needs before it is the caller's duty, and the file
@@ -67,11 +80,16 @@ export class VhostVdpa {
   readonly configSize: number | undefined;
   /** IOVAs that can be mapped, `last` included. */
   readonly iovaRange: { readonly first: bigint; readonly last: bigint };
+  /** @internal */
   readonly iotlb: IotlbMapper;
   #configWatch: ConfigWatch | undefined;
   #closed = false;
 
-  /** Takes an open file over: owner, backend features, what the device is. Closes the file if that fails. */
+  /**
+   * Takes an open file over: owner, backend features, what the device is. Closes the file if that fails.
+   *
+   * @internal
+   */
   static async open(file: VhostVdpaFile): Promise<VhostVdpa> {
     try {
       // Straight after the open: many ioctls are EPERM without an owner.
@@ -251,6 +269,39 @@ export class VhostVdpa {
     });
   }
 
+  /** Takes memory from the device: every mapping in a range. ERR_ARGUMENT if one reaches out of it. */
+  async unmap(range: { iova: bigint; bytes: bigint; asid?: number }): Promise<void> {
+    await this.iotlb.unmap(range).catch((error) => {
+      throw refused(this.name, `VHOST_IOTLB_INVALIDATE of ${range.bytes} bytes`, error);
+    });
+  }
+
+  /**
+   * Makes `regions` all the memory that an address space of the device has, whatever it had: VHOST_SET_MEM_TABLE as vhost-vdpa
+   * would have it. The two tables are compared, and the fewest messages make the one of the other; memory that stays is
+   * never unmapped. Rejects with ERR_ARGUMENT for a table that cannot be, ERR_MEMORY_IN_USE where a mapping would have to be
+   * cut while the device runs (see `mayCut`), ERR_CONTROL_PLANE when the table is refused, which leaves the one before, and
+   * ERR_MEMORY_TABLE when that is refused, too, which leaves nothing.
+   */
+  async setMemTable(
+    regions: readonly MemoryRegion[],
+    { asid = 0, mayCut = false }: MemTableOptions = {},
+  ): Promise<IotlbChange> {
+    const { first, last } = this.iovaRange;
+    const outside = regions.find((region) => region.iova < first || endOf(region) - 1n > last);
+    if (outside)
+      throw new RingbellError(
+        'ERR_ARGUMENT',
+        `the region at IOVA 0x${outside.iova.toString(16)} lies outside of 0x${first.toString(16)} to 0x${last.toString(16)}`,
+      );
+    const isStopped = async () => !((await this.status()) & VIRTIO_CONFIG_S_DRIVER_OK);
+    try {
+      return await this.iotlb.setMemTable(regions, asid, async () => mayCut || (await isStopped()));
+    } catch (error) {
+      throw refused(this.name, `a memory table of ${regions.length} regions`, error);
+    }
+  }
+
   /** Sets a queue up: size, position, addresses, eventfds. Before DRIVER_OK. */
   async setVring(vring: Vring): Promise<void> {
     const { index } = vring;
@@ -275,6 +326,8 @@ export class VhostVdpa {
   /**
    * Maps the doorbell page of a queue over `file.pageSize` reserved bytes of the aperture. Rejects with the file's SystemError, which is
    * common and no reason to give up: few devices have such a page (ENOTSUPP), and the kick eventfd does the same.
+   *
+   * @internal
    */
   async mapDoorbell(aperture: Aperture, linear: number, index: number): Promise<void> {
     // Older kernels hand any index to the device.
@@ -377,6 +430,11 @@ export class VhostVdpa {
     await call(this.file, vhost.VHOST_VDPA_SET_STATUS, u8.encode(0)).catch(() => {});
     await this.iotlb.unmapAll().catch(() => {});
     await this.file.close();
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #queueState(request: number, index: number): Promise<number> {

@@ -1,6 +1,7 @@
 import { ERRNO, isSystemError, RingbellError } from '../errors.js';
 import type { VhostVdpaFile } from './file.js';
 import { openKernelVhostVdpa } from './kernel-file.js';
+import { MdevDialect, type VfioBus } from './mdev-dialect.js';
 
 /** Where devices are found by name: the in-process bus. */
 export interface VhostVdpaBus {
@@ -10,7 +11,7 @@ export interface VhostVdpaBus {
 
 /**
  * Opens the driver's side of a device: a path such as '/dev/vhost-vdpa-0' on the kernel's bus, any name without a slash
- * on `bus`. Rejects with ERR_NO_DEVICE, ERR_DEVICE_BUSY while another has it open, ERR_NOT_SUPPORTED for
+ * on `bus`, by whichever driver of the bus it is bound to. Rejects with ERR_NO_DEVICE, ERR_DEVICE_BUSY while another has it open, ERR_NOT_SUPPORTED for
  * one without the IOMMU that it needs, ERR_CONTROL_PLANE for the rest.
  */
 export async function openVhostVdpaFile(target: string, bus?: VhostVdpaBus): Promise<VhostVdpaFile> {
@@ -20,7 +21,9 @@ export async function openVhostVdpaFile(target: string, bus?: VhostVdpaBus): Pro
   if (!onKernel && !bus)
     throw new RingbellError('ERR_ARGUMENT', `'${target}' is no path, and no bus was given`);
   try {
-    return await (onKernel || !bus ? openKernelVhostVdpa(target) : bus.openVhostVdpa(target));
+    if (onKernel || !bus) return await openKernelVhostVdpa(target);
+    const onMdev = hasVfio(bus) && bus.driverOf(target) === 'vhost_mdev';
+    return await (onMdev ? MdevDialect.open(bus, target) : bus.openVhostVdpa(target));
   } catch (error) {
     if (!isSystemError(error)) throw error;
     const details = { cause: error, errno: error.errno, syscall: error.syscall };
@@ -41,4 +44,8 @@ export async function openVhostVdpaFile(target: string, bus?: VhostVdpaBus): Pro
       );
     throw new RingbellError('ERR_CONTROL_PLANE', `cannot open ${target}: ${error.message}`, details);
   }
+}
+
+function hasVfio(bus: VhostVdpaBus): bus is VhostVdpaBus & VfioBus {
+  return 'driverOf' in bus && 'openVfioGroup' in bus && 'openVfioContainer' in bus;
 }

@@ -110,8 +110,14 @@ for (const mode of ['poll', 'notify'] as const) {
 }
 
 test('the heap is measured in poll mode', async () => {
-  const result = await measure(workloadOf([new InstantBatch()], 'poll'), signal, () => {});
-  assert.type(result.heapBytesPerRequest, 'number');
+  // A machine with much else to do may not come to it in a short time.
+  for (let seconds = 0.3; ; seconds *= 4) {
+    const workload = { ...workloadOf([new InstantBatch()], 'poll'), seconds };
+    const { heapBytesPerRequest } = await measure(workload, signal, () => {});
+    if (heapBytesPerRequest === null && seconds < 10) continue;
+    assert.type(heapBytesPerRequest, 'number');
+    break;
+  }
 });
 
 test.run();

@@ -130,6 +130,43 @@ test('keeps filled in what promises left no slots for', () =>
     { queueSize: 16 },
   ));
 
+test('keeps filled in what there are no bounce buffers for, and tells when there may be', () =>
+  diskScene(
+    async ({ device, disk }) => {
+      const batch = disk.batch();
+      const memory = disk.alloc(24 * 65536);
+      memory.set(pattern(24 * 65536));
+      for (let index = 0; index < 24; index++)
+        batch.write(index * 65536, memory.subarray(index * 65536, (index + 1) * 65536), index);
+      assert.is(batch.submit(), 16);
+      assert.is(batch.submit(), 0);
+      assert.is(batch.inFlight, 16);
+      device.release();
+      await collect(batch, 16);
+      assert.is(batch.submit(), 8);
+      await collect(batch, 8);
+      assert.equal(device.bytes.slice(0, memory.length), memory.slice());
+      // Promises have all of it: the batch, with nothing in flight, waits for them.
+      device.held = true;
+      const reads = Array.from({ length: 16 }, (_, index) => disk.read(index * 65536, 65536));
+      await new Promise(setImmediate);
+      batch.read(0, memory.subarray(0, 512), 1);
+      assert.is(batch.submit(), 0);
+      let woken = false;
+      const wait = batch.wait().then(() => {
+        woken = true;
+      });
+      await new Promise(setImmediate);
+      assert.not.ok(woken);
+      device.release();
+      await Promise.all([wait, ...reads]);
+      assert.is(batch.submit(), 1);
+      assert.equal(await collect(batch, 1), [[1, VIRTIO_BLK_S_OK]]);
+    },
+    { hold: true },
+    { bounce: true, bounceBytes: 2 ** 20 },
+  ));
+
 test('shares its queue with promises', () =>
   diskScene(
     async ({ device, disk }) => {

@@ -110,7 +110,7 @@ export class TestDisk {
   readonly #options: TestDiskOptions;
   readonly #disk: number;
   readonly #iotlb: number;
-  #regions: Window[] = [];
+  readonly #regions = new Map<bigint, Window>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(file: VduseFile, options: TestDiskOptions) {
@@ -137,7 +137,7 @@ export class TestDisk {
     this.#responder = new Responder(file);
     this.#responder.answer = async (request) => {
       if (request.type === vduse.VDUSE_SET_STATUS) await this.#status(request.s.status);
-      else if (request.type === vduse.VDUSE_UPDATE_IOTLB) this.#stop();
+      else if (request.type === vduse.VDUSE_UPDATE_IOTLB && this.queues.length > 0) await this.#mapRegions();
       return {};
     };
   }
@@ -149,13 +149,19 @@ export class TestDisk {
 
   /** The rings of a queue, as the device sees them: for a device that cheats. */
   ring(index: number): DataView {
-    const region = this.#regions[0] as Window;
+    const region = [...this.#regions.values()][0] as Window;
     const { rings } = this.queues[index] as ServedQueue;
     return new DataView(
       this.aperture.memory.buffer,
       rings.device,
       region.linear + region.bytes - rings.device,
     );
+  }
+
+  /** What the device has mapped of the driver's memory, in the order of its IOVAs. */
+  get regions(): Uint8Array[] {
+    const starts = [...this.#regions.keys()].sort((a, b) => Number(a - b));
+    return starts.map((start) => this.aperture.viewOwn(this.#regions.get(start) as Window));
   }
 
   interrupt(index: number): void {
@@ -224,6 +230,16 @@ export class TestDisk {
   async #start(): Promise<void> {
     const { aperture } = this;
     aperture.engine.iotlbInit(this.#iotlb, 16);
+    await this.#mapRegions();
+    const features = new Uint8Array(8);
+    await this.#file.ioctl(vduse.VDUSE_DEV_GET_FEATURES, features);
+    for (let index = 0; index < (this.#options.queues ?? 1); index++)
+      await this.#startQueue(index, u64.decode(features));
+  }
+
+  /** Maps what the driver has mapped and is not here yet. A driver that runs only ever adds: what is mapped stays as it is. */
+  async #mapRegions(): Promise<void> {
+    const { aperture } = this;
     for (let start = 0n; ; ) {
       const entry = vduse.vduseIotlbEntry.encode({ start, last: LAST });
       let fd: number;
@@ -233,19 +249,17 @@ export class TestDisk {
         break;
       }
       const region = vduse.vduseIotlbEntry.decode(entry);
-      const bytes = region.last - region.start + 1n;
-      const window = aperture.map({ fd, offset: region.offset }, Number(bytes), 'rw');
+      if (!this.#regions.has(region.start)) {
+        const bytes = region.last - region.start + 1n;
+        const window = aperture.map({ fd, offset: region.offset }, Number(bytes), 'rw');
+        this.#regions.set(region.start, window);
+        const access = IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE;
+        aperture.engine.iotlbMap(this.#iotlb, region.start, bytes, window.linear, access);
+      }
       closeSync(fd);
-      this.#regions.push(window);
-      const access = IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE;
-      aperture.engine.iotlbMap(this.#iotlb, region.start, bytes, window.linear, access);
       if (region.last === LAST) break;
       start = region.last + 1n;
     }
-    const features = new Uint8Array(8);
-    await this.#file.ioctl(vduse.VDUSE_DEV_GET_FEATURES, features);
-    for (let index = 0; index < (this.#options.queues ?? 1); index++)
-      await this.#startQueue(index, u64.decode(features));
   }
 
   async #startQueue(index: number, features: bigint): Promise<void> {
@@ -321,7 +335,8 @@ export class TestDisk {
 
   #stop(): void {
     for (const queue of this.queues.splice(0)) queue.watcher.close();
-    for (const region of this.#regions.splice(0)) this.aperture.unmap(region);
+    for (const region of this.#regions.values()) this.aperture.unmap(region);
+    this.#regions.clear();
   }
 }
 

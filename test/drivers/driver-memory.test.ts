@@ -8,11 +8,13 @@ const ALL_IOVAS = { first: 0n, last: 2n ** 64n - 1n };
 function memory(options: Partial<DriverMemoryOptions> = {}): DriverMemory {
   return new DriverMemory({
     name: 'driver-memory-test',
-    sharedBytes: 65536,
+    coherentBytes: 4096,
+    bufferBytes: 61440,
     arenaBytes: 65536,
     privateBytes: 4096,
     doorbellBytes: 4096,
     iovaRange: ALL_IOVAS,
+    bounce: undefined,
     ...options,
   });
 }
@@ -43,7 +45,7 @@ test('keeps to the IOVA range of the device, wherever it lies', () => {
     assert.ok(iova >= first && iova + bytes - 1n <= first + 2n ** 20n, `from ${first}: ${iova}`);
     assert.ok(iova % 4096n === 0n && iova > 0n);
     // The sum that WASM makes of a linear address and the delta, modulo 2^64.
-    assert.is(driver.iova(driver.take(128)), iova);
+    assert.is(driver.iova(driver.takeCoherent(128)), iova);
     driver.close();
   }
   assert.throws(
@@ -56,14 +58,15 @@ test('keeps to the IOVA range of the device, wherever it lies', () => {
 
 test('takes no more than was asked for, and never the same twice', () => {
   const driver = memory();
-  const first = driver.take(1);
-  const second = driver.take(1);
-  assert.is(second - first, 128);
-  driver.take(65536 - 256);
-  assert.throws(
-    () => driver.take(1),
-    (error: { code: string }) => error.code === 'ERR_APERTURE_FULL',
-  );
+  for (const [take, bytes] of [
+    [() => driver.takeCoherent(1), 4096],
+    [() => driver.take(1), 61440],
+  ] as const) {
+    const first = take();
+    assert.is(take() - first, 128);
+    for (let taken = 256; taken < bytes; taken += 128) take();
+    assert.throws(take, (error: { code: string }) => error.code === 'ERR_APERTURE_FULL');
+  }
   driver.close();
 });
 

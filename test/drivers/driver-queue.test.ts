@@ -13,8 +13,8 @@ import { DriverMemory } from '../../host/drivers/driver-memory.js';
 import { DriverQueue, type SlotShape } from '../../host/drivers/driver-queue.js';
 
 const SHAPES: Record<string, SlotShape> = {
-  'three descriptors': { descriptors: 3, bytes: 128 },
-  'one descriptor': { descriptors: 1, bytes: 1536 },
+  'three descriptors': { descriptors: 3, bytes: 128, holdsData: false },
+  'one descriptor': { descriptors: 1, bytes: 1536, holdsData: true },
 };
 
 /** Makes a queue in just the memory that it says it takes, and takes it down. */
@@ -26,11 +26,13 @@ function withQueue(
 ): void {
   const memory = new DriverMemory({
     name: 'driver-queue-test',
-    sharedBytes: DriverQueue.sharedBytes(size, slot),
+    coherentBytes: DriverQueue.coherentBytes(size, slot),
+    bufferBytes: DriverQueue.bufferBytes(size, slot),
     arenaBytes: 0,
     privateBytes: DriverQueue.privateBytes(size),
     doorbellBytes: 0,
     iovaRange: { first: 0n, last: 2n ** 64n - 1n },
+    bounce: undefined,
   });
   const queue = new DriverQueue(memory, 0, size, features, slot);
   act(queue, memory);
@@ -69,9 +71,12 @@ test('a queue holds as many requests as its descriptors allow', () => {
     });
     return count;
   };
-  assert.is(slots({ descriptors: 3, bytes: 128 }, 0n), 5);
-  assert.is(slots({ descriptors: 3, bytes: 128 }, 1n << BigInt(VIRTIO_RING_F_INDIRECT_DESC)), 16);
-  assert.is(slots({ descriptors: 1, bytes: 1536 }, 0n), 16);
+  assert.is(slots({ descriptors: 3, bytes: 128, holdsData: false }, 0n), 5);
+  assert.is(
+    slots({ descriptors: 3, bytes: 128, holdsData: false }, 1n << BigInt(VIRTIO_RING_F_INDIRECT_DESC)),
+    16,
+  );
+  assert.is(slots({ descriptors: 1, bytes: 1536, holdsData: true }, 0n), 16);
 });
 
 test.run();

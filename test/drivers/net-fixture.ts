@@ -150,6 +150,11 @@ export class TestNet {
     return this.queues[1] as TestQueue;
   }
 
+  /** What the device has mapped of the driver's memory. */
+  get visible(): Uint8Array {
+    return this.#aperture.viewOwn(this.#window as Window);
+  }
+
   /** Lets held frames go. */
   release(): void {
     this.held = false;

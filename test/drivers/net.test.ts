@@ -17,40 +17,44 @@ import { within } from '../bus/fixture.js';
 import { rejects, serveTestDisk } from './block-fixture.js';
 import { netScene, serveTestNet, testFrame } from './net-fixture.js';
 
-for (const mode of ['notify', 'poll'] as const)
-  for (const eventIdx of [true, false])
-    test(`frames of every length come back as they were sent, in order: ${mode}, ${eventIdx}`, () =>
-      netScene(
-        async ({ device, net }) => {
-          const lengths = [14, 15, 60, 64, 1514, 1518];
-          const frames = Array.from({ length: 600 }, (_, index) =>
-            testFrame(lengths[index % lengths.length] as number, index),
-          );
-          const sent = net.send(frames);
-          const received: Uint8Array[] = [];
-          while (received.length < frames.length) received.push(...(await net.receive()));
-          await sent;
-          assert.equal(received.map(Buffer.from), frames.map(Buffer.from));
-          assert.ok(
-            device.arrived.every((frame) =>
-              frame.subarray(0, VIRTIO_NET_HDR_SIZE).every((byte) => byte === 0),
-            ),
-          );
-          const { queues, ...sum } = net.stats();
-          const bytes = frames.reduce((total, frame) => total + frame.byteLength, 0);
-          assert.is(sum.bytesRead, bytes);
-          assert.is(sum.bytesWritten, bytes);
-          assert.equal(
-            queues.map(({ requests, inFlight }) => [requests, inFlight]),
-            [
-              [600, 256],
-              [600, 0],
-            ],
-          );
-        },
-        {},
-        { mode, eventIdx },
-      ));
+for (const [mode, eventIdx, bounce] of [
+  ['notify', true, false],
+  ['notify', false, false],
+  ['poll', true, false],
+  ['poll', false, false],
+  ['notify', true, true],
+  ['poll', true, true],
+] as const)
+  test(`frames of every length come back as they were sent, in order: ${mode}, ${eventIdx}, ${bounce}`, () =>
+    netScene(
+      async ({ device, net }) => {
+        const lengths = [14, 15, 60, 64, 1514, 1518];
+        const frames = Array.from({ length: 600 }, (_, index) =>
+          testFrame(lengths[index % lengths.length] as number, index),
+        );
+        const sent = net.send(frames);
+        const received: Uint8Array[] = [];
+        while (received.length < frames.length) received.push(...(await net.receive()));
+        await sent;
+        assert.equal(received.map(Buffer.from), frames.map(Buffer.from));
+        assert.ok(
+          device.arrived.every((frame) => frame.subarray(0, VIRTIO_NET_HDR_SIZE).every((byte) => byte === 0)),
+        );
+        const { queues, ...sum } = net.stats();
+        const bytes = frames.reduce((total, frame) => total + frame.byteLength, 0);
+        assert.is(sum.bytesRead, bytes);
+        assert.is(sum.bytesWritten, bytes);
+        assert.equal(
+          queues.map(({ requests, inFlight }) => [requests, inFlight]),
+          [
+            [600, 256],
+            [600, 0],
+          ],
+        );
+      },
+      {},
+      { mode, eventIdx, bounce },
+    ));
 
 test('frames of one turn go to the ring with one kick', () =>
   netScene(async ({ net }) => {

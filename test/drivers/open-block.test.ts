@@ -58,6 +58,8 @@ test('says exactly what is wrong with an option', async () => {
     [{ slotBytes: 0 }, /slotBytes must be an integer from 512/],
     [{ allocBytes: -1 }, /allocBytes must be an integer from 0/],
     [{ allocBytes: 1.5 }, /allocBytes must be an integer/],
+    [{ bounce: 1 }, /bounce must be true or false, not 1/],
+    [{ bounceBytes: 4096 }, /bounceBytes must be an integer from 1048576 to 1073741824, not 4096/],
     [{ mode: 'fast' }, /mode must be 'notify' or 'poll', not 'fast'/],
   ];
   for (const [options, message] of cases)

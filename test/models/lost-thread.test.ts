@@ -1,10 +1,13 @@
 import { spawn } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
+import type { Worker } from 'node:worker_threads';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import { BlockDevice } from '../../host/models/block-device.js';
+import { serve } from '../../host/serve.js';
 import { nextError, rejects, scene, until, within } from './fixture.js';
 
 const MIB = 2 ** 20;
@@ -40,6 +43,17 @@ for (const mode of ['notify', 'poll'] as const)
       },
     );
   });
+
+test('a queue thread that dies before the device serves is the end of serve, and nothing is left', async () => {
+  await using bus = new Bus();
+  // The first thread that serve starts runs queues.
+  process.once('worker', (worker: Worker) => void worker.terminate());
+  const options = { name: 'disk0', bus, threads: 1 };
+  await rejects(within(serve(new BlockDevice({ memory: MIB }), options), 'serve'), 'ERR_THREAD_LOST');
+  assert.equal(bus.list(), []);
+  await using device = await within(serve(new BlockDevice({ memory: MIB }), options), 'serve');
+  assert.is(device.queueThreads.length, 1);
+});
 
 test('a message thread that is killed takes its device off the bus, and nothing hangs', async () => {
   await scene(new BlockDevice({ memory: MIB }), {}, async ({ bus, device, disk }) => {

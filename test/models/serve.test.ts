@@ -38,7 +38,8 @@ const MISTAKES: [Partial<ServeOptions>, RegExp][] = [
   [{ transport: 'pci' as 'bus' }, /^transport must be 'bus' or 'vduse', not 'pci'$/],
   [{ transport: 'vduse', doorbell: 'shared' }, /^doorbell is an option of the in-process bus, not of vduse$/],
   [{ transport: 'vduse', attach: 'vdpa' as 'vhost' }, /^attach must be 'vhost' or 'virtio', not 'vdpa'$/],
-  [{ attach: 'vhost' }, /^attach is an option of vduse, not of the in-process bus$/],
+  [{ attach: 'virtio' }, /^attach must be 'vhost' or 'mdev', not 'virtio'$/],
+  [{ attach: false }, /^attach must be 'vhost' or 'mdev', not false$/],
   [{ quues: 3 } as Partial<ServeOptions>, /^serve has no option 'quues': there are name, transport, /],
 ];
 
