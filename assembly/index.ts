@@ -3,6 +3,7 @@
 // instances of this module on one memory.
 
 export { copy } from './copy';
+export { dirtyFetch } from './dirty';
 export { doorbellWatch } from './doorbell';
 export { blkReap, blkSubmit } from './drivers/blk';
 export { netReap, netReceive, netTransmit } from './drivers/net';

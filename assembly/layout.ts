@@ -17,6 +17,12 @@ export const IOTLB_COUNT = 0;
 export const IOTLB_CAPACITY = 4;
 /** u32, +1 at each change: whoever caches a translation compares it. */
 export const IOTLB_GENERATION = 8;
+/** u32, linear of the bitmap in which writes of the device are marked, 0 while they are not: DIRTY_BITMAP of a DIRTY block. */
+export const IOTLB_DIRTY = 16;
+/** u32, linear of a log that the driver's side reads and clears, which writes are marked in besides, 0 for none: vhost's log_base. */
+export const IOTLB_LOG_BASE = 20;
+/** u32, bytes of that log: pages of IOVA beyond its bits are not marked in it. */
+export const IOTLB_LOG_BYTES = 24;
 export const IOTLB_ENTRIES = 64;
 export const IOTLB_ENTRY_SIZE = 32;
 export const IOTLB_ENTRY_IOVA = 0;
@@ -25,6 +31,8 @@ export const IOTLB_ENTRY_BYTES = 8;
 export const IOTLB_ENTRY_LINEAR = 16;
 /** u32, IOTLB_ACCESS_* bits that are refused. */
 export const IOTLB_ENTRY_DENY = 20;
+/** u32, in entry n: which region is n-th by linear address. It belongs to the place in the table, not to the region there. */
+export const IOTLB_ENTRY_ORDER = 24;
 
 /** Access bits of a translation: those of vhost's `perm` (VHOST_ACCESS_RO 1, VHOST_ACCESS_WO 2). */
 export const IOTLB_ACCESS_READ = 1;
@@ -35,6 +43,22 @@ export const IOTLB_OK = 0;
 export const IOTLB_EXISTS = 1;
 export const IOTLB_FULL = 2;
 export const IOTLB_INVALID = 3;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Dirty pages: what a device has written of its driver's memory, a bit for each 4 KiB of IOVA (vhost's VHOST_PAGE_SIZE, here
+// PAGE_SIZE). One block a device, for all of its address spaces. The bits of a region begin at DIRTY_BITS_PER_PAGE × the page
+// of the aperture at which its window begins: there are twice as many as its window has pages, because a region that starts
+// in the middle of a page of IOVA touches one page more.
+export const DIRTY_BITS_PER_PAGE = 2;
+/** Table for dirtyFetch: DIRTY_RANGES_CAPACITY entries. */
+export const DIRTY_RANGES = 0;
+export const DIRTY_RANGES_CAPACITY = 1024;
+/** Entry {first page of IOVA u64, pages u64}. */
+export const DIRTY_RANGE_SIZE = 16;
+export const DIRTY_RANGE_PAGE = 0;
+export const DIRTY_RANGE_PAGES = 8;
+/** The bitmap, to the end of the block: DIRTY_BITS_PER_PAGE bits for each page of the aperture. */
+export const DIRTY_BITMAP = 16384;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Virtqueue, device side. One block a queue.
@@ -378,7 +402,7 @@ export const IO_OP = 0;
 export const IO_COUNT = 4;
 /** u64, bytes from the start of the file. */
 export const IO_OFFSET = 8;
-/** u32, linear of the segments. */
+/** u32, linear of the segments; of an IO_OP_NONE those of the chain that are written to. */
 export const IO_SEGMENTS = 16;
 /** u32, the data path's own: IO_STATUS_OPEN, or the request status that was decided without any I/O. */
 export const IO_STATUS = 20;

@@ -3,6 +3,7 @@
 // and a late completion finds a refusal, not a fault.
 
 import { copy } from './copy';
+import { dirtyMark, dirtyTracked } from './dirty';
 import { iotlbFind } from './iotlb';
 import {
   CHAIN_SIZE,
@@ -114,6 +115,7 @@ function stale(vq: usize, request: usize): bool {
 function transfer(vq: usize, request: usize, first: u32, end: u32, offset: u32, at: usize, bytes: u32, access: u32): u32 {
   if (stale(vq, request)) return 0;
   const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  const marked = access == IOTLB_ACCESS_WRITE && dirtyTracked(iotlb);
   let moved: u32 = 0;
   for (let i = first; i < end && moved < bytes; i++) {
     const descriptor = request + REQUEST_DESCRIPTORS + i * VIRTQ_DESC_SIZE;
@@ -138,6 +140,7 @@ function transfer(vq: usize, request: usize, first: u32, end: u32, offset: u32, 
       const linear = <usize>load<u32>(entry, IOTLB_ENTRY_LINEAR) + <usize>inside;
       if (access == IOTLB_ACCESS_READ) copy(at, linear, piece);
       else copy(linear, at, piece);
+      if (marked) dirtyMark(iotlb, linear, piece);
       iova += <u64>piece;
       at += piece;
       moved += piece;

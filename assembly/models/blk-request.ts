@@ -5,6 +5,7 @@
 // Device Operation); how it is cut into descriptors is the driver's affair ("Message Framing").
 
 import { copy } from '../copy';
+import { dirtyMark, dirtyTracked } from '../dirty';
 import {
   BLK_REQUEST_BYTES,
   DISK_CAPACITY,
@@ -40,6 +41,7 @@ import {
   VQ_BYTES_WRITTEN,
   VQ_FEATURES,
   VQ_IO_ERRORS,
+  VQ_IOTLB,
 } from '../layout';
 import { add } from '../notify';
 import {
@@ -114,6 +116,7 @@ export function decode(vq: usize, disk: usize, segment: usize, chainCounts: u32,
 
   store<u32>(io, IO_STATUS_OPEN, IO_STATUS);
   store<u64>(io, sector * VIRTIO_BLK_SECTOR_SIZE, IO_OFFSET);
+  store<u32>(io, <u32>writable, IO_SEGMENTS);
   store<u64>(io, 0, IO_RESULT);
   if (type == VIRTIO_BLK_T_IN) {
     return decodeTransfer(disk, io, IO_OP_READ, writable, end, sector);
@@ -235,8 +238,24 @@ export function complete(vq: usize, io: usize, end: usize): u32 {
     else written = <u32>account(vq, io);
   }
   const last = end - SEGMENT_SIZE;
-  store<u8>(<usize>load<u32>(last) + load<u32>(last, SEGMENT_BYTES), <u8>status);
+  const byte = load<u32>(last) + load<u32>(last, SEGMENT_BYTES);
+  store<u8>(byte, <u8>status);
+  const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  if (dirtyTracked(iotlb)) {
+    // A read that failed may have come some way.
+    markData(iotlb, io, op == IO_OP_READ ? bytes : <u64>written);
+    dirtyMark(iotlb, byte, 1);
+  }
   return written + 1;
+}
+
+/** Marks the first `bytes` bytes of the segments of an I/O entry that has written to them. */
+function markData(iotlb: usize, io: usize, bytes: u64): void {
+  for (let segment: usize = load<u32>(io, IO_SEGMENTS); bytes; segment += SEGMENT_SIZE) {
+    const piece = <u32>min(bytes, <u64>load<u32>(segment, SEGMENT_BYTES));
+    dirtyMark(iotlb, load<u32>(segment), piece);
+    bytes -= <u64>piece;
+  }
 }
 
 /** Notes an operation that is to be carried out. */

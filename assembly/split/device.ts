@@ -1,5 +1,6 @@
 // Split virtqueue, device side: parse a burst, let the caller handle it, flush. Before sleeping: arm, which looks again.
 
+import { dirtyMark, dirtyTracked } from '../dirty';
 import {
   CHAIN_SIZE,
   NOTIFY_DUE,
@@ -17,6 +18,7 @@ import {
   VQ_IN_FLIGHT,
   VQ_INTERRUPTS,
   VQ_INTERRUPTS_SUPPRESSED,
+  VQ_IOTLB,
   VQ_LAST_AVAIL,
   VQ_MISS,
   VQ_REGION_BYTES,
@@ -141,6 +143,7 @@ export function devicePublish(vq: usize, count: u32): u32 {
   // Entries before the index, the index before the suppression word: one atomic store serves both. It pairs with the
   // driver's store of used_event (or flags), which comes before its own look at used.idx.
   atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>used, VIRTQ_USED_IDX);
+  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, used, count);
   logPublish(vq, used);
   add(vq + VQ_REQUESTS, count);
   const driver: usize = load<u32>(vq, VQ_DRIVER);
@@ -157,25 +160,43 @@ export function devicePublish(vq: usize, count: u32): u32 {
   return wanted ? NOTIFY_DUE : 0;
 }
 
+/** Marks what publishing has written: the last `count` entries of the used ring, and its index. */
+function markUsed(vq: usize, used: u32, count: u32): void {
+  const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  const size = load<u32>(vq, VQ_SIZE);
+  const device = load<u32>(vq, VQ_DEVICE);
+  const index = (used - count) & (size - 1);
+  const run = min(count, size - index);
+  dirtyMark(iotlb, device + VIRTQ_USED_RING + index * CHAIN_SIZE, run * CHAIN_SIZE);
+  dirtyMark(iotlb, device + VIRTQ_USED_RING, (count - run) * CHAIN_SIZE);
+  dirtyMark(iotlb, device + VIRTQ_USED_IDX, sizeof<u16>());
+}
+
 /** Asks the driver to notify, then looks again: how many chains wait. 0: safe to sleep. */
 export function deviceArm(vq: usize): u32 {
-  const last = load<u32>(vq, VQ_LAST_AVAIL);
-  const device: usize = load<u32>(vq, VQ_DEVICE);
   // An atomic store, then an atomic load: the wish is visible before avail.idx is read. Pairs with the driver's publication,
   // an atomic store of avail.idx before it reads this word: one of the two sees the other, no wake-up is lost.
   if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
-    atomic.store<u16>(device + VIRTQ_USED_RING + load<u32>(vq, VQ_SIZE) * CHAIN_SIZE, <u16>last);
+    suppress(vq, VIRTQ_USED_RING + load<u32>(vq, VQ_SIZE) * CHAIN_SIZE, load<u32>(vq, VQ_LAST_AVAIL));
   } else {
-    atomic.store<u16>(device, 0, VIRTQ_USED_FLAGS);
+    suppress(vq, VIRTQ_USED_FLAGS, 0);
   }
   return devicePending(vq);
 }
 
 /** Asks the driver not to notify. With EVENT_IDX a stale avail_event, left behind, does just that. */
 export function deviceDisarm(vq: usize): void {
-  if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)) {
-    atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), VIRTQ_USED_F_NO_NOTIFY, VIRTQ_USED_FLAGS);
-  }
+  if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)) suppress(vq, VIRTQ_USED_FLAGS, VIRTQ_USED_F_NO_NOTIFY);
+}
+
+/** Writes the suppression word at `offset` of the device area. */
+// @ts-ignore: decorator
+@inline
+function suppress(vq: usize, offset: u32, word: u32): void {
+  const address: usize = load<u32>(vq, VQ_DEVICE) + offset;
+  const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  atomic.store<u16>(address, <u16>word);
+  if (dirtyTracked(iotlb)) dirtyMark(iotlb, address, sizeof<u16>());
 }
 
 /** Chains that wait, by the ring as it is now; 0 on a queue that is broken or waits for a mapping. */

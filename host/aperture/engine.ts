@@ -24,6 +24,13 @@ export interface Engine {
   /** Leaves after the burst, and wakes a control plane that waits for that. */
   gateLeave(vq: number): void;
 
+  // Dirty pages, marked by whatever below writes to driver memory through an IOTLB that has a bitmap or a log.
+  /**
+   * Fetches and clears the marks of the regions that end at or after IOVA `from` into DIRTY_RANGES at `ranges`, ascending, at
+   * most `capacity` (at least 16): how many. There may be more behind the last, until it is none. Queues may run.
+   */
+  dirtyFetch(iotlb: number, from: bigint, ranges: number, capacity: number): number;
+
   // Virtqueue, device side. The calls of a burst: devicePop, handle, devicePush; before sleeping, deviceArm.
   /** Resets the running state to `lastAvail`, taking the used index from the ring. Counters stay. */
   deviceStart(vq: number, lastAvail: number): void;

@@ -119,15 +119,6 @@ export class Bus {
     }
   }
 
-  /**
-   * Has a device mark every page of its driver's memory that it writes in `memory`, from the moment this resolves, for
-   * whoever shares the memory to read and clear at any time; undefined ends it. EINVAL when there is no such device or the
-   * memory can be no log, EFAULT when it does not reach the last mapping, EIO when the device refuses.
-   */
-  async setLog(name: string, memory: DirtyLogMemory | undefined): Promise<void> {
-    await this.#device(name, 'setLog').setLog(memory);
-  }
-
   /** Opens /dev/vfio/vfio: a new container. */
   async openVfioContainer(): Promise<VfioContainerFile> {
     this.#checkOpen();
@@ -142,6 +133,15 @@ export class Bus {
     const group = new VfioGroup(device, this.faults, () => this.#drivers.delete(device));
     this.#drivers.set(device, group);
     return group;
+  }
+
+  /**
+   * Has a device mark every page of its driver's memory that it writes in `memory`, from the moment this resolves, for
+   * whoever shares the memory to read and clear at any time; undefined ends it. EINVAL when there is no such device or the
+   * memory can be no log, EFAULT when it does not reach the last mapping, EIO when the device refuses.
+   */
+  async setLog(name: string, memory: DirtyLogMemory | undefined): Promise<void> {
+    await this.#device(name, 'setLog').setLog(memory);
   }
 
   /** The devices, in the order of their creation. */

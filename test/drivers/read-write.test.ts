@@ -2,8 +2,8 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC } from '../../assembly/virtio.js';
 import type { OpenBlockOptions } from '../../host/drivers/blk.js';
-import type { BlockDisk } from '../../host/drivers/block-disk.js';
 import { CAPACITY, diskScene, pattern, type TestDiskOptions } from './block-fixture.js';
+import { exercise } from './exercise.js';
 
 test('reads a sector that the device has', () =>
   diskScene(async ({ device, disk }) => {
@@ -120,41 +120,6 @@ test('spreads requests over its queues', () =>
     { queues: 3 },
     { queues: 3 },
   ));
-
-/** Random overlapping-free operations against a copy of the disk in ordinary memory. */
-async function exercise(disk: BlockDisk, rounds: number): Promise<void> {
-  const model = new Uint8Array(CAPACITY);
-  let state = 42;
-  const random = (below: number) => {
-    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-  const regions = 16;
-  const regionBytes = CAPACITY / regions;
-  const arena = disk.alloc(regionBytes);
-  for (let round = 0; round < rounds; round++) {
-    const work: Promise<void>[] = [];
-    for (let region = 0; region < regions; region++) {
-      const sectors = 1 + random(random(4) === 0 ? 300 : 16);
-      const offset = region * regionBytes + random(regionBytes / 512 - sectors) * 512;
-      const length = sectors * 512;
-      if (random(2)) {
-        const bytes = pattern(length, random(256));
-        model.set(bytes, offset);
-        work.push(disk.write(offset, bytes));
-      } else {
-        const target = region === 0 ? arena.subarray(0, length) : new Uint8Array(length);
-        work.push(
-          disk.read(offset, target).then((bytes) => {
-            assert.is(Buffer.compare(bytes, model.subarray(offset, offset + length)), 0, `read at ${offset}`);
-          }),
-        );
-      }
-    }
-    await Promise.all(work);
-  }
-  assert.is(Buffer.compare(await disk.read(0, CAPACITY), model), 0);
-}
 
 const variants: [string, TestDiskOptions, OpenBlockOptions][] = [
   ['with indirect descriptors and event index', {}, {}],
