@@ -18,18 +18,18 @@ export interface Engine {
   /** Linear address of a range that lies in one piece with that access, else 0. */
   iotlbTranslate(iotlb: number, iova: bigint, bytes: number, access: number): number;
 
-  // The gate of a queue (host/queue/gate.ts), from the thread that runs it.
-  /** Enters for one burst: 1, or 0 while the control plane has the queue. */
-  gateEnter(vq: number): number;
-  /** Leaves after the burst, and wakes a control plane that waits for that. */
-  gateLeave(vq: number): void;
-
   // Dirty pages, marked by whatever below writes to driver memory through an IOTLB that has a bitmap or a log.
   /**
    * Fetches and clears the marks of the regions that end at or after IOVA `from` into DIRTY_RANGES at `ranges`, ascending, at
    * most `capacity` (at least 16): how many. There may be more behind the last, until it is none. Queues may run.
    */
   dirtyFetch(iotlb: number, from: bigint, ranges: number, capacity: number): number;
+
+  // The gate of a queue (host/queue/gate.ts), from the thread that runs it.
+  /** Enters for one burst: 1, or 0 while the control plane has the queue. */
+  gateEnter(vq: number): number;
+  /** Leaves after the burst, and wakes a control plane that waits for that. */
+  gateLeave(vq: number): void;
 
   // Virtqueue, device side. The calls of a burst: devicePop, handle, devicePush; before sleeping, deviceArm.
   /** Resets the running state to `lastAvail`, taking the used index from the ring. Counters stay. */
