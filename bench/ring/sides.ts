@@ -5,6 +5,8 @@ import {
   VQ_F_INDIRECT_DESC,
 } from '../../assembly/layout.js';
 import { VIRTQ_AVAIL_IDX, VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
+import type { Engine } from '../../host/aperture/engine.js';
+import type { Memory } from '../../host/aperture/web-assembly.js';
 import { loadReference, type ReferenceRing } from '../build.js';
 import { TypeScriptRing } from '../reference/ring.js';
 import { instantiateLoop, Ring } from './ring.js';
@@ -95,8 +97,13 @@ export class Sides {
     this.#driver = reference;
     this.#chains = Math.floor(reference.slots / work.burst) * work.burst;
     this.cpp = reference;
-    this.engine = engineSide(ring);
+    this.engine = engineSide(ring, ring.engine, false);
     this.typescript = new TypeScriptRing(ring.memory.buffer, ring);
+  }
+
+  /** An engine, released or not, as another side; `tracked`: it marks what it writes. */
+  variant(instantiate: (memory: Memory) => Engine, tracked: boolean): Side {
+    return engineSide(this.#ring, instantiate(this.#ring.memory), tracked);
   }
 
   /** Nanoseconds of device time per chain. Throws if the side does not serve every chain, or not what others served. */
@@ -133,12 +140,15 @@ export class Sides {
   }
 }
 
-function engineSide(ring: Ring): Side {
-  const { engine, vq, data } = ring;
-  const loop = instantiateLoop(ring);
+function engineSide(ring: Ring, engine: Engine, tracked: boolean): Side {
+  const { vq, data } = ring;
+  const loop = instantiateLoop(ring, engine);
   const digest = ring.allocate(CACHE_LINE);
   return {
-    start: (index) => engine.deviceStart(vq, index),
+    start: (index) => {
+      ring.track(tracked);
+      engine.deviceStart(vq, index);
+    },
     drain: (burst) => loop.drain(vq, burst, digest),
     takeDigest: () => {
       const sum = data.getUint32(digest, true);
