@@ -2,6 +2,8 @@ import { bounceCases } from './bounce/cases.js';
 import type { Case } from './case.js';
 import { copyCases } from './copy/cases.js';
 import { dirtyCases } from './dirty/cases.js';
+import { doorbellCases } from './doorbell/cases.js';
+import { iotlbCases } from './iotlb/cases.js';
 import { ringCases } from './ring/cases.js';
 import { roundTripCases } from './round-trip/cases.js';
 
@@ -10,6 +12,8 @@ export const cases: readonly Case[] = [
   ...ringCases,
   ...copyCases,
   ...roundTripCases,
+  ...doorbellCases,
   ...bounceCases,
+  ...iotlbCases,
   ...dirtyCases,
 ];

@@ -171,6 +171,10 @@ export class VduseDevice {
     await give(answer, message, this.#file);
   }
 
+  /**
+   * Of the thirteen messages of VDUSE's RFC three have stayed, and VDUSE_SET_VQ_READY has come back. What the others said is
+   * asked for when it is needed: see Virtqueue, driverFeatures, setConfig.
+   */
   async #handle(message: Message): Promise<Answer> {
     const { apiVersion } = this.#layout.protocol;
     switch (message.type) {
@@ -201,6 +205,8 @@ export class VduseDevice {
   /** Goes on where another process has stopped. */
   async #takeOver(): Promise<void> {
     try {
+      // The message that speaks of it was the other process's.
+      await this.#queues.followLog();
       if (await this.#abandoned.runs()) await this.#resume();
       else await this.#abandoned.watch(() => this.#lookAtAbandoned());
     } catch (error) {
