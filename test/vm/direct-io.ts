@@ -36,6 +36,7 @@ closeSync(fd);
 const memory = aperture.viewOwn(window).fill(NEIGHBOUR);
 const entry = aperture.allocate(IO_SIZE);
 const segment = aperture.allocate(SEGMENT_SIZE);
+const fileIo = aperture.prepareFileIo(disk, entry);
 aperture.u32[(entry + IO_COUNT) / 4] = 1;
 aperture.u32[(entry + IO_SEGMENTS) / 4] = segment;
 
@@ -51,7 +52,7 @@ function transfer(operation: number): void {
   aperture.u64[(entry + IO_BYTES) / 8] = BigInt(bytes);
   aperture.u32[(segment + SEGMENT_LINEAR) / 4] = window.linear + at;
   aperture.u32[(segment + SEGMENT_BYTES) / 4] = bytes;
-  aperture.fileIo(disk, entry, 1);
+  fileIo(1);
   const moved = aperture.u64[(entry + IO_RESULT) / 8];
   if (moved !== BigInt(bytes)) throw new Error(`${moved} of ${bytes} bytes`);
   memory.fill(NEIGHBOUR, at, at + bytes);
