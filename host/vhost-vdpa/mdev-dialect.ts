@@ -151,9 +151,13 @@ async function openDevice(
   await group.setContainer(container);
   await container.ioctl(vfio.VFIO_SET_IOMMU, vfio.VFIO_TYPE1v2_IOMMU);
   const device = await group.openDevice(name);
-  const info = vfio.vfioDeviceInfo.encode({ argsz: vfio.vfioDeviceInfo.size });
-  await device.ioctl(vfio.VFIO_DEVICE_GET_INFO, info);
-  if (vfio.vfioDeviceInfo.get(info, 'flags') & VFIO_DEVICE_FLAGS_VHOST) return device;
-  await device.close();
-  throw systemError('EOPNOTSUPP', 'ioctl', `${name} is no vhost device`);
+  try {
+    const info = vfio.vfioDeviceInfo.encode({ argsz: vfio.vfioDeviceInfo.size });
+    await device.ioctl(vfio.VFIO_DEVICE_GET_INFO, info);
+    if (vfio.vfioDeviceInfo.get(info, 'flags') & VFIO_DEVICE_FLAGS_VHOST) return device;
+    throw systemError('EOPNOTSUPP', 'ioctl', `${name} is no vhost device`);
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
 }
