@@ -81,7 +81,7 @@ export function loadReference(): Reference {
 /** Builds whatever part of the benchmark is older than its sources. Throws with the compiler's output on failure. */
 export function buildAll(): void {
   buildWithNodeGyp(nativeFolder, addonFile, join(nativeFolder, 'build/constants.h'), constantsHeader());
-  for (const name of ['ring', 'copy', 'round-trip'])
+  for (const name of ['ring', 'copy', 'round-trip', 'doorbell'])
     if (isOlder(assemblyFile(name), [join(root, 'bench/assembly'), join(root, 'assembly')]))
       buildAssembly(name);
 }

@@ -1,8 +1,17 @@
 import { bounceCases } from './bounce/cases.js';
 import type { Case } from './case.js';
 import { copyCases } from './copy/cases.js';
+import { doorbellCases } from './doorbell/cases.js';
+import { iotlbCases } from './iotlb/cases.js';
 import { ringCases } from './ring/cases.js';
 import { roundTripCases } from './round-trip/cases.js';
 
 /** Every benchmark, in the order of the report. */
-export const cases: readonly Case[] = [...ringCases, ...copyCases, ...roundTripCases, ...bounceCases];
+export const cases: readonly Case[] = [
+  ...ringCases,
+  ...copyCases,
+  ...roundTripCases,
+  ...doorbellCases,
+  ...bounceCases,
+  ...iotlbCases,
+];

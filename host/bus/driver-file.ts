@@ -109,14 +109,19 @@ export abstract class DriverFile {
     // mmap(2) rounds up to whole pages before the driver sees it.
     if (Math.ceil(request.length / pageSize) !== 1) throw refuse('a doorbell is one page');
     if (!request.shared) throw refuse('a doorbell is mapped shared');
-    if (request.protection !== 'w') throw refuse('a doorbell is mapped for writing only');
+    if (request.protection.includes('r')) throw refuse('a doorbell is not to be read');
     const { doorbell } = this.device;
     if (!doorbell) throw systemError('ENOTSUPP', 'mmap', 'the parent has no doorbells to map');
     if (index < 0 || index >= this.device.vqs.length) throw refuse(`no queue ${index}`);
     const area = doorbell.getVqNotification(index);
     const refusal = refusalOf(area, pageSize);
     if (refusal) throw refusal;
-    aperture.mapAt(linear, { fd: doorbell.fd, offset: doorbell.offsetOf(area.addr) }, pageSize, 'w');
+    aperture.mapAt(
+      linear,
+      { fd: doorbell.fd, offset: doorbell.offsetOf(area.addr) },
+      pageSize,
+      request.protection,
+    );
     // The kernel maps it VM_IO and VM_PFNMAP, which an IOTLB UPDATE over it skips.
     addressSpace.remove(aperture.address + BigInt(linear), pageSize);
   }

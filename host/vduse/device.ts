@@ -171,6 +171,10 @@ export class VduseDevice {
     await give(answer, message, this.#file);
   }
 
+  /**
+   * Of the thirteen messages of VDUSE's RFC three have stayed, and VDUSE_SET_VQ_READY has come back. What the others said is
+   * asked for when it is needed: see Virtqueue, driverFeatures, setConfig.
+   */
   async #handle(message: Message): Promise<Answer> {
     const { apiVersion } = this.#layout.protocol;
     switch (message.type) {

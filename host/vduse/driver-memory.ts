@@ -182,7 +182,7 @@ export class DriverMemory {
     }
   }
 
-  /** Throws EINVAL where there is no region. */
+  /** VDUSE_IOTLB_GET_FD of VDUSE's RFC, now with permission and offset, and for one of several address spaces. Throws EINVAL where there is no region. */
   async #getFd(iova: bigint): Promise<{ fd: number; entry: Entry }> {
     if (this.#layout.protocol.apiVersion < VDUSE_API_VERSION_1) {
       const entry = vduseIotlbEntry.encode({ start: iova, last: iova });

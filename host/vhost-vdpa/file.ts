@@ -1,10 +1,11 @@
 import type { Aperture } from '../aperture/aperture.js';
+import type { Protection } from '../native/addon.js';
 
 /** What the caller of mmap(2) asks for. */
 export interface MmapRequest {
   /** Bytes. */
   length: number;
-  protection: 'r' | 'w' | 'rw';
+  protection: Protection;
   shared: boolean;
   /** Bytes: queue index × page size. */
   offset: number;

@@ -81,11 +81,21 @@ test('a mapping other than one page, shared, for writing only, is EINVAL on any 
         { shared: false },
         { protection: 'r' },
         { protection: 'rw' },
-        { protection: 'none' as 'r' },
         { offset: 2048 },
       ] as const)
         await fails(mmap(driver, request), 'EINVAL', 'mmap');
     }, layout);
+});
+
+test('only reading is refused, as in vhost_vdpa_mmap: a page that cannot be accessed at all is mapped', async () => {
+  await scene(
+    async ({ driver }) => {
+      const { linear } = aperture.reserveWindow(PAGE);
+      await mmap(driver, { protection: 'none' }, linear);
+      assert.throws(() => ring(linear, 0), 'memory access out of bounds');
+    },
+    { doorbell: 'page-per-vq' },
+  );
 });
 
 test('a part of a page is that page, as for every mmap', async () => {

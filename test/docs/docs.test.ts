@@ -119,6 +119,25 @@ test('every relative link leads to a file, and to a heading if it names one', ()
   assert.ok(links > 10, 'the links were found');
 });
 
+test('every test that lineage.md names is there, in the file that it names', () => {
+  const { text } = page('docs/lineage.md');
+  // A file, and behind it, up to the next, the names of tests in it.
+  const named = [...text.matchAll(/`(test\/[^`]+\.ts)`([^`|]*)/g)].flatMap(([, file, names]) =>
+    [...names!.matchAll(/"([^"]+)"/g)].map(([, name]) => [file!, name!] as const),
+  );
+  assert.ok(named.length > 20, 'the names were found');
+  for (const [file, name] of named) {
+    assert.ok(existsSync(join(ROOT, file)), file);
+    assert.ok(readFileSync(join(ROOT, file), 'utf8').includes(name), `${file}: ${name}`);
+  }
+});
+
+test('every file that lineage.md says something lives in is there', () => {
+  const files = [...page('docs/lineage.md').text.matchAll(/`((?:assembly|bench|host|native|test)\/[^`]*)`/g)];
+  assert.ok(files.length > 20, 'the files were found');
+  for (const [, file] of files) assert.ok(existsSync(join(ROOT, file!)), file);
+});
+
 /** Runs an example in an empty folder where the package is installed. */
 function run({ file, code }: Example): { status: number | null; stdout: string; stderr: string } {
   const folder = mkdtempSync(join(tmpdir(), 'ringbell-docs-'));

@@ -1,6 +1,8 @@
 /** Disks whose drivers ring doorbells, and never write an eventfd: a ring that nobody saw is a request that never ends. */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { inspect } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Bus } from '../../host/bus/index.js';
@@ -103,6 +105,52 @@ test('a device on a host with pages of 64 KiB is rung on those', async () => {
     [true, true],
   );
   await within(driven.close(), 'closing the disk');
+  await within(device.close(), 'closing the device');
+  await bus.close();
+});
+
+test('a driver that rings without end, for nothing, is served as any other, and so is who comes after it', async () => {
+  const bus = new Bus();
+  const device = await within(serve(disk(), { name: 'disk0', bus, doorbell: 'page-per-vq' }), 'serve');
+  let doorbell: { memory: unknown; linear: number } | undefined;
+  const driven = await within(
+    openBlock('disk0', {
+      bus: {
+        openVhostVdpa: async (name) => {
+          const file = await bus.openVhostVdpa(name);
+          const mmap = file.mmap.bind(file);
+          file.mmap = async (aperture, linear, request) => {
+            await mmap(aperture, linear, request);
+            doorbell = { memory: aperture.memory, linear };
+          };
+          return file;
+        },
+      },
+    }),
+    'openBlock',
+  );
+  const stop = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+  const flood = new Worker(
+    `
+      const { parentPort, workerData } = require('node:worker_threads');
+      const word = new Uint16Array(workerData.memory.buffer, workerData.linear, 1);
+      const stop = new Int32Array(workerData.stop);
+      parentPort.postMessage('begins');
+      while (Atomics.load(stop, 0) === 0) word[0] = 0;
+    `,
+    { eval: true, workerData: { ...doorbell, stop } },
+  );
+  try {
+    await once(flood, 'message');
+    await trickle(driven, 30);
+  } finally {
+    Atomics.store(new Int32Array(stop), 0, 1);
+    await once(flood, 'exit');
+  }
+  await within(driven.close(), 'closing the disk');
+  const next = await within(openBlock('disk0', { bus }), 'openBlock');
+  await trickle(next, 4);
+  await within(next.close(), 'closing the disk');
   await within(device.close(), 'closing the device');
   await bus.close();
 });

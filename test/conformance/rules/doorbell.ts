@@ -29,6 +29,14 @@ export const doorbellRules: readonly Rule[] = [
     }),
   },
   {
+    name: 'a mapping that nobody can read is the parent’s to judge, even one that nobody can write',
+    source: 'vhost_vdpa_mmap',
+    play: onScene(async ({ driver }) => {
+      for (const protection of ['w', 'none'] as const)
+        await fails(mmap(driver, { protection }), 'ENOTSUPP', 'mmap');
+    }),
+  },
+  {
     name: 'a parent without doorbell pages answers 524, whichever queue is asked for',
     source: 'vhost_vdpa_mmap',
     play: onScene(async ({ driver }) => {
