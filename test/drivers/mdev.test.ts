@@ -13,11 +13,15 @@ import { u64 } from '../../host/uapi/codec.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vfio from '../../host/uapi/vfio.js';
 import * as vhost from '../../host/uapi/vhost.js';
-import { VHOST_MDEV_SET_STATE } from '../../host/uapi/vhost-mdev.js';
+import {
+  VHOST_MDEV_S_RUNNING,
+  VHOST_MDEV_S_STOPPED,
+  VHOST_MDEV_SET_STATE,
+} from '../../host/uapi/vhost-mdev.js';
 import type { VfioBus } from '../../host/vhost-vdpa/mdev-dialect.js';
 import type { VhostVdpaBus } from '../../host/vhost-vdpa/open.js';
 import type { VfioDeviceFile } from '../../host/vhost-vdpa/vfio-file.js';
-import { createDevice, mask, REFUSED, Responder, SharedMemory } from '../bus/fixture.js';
+import { createDevice, eventually, mask, REFUSED, Responder, SharedMemory, within } from '../bus/fixture.js';
 import { diskScene, pattern, rejects, serveTestDisk } from './block-fixture.js';
 import { netScene, testFrame } from './net-fixture.js';
 
@@ -160,6 +164,35 @@ function watched(bus: Bus): { bus: Bus; file(): VfioDeviceFile; features(): bigi
   };
   return { bus, file: () => file!, features: () => features };
 }
+
+for (const parent of ['set_map', 'dma_map'] as const)
+  test(`a device that is stopped and started under traffic goes on where it was, on a parent with ${parent}`, async () => {
+    const { bus, file } = watched(new Bus());
+    const model = new BlockDevice({ memory: 2 ** 20 });
+    const served = await serve(model, { name: 'disk0', bus, attach: 'mdev', parent, queues: 2 });
+    const disk = await openBlock('disk0', { bus, queues: 2 });
+    const setState = (state: number) => file().ioctl(VHOST_MDEV_SET_STATE, u64.encode(BigInt(state)));
+    await disk.write(0, pattern(2 ** 16));
+    let reads = 0;
+    let stops = 0;
+    const traffic = async () => {
+      for (let offset = 0; stops < 20; offset = (offset + 4096) % 2 ** 16, reads++)
+        assert.equal(await disk.read(offset, 512), pattern(2 ** 16).slice(offset, offset + 512));
+    };
+    const streams = Array.from({ length: 8 }, traffic);
+    for (; stops < 20; stops++) {
+      await setState(VHOST_MDEV_S_STOPPED);
+      assert.is(bus.list()[0]?.status, 0);
+      const before = reads;
+      await setState(VHOST_MDEV_S_RUNNING);
+      await eventually('traffic', () => reads > before);
+    }
+    await within(Promise.all(streams), 'the last reads');
+    assert.equal(served.stats().hostileChains, 0);
+    await disk.close();
+    await served.close();
+    await bus.close();
+  });
 
 test('the pages that a device writes are in the log that the driver has handed in, and no others', async () => {
   const { bus, file, features } = watched(new Bus());
