@@ -43,6 +43,7 @@ export type { KernelAttachment } from './kernel-transport.js';
 export { BlockDevice, type BlockDeviceOptions } from './models/block-device.js';
 export { BlockModel } from './models/block-model.js';
 export type { DeviceModel } from './models/device-model.js';
+export type { DirtyLog } from './models/dirty-log.js';
 export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './models/served-device.js';
 export { openBlock } from './open-block.js';
 export { openNet } from './open-net.js';
@@ -58,3 +59,4 @@ export {
   type VdpaDevice,
   type VdpaDeviceOptions,
 } from './vdpa/vdpa-bus.js';
+export type { DirtyRange } from './vduse/dirty-pages.js';

@@ -139,7 +139,7 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
     store<u32>(state, 1, SLOT_STATE_BUSY);
     store<u32>(state, type, SLOT_STATE_TYPE);
     store<u32>(state, dataBytes, SLOT_STATE_BYTES);
-    store<u32>(state, bounce, SLOT_STATE_BOUNCE);
+    if (domain) store<u32>(state, bounce, SLOT_STATE_BOUNCE);
 
     let at = slotDescriptors(dq, slot);
     let next = slotBase(dq, slot) + 1;
@@ -175,6 +175,7 @@ function reap(dq: usize, table: usize, max: u32): u32 {
   const mask = load<u32>(dq, DQ_SIZE) - 1;
   const ring: usize = load<u32>(dq, DQ_DEVICE) + VIRTQ_USED_RING;
   const last = load<u32>(dq, DQ_LAST_USED);
+  const domain: usize = load<u32>(dq, DQ_DOMAIN);
   let count: u32 = 0;
   for (; count < limit; count++, table += COMPLETION_SIZE) {
     // Id and length in one read: the device may go on writing.
@@ -195,13 +196,7 @@ function reap(dq: usize, table: usize, max: u32): u32 {
     store<u32>(table, load<u32>(state, SLOT_STATE_TAG), COMPLETION_TAG);
     store<u32>(table, status, COMPLETION_STATUS);
     store<u32>(table, bytes, COMPLETION_BYTES);
-    const bounce = load<u32>(state, SLOT_STATE_BOUNCE);
-    if (bounce) {
-      const domain: usize = load<u32>(dq, DQ_DOMAIN);
-      // No more than what the device says it wrote, without the status byte: behind that lies what was there before.
-      syncSingleForCpu(domain, bounce, 0, min(bytes, load<u32>(state, SLOT_STATE_BYTES)));
-      unmapPage(domain, bounce);
-    }
+    if (domain) takeBack(domain, state, bytes);
     store<u32>(state, 0, SLOT_STATE_BUSY);
     freeSlot(dq, slot);
     if (status != VIRTIO_BLK_S_OK) add(dq + VQ_IO_ERRORS, 1);
@@ -211,4 +206,13 @@ function reap(dq: usize, table: usize, max: u32): u32 {
   store<u32>(dq, (last + count) & 0xffff, DQ_LAST_USED);
   add(dq + VQ_REQUESTS, count);
   return count;
+}
+
+/** Ends the mapping of a request's data, if it has any, of which the device says that it wrote `bytes` bytes with the status. */
+function takeBack(domain: usize, state: usize, bytes: u32): void {
+  const bounce = load<u32>(state, SLOT_STATE_BOUNCE);
+  if (bounce == 0) return;
+  // No more than what the device says it wrote: behind that lies what was there before.
+  syncSingleForCpu(domain, bounce, 0, min(bytes, load<u32>(state, SLOT_STATE_BYTES)));
+  unmapPage(domain, bounce);
 }

@@ -1,7 +1,7 @@
 import { systemError } from '../errors.js';
 import { s32, u16, u32 } from '../uapi/codec.js';
 import * as vhost from '../uapi/vhost.js';
-import { EventfdContext } from './eventfd-context.js';
+import { type EventfdContext, eventfdOf } from './eventfd-context.js';
 import { copyFromUser, copyToUser, userMemory } from './user-memory.js';
 import type { VdpaDevice } from './vdpa-device.js';
 
@@ -64,8 +64,7 @@ export class DeviceIoctls {
   }
 
   #setConfigCall(argument: Uint8Array | undefined): void {
-    const fd = copyFromUser(s32, argument);
-    const configCall = fd === vhost.VHOST_FILE_UNBIND ? undefined : EventfdContext.get(fd);
+    const configCall = eventfdOf(copyFromUser(s32, argument));
     this.#configCall?.put();
     this.#configCall = configCall;
     this.#device.setConfigCb(() => this.#configCall?.signal());

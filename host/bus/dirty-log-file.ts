@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import { systemError } from '../errors.js';
 import type { DeviceIotlb } from './device-iotlb.js';
@@ -28,13 +29,16 @@ export class DirtyLogFile {
 
   /**
    * Takes `memory` for the log of a device with these mappings, by vhost's rules: EINVAL unless it is whole and aligned (and
-   * its address space is there), EFAULT when a mapping reaches beyond what it has bits for (vq_memory_access_ok).
+   * its address space is there), EFAULT when its file is shorter,
+   * or a mapping reaches beyond what it has bits for (vq_memory_access_ok).
    */
   constructor({ fd, offset, bytes, asid = 0 }: DirtyLogMemory, iotlbs: readonly DeviceIotlb[]) {
     const iotlb = iotlbs[asid];
     if (!iotlb) throw systemError('EINVAL', 'ioctl', `no address space ${asid}`);
     if (!Number.isSafeInteger(bytes) || bytes <= 0 || offset < 0n || offset % BigInt(PAGE_SIZE))
       throw systemError('EINVAL', 'ioctl', `no log has ${bytes} bytes at byte ${offset} of its file`);
+    if (offset + BigInt(bytes) > BigInt(fstatSync(fd).size))
+      throw systemError('EFAULT', 'ioctl', `its file ends before a log of ${bytes} bytes`);
     if (iotlb.first(BigInt(bytes) * BigInt(PAGES_PER_BYTE * PAGE_SIZE), LAST_IOVA))
       throw systemError('EFAULT', 'ioctl', `a log of ${bytes} bytes does not reach the last mapping`);
     this.offset = offset;

@@ -1,6 +1,7 @@
 import { readlinkSync } from 'node:fs';
 import { systemError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
+import { VHOST_FILE_UNBIND } from '../uapi/vhost.js';
 
 /** A reference to somebody's eventfd that outlives their descriptor: the kernel's struct eventfd_ctx. */
 export class EventfdContext {
@@ -34,4 +35,9 @@ export class EventfdContext {
   put(): void {
     loadAddon().close(this.fd);
   }
+}
+
+/** The eventfd that an ioctl of vhost names; none for VHOST_FILE_UNBIND. EBADF, or EINVAL for another kind of file. */
+export function eventfdOf(fd: number): EventfdContext | undefined {
+  return fd === VHOST_FILE_UNBIND ? undefined : EventfdContext.get(fd);
 }

@@ -81,7 +81,9 @@ interface Attachment {
 
 /**
  * A device on the bus: the state that its two faces share, and the operations of the kernel's struct vdpa_config_ops, as
- * VDUSE implements them, under the kernel's names.
+ * VDUSE implements them, under the kernel's names. In the RFC of VDUSE ("[RFC v3 08/11] vduse: Introduce VDUSE - vDPA Device
+ * in Userspace", 19 January 2021) each of them was a message to the device; where the merged interface has none, the
+ * device asks, or the kernel remembers. docs/lineage.md has the list.
  */
 export class VdpaDevice {
   readonly name: string;
@@ -91,6 +93,7 @@ export class VdpaDevice {
   readonly vduseFeatures: bigint;
   readonly vendorId: number;
   readonly deviceId: number;
+  /** What the device offers: VDUSE_GET_FEATURES of the RFC, which asked the device; it says so once, when it is created. */
   readonly features: bigint;
   readonly ngroups: number;
   readonly nas: number;
@@ -197,12 +200,14 @@ export class VdpaDevice {
 
   // Operations of struct vdpa_config_ops on a queue.
 
+  /** VDUSE_SET_VQ_ADDR of the RFC: no message; the device asks by VDUSE_VQ_GET_INFO. */
   setVqAddress(vq: Virtqueue, descArea: bigint, driverArea: bigint, deviceArea: bigint): void {
     vq.descAddr = descArea;
     vq.driverAddr = driverArea;
     vq.deviceAddr = deviceArea;
   }
 
+  /** VDUSE_SET_VQ_NUM of the RFC: no message; the device asks by VDUSE_VQ_GET_INFO. */
   setVqNum(vq: Virtqueue, num: number): void {
     vq.num = num;
   }
@@ -212,7 +217,10 @@ export class VdpaDevice {
     return vq.num || vq.numMax;
   }
 
-  /** Tells the device only if it opted in (VDUSE_F_QUEUE_READY); it must not refuse, a refusal breaks it. */
+  /**
+   * VDUSE_SET_VQ_READY of the RFC, whose name the message has again since it came back: only a device that opted in
+   * (VDUSE_F_QUEUE_READY) is told; it must not refuse, a refusal breaks it. Others ask by VDUSE_VQ_GET_INFO.
+   */
   async setVqReady(vq: Virtqueue, ready: boolean): Promise<void> {
     if (this.#optedIn(VDUSE_F_QUEUE_READY)) {
       try {
@@ -228,11 +236,17 @@ export class VdpaDevice {
     vq.ready = ready;
   }
 
+  /** VDUSE_GET_VQ_READY of the RFC: no message, the kernel remembers. */
+  getVqReady(vq: Virtqueue): boolean {
+    return vq.ready;
+  }
+
+  /** VDUSE_SET_VQ_STATE of the RFC: no message; the device asks by VDUSE_VQ_GET_INFO. */
   setVqState(vq: Virtqueue, state: Partial<VqState>): void {
     Object.assign(vq.state, state);
   }
 
-  /** Asks the device where it is. EIO when it does not say. */
+  /** Asks the device where it is: VDUSE_GET_VQ_STATE, as in the RFC. EIO when it does not say. */
   async getVqState(vq: Virtqueue): Promise<VqState> {
     const response = await this.messages.request({ type: VDUSE_GET_VQ_STATE, vq_state: { index: vq.index } });
     return response.vq_state;
@@ -258,7 +272,10 @@ export class VdpaDevice {
     return this.vqs.reduce((max, vq) => Math.max(max, vq.numMax), 0);
   }
 
-  /** VDUSE takes whatever the driver writes; the device judges at FEATURES_OK. */
+  /**
+   * VDUSE takes whatever the driver writes; the device asks by VDUSE_DEV_GET_FEATURES and judges at FEATURES_OK, where the RFC
+   * had the message VDUSE_SET_FEATURES. An ioctl of /dev/vduse/control has that name now, and means something else.
+   */
   setDriverFeatures(features: bigint): void {
     this.driverFeatures = features;
   }
@@ -267,11 +284,12 @@ export class VdpaDevice {
     return (this.driverFeatures & (1n << BigInt(VIRTIO_F_RING_PACKED))) !== 0n;
   }
 
+  /** VDUSE_GET_STATUS of the RFC: no message, the kernel remembers. */
   getStatus(): number {
     return this.#status;
   }
 
-  /** Asks the device first; when it refuses, the status stays and the driver is told nothing (vduse_vdpa_set_status). */
+  /** VDUSE_SET_STATUS, as in the RFC: asks the device first; when it refuses, the status stays and the driver is told nothing (vduse_vdpa_set_status). */
   async setStatus(status: number): Promise<void> {
     try {
       await this.messages.request({ type: VDUSE_SET_STATUS, s: { status } });
@@ -346,14 +364,17 @@ export class VdpaDevice {
     });
   }
 
-  /** Reads the config space; bytes beyond its end are zero. */
+  /** VDUSE_GET_CONFIG of the RFC: no message, the config space lies in the kernel. Bytes beyond its end are zero. */
   getConfig(offset: number, bytes: number): Uint8Array {
     const into = new Uint8Array(bytes);
     into.set(this.config.subarray(offset, offset + bytes));
     return into;
   }
 
-  /** Does nothing: VDUSE's config space is read-only, and writes to it vanish (vduse_vdpa_set_config). */
+  /**
+   * Does nothing, where the RFC had the message VDUSE_SET_CONFIG: VDUSE's config space is read-only, and writes to it vanish
+   * (vduse_vdpa_set_config).
+   */
   setConfig(_offset: number, _bytes: Uint8Array): void {}
 
   setConfigCb(callback: (() => void) | undefined): void {
@@ -369,7 +390,7 @@ export class VdpaDevice {
 
   // What the device does to the driver.
 
-  /** Interrupts the driver for a queue. EINVAL before DRIVER_OK and while suspended, unless a call eventfd takes it. */
+  /** Interrupts the driver for a queue, by VDUSE_VQ_INJECT_IRQ or, as the RFC's VDUSE_VQ_SETUP_IRQFD had it, an eventfd. EINVAL before DRIVER_OK and while suspended, unless a call eventfd takes it. */
   injectIrq(vq: Virtqueue): void {
     if (!this.#suspended && vq.signalIrqfd()) return;
     this.#checkDriverOk();
@@ -421,6 +442,7 @@ export class VdpaDevice {
       throw systemError('EINVAL', 'ioctl', `the driver of ${this.name} is not running`);
   }
 
+  /** VDUSE_UPDATE_IOTLB, as in the RFC: the new table is in place when the device is told. */
   async #updateIotlb(asid: number, start: bigint, last: bigint): Promise<void> {
     const range = { start, last };
     await this.messages.request(

@@ -123,6 +123,7 @@ export class VduseControl implements VduseControlFile {
     return 0;
   }
 
+  /** VDUSE_CREATE_DEV of the RFC answered with a descriptor of the device; since it was merged, it makes a node to be opened. */
   #createDev(argument: Uint8Array | undefined): number {
     const config = copyFromUser(vduse.vduseDevConfig, argument);
     this.#apiVersion ??= vduse.VDUSE_API_VERSION;

@@ -83,6 +83,7 @@ export class VduseFace implements VduseFile {
     return this.#queue(index).kickFd;
   }
 
+  /** The eventfd of the RFC's VDUSE_VQ_SETUP_IRQFD, which was never merged, the other way round: the bus gives it to the device. */
   async callFd(index: number): Promise<number> {
     this.#checkUsable();
     return this.#queue(index).callFd;
@@ -110,6 +111,7 @@ export class VduseFace implements VduseFile {
     this.#device.disconnect();
   }
 
+  /** VDUSE_IOTLB_GET_FD, as in the RFC, with the file offset and the permission that it did not have. */
   #iotlbGetFd(argument: Uint8Array | undefined): number {
     const { start, last } = copyFromUser(vduse.vduseIotlbEntry, argument);
     const map = this.#findMap(0, start, last);
@@ -126,6 +128,7 @@ export class VduseFace implements VduseFile {
     return loadAddon().duplicate(map.file.fd);
   }
 
+  /** Where the RFC's VDUSE_GET_CONFIG asked the device, it says what has changed. */
   #devSetConfig(argument: Uint8Array | undefined): number {
     const { offset, length } = copyFromUser(vduse.vduseConfigData, argument);
     const { config } = this.#device;
@@ -153,6 +156,10 @@ export class VduseFace implements VduseFile {
     return 0;
   }
 
+  /**
+   * What the RFC told the device by message: VDUSE_SET_VQ_NUM, VDUSE_SET_VQ_ADDR, VDUSE_SET_VQ_STATE (where the driver
+   * starts, not where the queue is) and VDUSE_SET_VQ_READY.
+   */
   #vqGetInfo(argument: Uint8Array | undefined): number {
     const { index } = copyFromUser(vduse.vduseVqInfo, argument);
     const vq = this.#queue(index);
@@ -162,11 +169,12 @@ export class VduseFace implements VduseFile {
       driver_addr: vq.driverAddr,
       device_addr: vq.deviceAddr,
       ...(this.#device.packed ? { packed: vq.state.packed } : { split: vq.state.split }),
-      ready: Number(vq.ready),
+      ready: Number(this.#device.getVqReady(vq)),
     });
     return 0;
   }
 
+  /** VDUSE_VQ_SETUP_KICKFD, as in the RFC; a reset takes the eventfd away. */
   #vqSetupKickfd(argument: Uint8Array | undefined): number {
     const { index, fd } = copyFromUser(vduse.vduseVqEventfd, argument);
     const vq = this.#queue(index);

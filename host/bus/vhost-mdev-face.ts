@@ -1,11 +1,12 @@
 import { systemError } from '../errors.js';
-import { u8, u64 } from '../uapi/codec.js';
+import { s32, u8, u64 } from '../uapi/codec.js';
 import * as vfio from '../uapi/vfio.js';
 import * as vhost from '../uapi/vhost.js';
-import { VFIO_DEVICE_FLAGS_VHOST, VHOST_MDEV_S_STOPPED, VHOST_MDEV_SET_STATE } from '../uapi/vhost-mdev.js';
+import { VFIO_DEVICE_FLAGS_VHOST, VHOST_MDEV_SET_STATE } from '../uapi/vhost-mdev.js';
 import type { VfioDeviceFile } from '../vhost-vdpa/vfio-file.js';
 import { DeviceIoctls } from './device-ioctls.js';
 import { DriverFile } from './driver-file.js';
+import { type EventfdContext, eventfdOf } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { checkArgsz, copyFromUser, copyToUser } from './user-memory.js';
 import type { VdpaDevice } from './vdpa-device.js';
@@ -23,6 +24,7 @@ export class VhostMdevFace extends DriverFile implements VfioDeviceFile {
   readonly #mdev: VhostMdev;
   readonly #dev: VhostDev<VhostVirtqueue>;
   readonly #ioctls: DeviceIoctls;
+  #logFd: EventfdContext | undefined;
 
   /** Opens the device, which makes sure that it is stopped. EIO when it does not confirm. `released` is called at close. */
   static async open(
@@ -82,24 +84,53 @@ export class VhostMdevFace extends DriverFile implements VfioDeviceFile {
       case vhost.VHOST_GET_VRING_BASE:
         return this.#dev.vringIoctl(request, argument);
     }
-    if (!this.#dev.ioctl(request, argument)) await this.#dev.vringIoctl(request, argument);
+    // What follows needs an owner.
+    if (this.#dev.ioctl(request, argument)) return;
+    switch (request) {
+      case vhost.VHOST_SET_LOG_BASE:
+        return this.#mdev.setLogBase(copyFromUser(u64, argument));
+      case vhost.VHOST_SET_LOG_FD:
+        return this.#setLogFd(argument);
+      case vhost.VHOST_SET_VRING_ADDR:
+        checkLogAddress(argument);
+    }
+    await this.#dev.vringIoctl(request, argument);
   }
 
   /** vhost_mdev_close. */
   protected async release(): Promise<void> {
     try {
-      await this.#mdev.setState(BigInt(VHOST_MDEV_S_STOPPED));
+      await this.#mdev.release();
     } finally {
       this.#dev.release();
       this.#ioctls.release();
+      this.#logFd?.put();
+      this.#logFd = undefined;
     }
   }
 
-  #setFeatures(argument: Uint8Array | undefined): void {
+  /** Taken and never signalled: what logs has no system call to spare. */
+  #setLogFd(argument: Uint8Array | undefined): void {
+    const logFd = eventfdOf(copyFromUser(s32, argument));
+    this.#logFd?.put();
+    this.#logFd = logFd;
+  }
+
+  async #setFeatures(argument: Uint8Array | undefined): Promise<void> {
     const features = copyFromUser(u64, argument);
-    this.#mdev.setFeatures(features);
+    await this.#mdev.setFeatures(features);
     for (const vq of this.#dev.vqs) vq.ackedFeatures = features;
   }
+}
+
+/**
+ * The log of a used ring is where the ring is: the device marks by IOVA, and its addresses are IOVAs already. EOPNOTSUPP for
+ * another place (vhost_vring_addr.log_guest_addr).
+ */
+function checkLogAddress(argument: Uint8Array | undefined): void {
+  const { flags, used_user_addr, log_guest_addr } = copyFromUser(vhost.vhostVringAddr, argument);
+  if (flags & (1 << vhost.VHOST_VRING_F_LOG) && log_guest_addr !== used_user_addr)
+    throw systemError('EOPNOTSUPP', 'ioctl', 'the used ring is logged at its IOVA');
 }
 
 function getInfo(argument: Uint8Array | undefined): void {

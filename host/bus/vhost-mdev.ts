@@ -4,8 +4,11 @@ import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
 } from '../../assembly/virtio.js';
+import { addressSpace } from '../aperture/address-space.js';
 import { systemError } from '../errors.js';
+import { VHOST_F_LOG_ALL } from '../uapi/vhost.js';
 import { VHOST_MDEV_S_MAX, VHOST_MDEV_S_RUNNING, VHOST_MDEV_S_STOPPED } from '../uapi/vhost-mdev.js';
+import type { DirtyLogMemory } from './dirty-log-file.js';
 import type { EventfdContext } from './eventfd-context.js';
 import { unreported } from './unreported.js';
 import type { VdpaDevice } from './vdpa-device.js';
@@ -14,6 +17,10 @@ import type { Virtqueue, VqState } from './virtqueue.js';
 
 /** Entries of a virtqueue at most as far as vhost can tell; what the device thinks of a number shows when it is started. */
 const VRING_NUM_MAX = 2 ** 15;
+
+const LOG_ALL = 1n << BigInt(VHOST_F_LOG_ALL);
+/** Bytes of a log that has a bit for every page of IOVA, 4 KiB each. */
+const LOG_BYTES_MAX = 2n ** 64n / 4096n / 8n;
 
 /** A queue as its ioctls have set it up: what the device gets when it is started. */
 interface Vring {
@@ -35,23 +42,39 @@ export class VhostMdev implements QueueOperations {
   readonly #vrings: readonly Vring[];
   #state = VHOST_MDEV_S_STOPPED;
   #ackedFeatures = 0n;
+  /** Process address that VHOST_SET_LOG_BASE has given. */
+  #logBase: bigint | undefined;
+  #logging = false;
 
   constructor(device: VdpaDevice) {
     this.#device = device;
     this.#vrings = device.vqs.map(() => ({ num: 0, areas: undefined, state: {}, call: undefined }));
   }
 
-  /** Features that the device offers, as a mask. */
+  /** Features on offer, as a mask: the device's, and vhost's own. */
   get features(): bigint {
-    return this.#device.features;
+    return this.#device.features | LOG_ALL;
   }
 
-  /** vhost_set_features. EINVAL for one that is not offered. */
-  setFeatures(features: bigint): void {
+  /**
+   * vhost_set_features. EINVAL for one that is not offered. What features_changed tells the device is whether writes are
+   * logged from now on; virtio's own features count from the next start.
+   */
+  async setFeatures(features: bigint): Promise<void> {
     if (features & ~this.features)
       throw systemError('EINVAL', 'ioctl', 'the device does not offer all of that');
-    // features_changed: there is nothing to tell the device before the next start, from which on they count.
+    await this.#changeLog((features & LOG_ALL) !== 0n, this.#logBase);
     this.#ackedFeatures = features;
+  }
+
+  /**
+   * What vhost_mdev_get_log_base was to give the device: where the log lies, one bit for each 4 KiB of IOVA, in which the
+   * device marks what it writes while VHOST_F_LOG_ALL is acknowledged. EFAULT for memory that it cannot be given, or that is
+   * too short for what is mapped.
+   */
+  async setLogBase(base: bigint): Promise<void> {
+    await this.#changeLog((this.#ackedFeatures & LOG_ALL) !== 0n, base);
+    this.#logBase = base;
   }
 
   /** vhost_set_state. EINVAL for what is no state. What `start` and `stop` answer is discarded, as it was proposed. */
@@ -60,6 +83,12 @@ export class VhostMdev implements QueueOperations {
     if (this.#state === Number(state)) return;
     this.#state = Number(state);
     await (this.#state === VHOST_MDEV_S_RUNNING ? this.#start() : this.#stop());
+  }
+
+  /** The file was closed. */
+  async release(): Promise<void> {
+    await this.setState(BigInt(VHOST_MDEV_S_STOPPED));
+    await unreported(this.#changeLog(false, undefined));
   }
 
   // Operations that the ioctls of a queue ask for: kept until the device is started, but for eventfds.
@@ -110,11 +139,18 @@ export class VhostMdev implements QueueOperations {
     return (this.#device.getStatus() & VIRTIO_CONFIG_S_DRIVER_OK) !== 0;
   }
 
+  async #changeLog(wanted: boolean, base: bigint | undefined): Promise<void> {
+    const memory = wanted && base !== undefined ? logMemory(base) : undefined;
+    if (!memory && !this.#logging) return;
+    await this.#device.setLog(memory);
+    this.#logging = memory !== undefined;
+  }
+
   async #start(): Promise<void> {
     const device = this.#device;
     const found = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
     await device.setStatus(found);
-    device.setDriverFeatures(this.#ackedFeatures);
+    device.setDriverFeatures(this.#ackedFeatures & ~LOG_ALL);
     await device.setStatus(found | VIRTIO_CONFIG_S_FEATURES_OK);
     if (!(device.getStatus() & VIRTIO_CONFIG_S_FEATURES_OK)) return;
     for (const vq of device.vqs) {
@@ -147,4 +183,12 @@ export class VhostMdev implements QueueOperations {
   #vring(vq: Virtqueue): Vring {
     return this.#vrings[vq.index]!;
   }
+}
+
+/** The log at a process address, as far as the shared file mapping there goes. */
+function logMemory(base: bigint): DirtyLogMemory {
+  const [range] = addressSpace.resolve(base, LOG_BYTES_MAX);
+  if (range?.address !== base)
+    throw systemError('EFAULT', 'ioctl', `no shared file at 0x${base.toString(16)}`);
+  return { fd: range.fd, offset: range.offset, bytes: Number(range.bytes) };
 }

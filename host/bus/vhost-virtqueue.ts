@@ -8,7 +8,7 @@ import {
   encodePackedVringBase,
   encodeSplitVringBase,
 } from '../uapi/vring-base.js';
-import { EventfdContext } from './eventfd-context.js';
+import { type EventfdContext, eventfdOf } from './eventfd-context.js';
 import { copyFromUser, copyToUser } from './user-memory.js';
 import type { VdpaDevice } from './vdpa-device.js';
 import type { Virtqueue } from './virtqueue.js';
@@ -133,14 +133,14 @@ export class VhostVirtqueue {
   }
 
   #setKick(argument: Uint8Array | undefined): void {
-    const kick = eventfdArgument(argument);
+    const kick = eventfdOf(copyFromUser(vhost.vhostVringFile, argument).fd);
     this.#device.setVqKick(this.#vq, kick);
     this.#kick?.put();
     this.#kick = kick;
   }
 
   #setCall(argument: Uint8Array | undefined): void {
-    const call = eventfdArgument(argument);
+    const call = eventfdOf(copyFromUser(vhost.vhostVringFile, argument).fd);
     this.#device.setVqCb(this.#vq, call);
     this.#call?.put();
     this.#call = call;
@@ -148,7 +148,7 @@ export class VhostVirtqueue {
 
   /** Taken and never signalled: the vdpa code hands it to no parent. */
   #setError(argument: Uint8Array | undefined): void {
-    const error = eventfdArgument(argument);
+    const error = eventfdOf(copyFromUser(vhost.vhostVringFile, argument).fd);
     this.#error?.put();
     this.#error = error;
   }
@@ -213,10 +213,4 @@ export class VhostVdpaVirtqueue extends VhostVirtqueue {
     const { index } = copyFromUser(vhost.vhostVringState, argument);
     copyToUser(vhost.vhostVringState, argument, { index, num: this.#device.getVqSize(this.#vq) });
   }
-}
-
-/** The eventfd of a struct vhost_vring_file; none for vhost.VHOST_FILE_UNBIND. EBADF, or EINVAL for another kind of file. */
-function eventfdArgument(argument: Uint8Array | undefined): EventfdContext | undefined {
-  const { fd } = copyFromUser(vhost.vhostVringFile, argument);
-  return fd === vhost.VHOST_FILE_UNBIND ? undefined : EventfdContext.get(fd);
 }

@@ -10,6 +10,7 @@ import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { featureNames, statusNames } from '../uapi/names.js';
 import type { BounceBuffer } from '../vduse/device-layout.js';
+import { DirtyPages } from '../vduse/dirty-pages.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
 import type { VduseControlFile } from '../vduse/file.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
@@ -17,6 +18,7 @@ import { MessageThread } from '../vduse/message-thread.js';
 import { DataPaths } from './data-paths.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 import { DeviceNode } from './device-node.js';
+import { DirtyLog } from './dirty-log.js';
 
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
 const APERTURE_BYTES = 2 ** 32;
@@ -91,6 +93,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   readonly name: string;
   /** As given to `serve`. */
   readonly model: DeviceModel;
+  /** Which pages of its driver's memory the device writes, once that is asked for. */
+  readonly dirtyLog: DirtyLog;
   readonly #aperture: Aperture;
   readonly #blocks: QueueBlock[] = [];
   /** What has to be done to undo everything, last thing first. */
@@ -137,6 +141,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     super();
     this.name = options.name;
     this.model = model;
+    this.dirtyLog = new DirtyLog(async (operation) => {
+      this.#checkOpen();
+      return this.#messages.dirtyPages(operation);
+    });
     this.#aperture = Aperture.create({ bytes: APERTURE_BYTES, privateBytes: PRIVATE_BYTES });
     this.#undo.push(() => {
       if (!this.#abandoned) this.#aperture.close();
@@ -190,7 +198,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
    * ERR_DEVICE_BROKEN or ERR_THREAD_LOST if the threads of the device cannot take part; ERR_MODEL if a model's code fails.
    */
   async resize(bytes: number): Promise<void> {
-    if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} is closed`);
+    this.#checkOpen();
     const { resize } = this.#attached;
     if (!resize) throw new RingbellError('ERR_NOT_SUPPORTED', `the model of ${this.name} cannot be resized`);
     let resized: Promise<void> | undefined;
@@ -227,6 +235,10 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closing) throw new RingbellError('ERR_CLOSED', `${this.name} is closed`);
   }
 
   async #start(transport: DeviceTransport, options: ServedDeviceOptions): Promise<void> {
@@ -294,6 +306,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const layout = {
       protocol,
       iotlbs,
+      dirty: DirtyPages.allocate(aperture),
       groups: options.groups,
       umem: options.umem,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),

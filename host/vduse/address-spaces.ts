@@ -17,6 +17,10 @@ export class AddressSpaces {
     this.#asids = Array.from({ length: layout.groups }, () => 0);
   }
 
+  [Symbol.iterator](): Iterator<DriverMemory> {
+    return this.#memories[Symbol.iterator]();
+  }
+
   /** Group of queue `index`. */
   groupOf(index: number): number {
     return index % this.#asids.length;

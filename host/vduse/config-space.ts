@@ -2,7 +2,10 @@ import { isSystemError } from '../errors.js';
 import { VDUSE_DEV_INJECT_CONFIG_IRQ, VDUSE_DEV_SET_CONFIG, vduseConfigData } from '../uapi/vduse.js';
 import type { VduseFile } from './file.js';
 
-/** Writes the config space of a device, at once, because the kernel has no lock against a driver that reads meanwhile. */
+/**
+ * Writes the config space of a device, which answers its drivers where VDUSE's RFC had VDUSE_GET_CONFIG: at once, because the
+ * kernel has no lock against a driver that reads meanwhile.
+ */
 export async function setConfig(file: VduseFile, buffer: Uint8Array): Promise<void> {
   await file.ioctl(
     VDUSE_DEV_SET_CONFIG,

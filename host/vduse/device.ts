@@ -20,10 +20,12 @@ import {
 import { AbandonedDriver, STATUS_RUNNING } from './abandoned-driver.js';
 import { interruptConfig, setConfig } from './config-space.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
+import type { DirtyOperation, DirtyRange } from './dirty-pages.js';
 import { driverFeatures, judgeFeatures } from './driver-features.js';
 import { failureOf } from './failure.js';
 import type { VduseFile } from './file.js';
 import { LateQueues } from './late-queues.js';
+import { VDUSE_SET_LOG } from './log-extension.js';
 import { type Answer, DONE, FAILED, give, type Message } from './message.js';
 import { speaks } from './protocol.js';
 import type { Virtqueue } from './virtqueue.js';
@@ -113,20 +115,20 @@ export class VduseDevice {
    * what keeps it from that, after having reported it.
    */
   reconfigure(change: () => Promise<Uint8Array | undefined>): Promise<void> {
-    return this.#exclusive(async () => {
-      try {
-        const changed = await this.#queues.paused(async () => {
-          const buffer = await change();
-          if (buffer) await setConfig(this.#file, buffer);
-          return buffer !== undefined;
-        });
-        // No driver yet: it will read the config space when it comes.
-        if (changed) await interruptConfig(this.#file);
-      } catch (error) {
-        await this.#fail(error);
-        throw error;
-      }
+    return this.#reported(async () => {
+      const changed = await this.#queues.paused(async () => {
+        const buffer = await change();
+        if (buffer) await setConfig(this.#file, buffer);
+        return buffer !== undefined;
+      });
+      // No driver yet: it will read the config space when it comes.
+      if (changed) await interruptConfig(this.#file);
     });
+  }
+
+  /** Does something with the pages that the device has written: those that were fetched. Throws what keeps it from that. */
+  dirtyPages(operation: DirtyOperation): Promise<DirtyRange[]> {
+    return this.#reported(() => this.#queues.dirtyPages(operation));
   }
 
   /** Stops the queues, gives the driver's memory back, and closes the file. */
@@ -143,6 +145,18 @@ export class VduseDevice {
     return result;
   }
 
+  /** The same for what somebody in this process asks for, and is told of its failure besides. */
+  #reported<T>(operation: () => Promise<T>): Promise<T> {
+    return this.#exclusive(async () => {
+      try {
+        return await operation();
+      } catch (error) {
+        await this.#fail(error);
+        throw error;
+      }
+    });
+  }
+
   async #answer(bytes: Uint8Array): Promise<void> {
     // A device that has let go of everything takes nothing up again: its transport keeps the message for the next one.
     if (this.#closed) return;
@@ -157,6 +171,10 @@ export class VduseDevice {
     await give(answer, message, this.#file);
   }
 
+  /**
+   * Of the thirteen messages of VDUSE's RFC three have stayed, and VDUSE_SET_VQ_READY has come back. What the others said is
+   * asked for when it is needed: see Virtqueue, driverFeatures, setConfig.
+   */
   async #handle(message: Message): Promise<Answer> {
     const { apiVersion } = this.#layout.protocol;
     switch (message.type) {
@@ -175,6 +193,9 @@ export class VduseDevice {
         return this.#setVqReady(message.vq_ready.num, message.vq_ready.ready !== 0);
       case VDUSE_SUSPEND:
         return this.#suspend();
+      case VDUSE_SET_LOG:
+        await this.#queues.followLog();
+        return DONE;
       default:
         // Never ignored: the kernel breaks a device for ever that leaves a message unanswered.
         return FAILED;

@@ -7,7 +7,7 @@ import type { VduseFile } from './file.js';
 /** Features that no driver of a VDUSE device can do without, by name. */
 const NEEDED = { VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM } as const;
 
-/** The features that the driver has accepted, as a mask; 0 before it has accepted any. */
+/** The features that the driver has accepted (VDUSE_SET_FEATURES of VDUSE's RFC), as a mask; 0 before it has accepted any. */
 export async function driverFeatures(file: VduseFile): Promise<bigint> {
   const features = new Uint8Array(u64.size);
   await file.ioctl(VDUSE_DEV_GET_FEATURES, features);

@@ -18,6 +18,7 @@ import {
   vduseIovaInfo,
 } from '../uapi/vduse.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
+import { DirtyPages } from './dirty-pages.js';
 import type { VduseFile } from './file.js';
 import { UserMemory } from './user-memory.js';
 
@@ -52,6 +53,8 @@ export interface Region {
 export class DriverMemory {
   /** Linear address of the IOTLB. */
   readonly iotlb: number;
+  /** What the device has written of it. */
+  readonly dirty: DirtyPages;
   readonly #file: VduseFile;
   readonly #aperture: Aperture;
   readonly #asid: number;
@@ -80,6 +83,7 @@ export class DriverMemory {
     this.#layout = layout;
     this.#listener = listener;
     this.iotlb = layout.iotlbs[asid]!;
+    this.dirty = new DirtyPages(aperture, asid, this.iotlb, layout.dirty);
   }
 
   /** Linear address of a range that is mapped in one piece with that access, else 0. */
@@ -130,6 +134,7 @@ export class DriverMemory {
 
   /** Forgets the regions that overlap [first, last]. Their queues must be stopped: nothing may be using a window that goes. */
   async drop(first: bigint, last: bigint): Promise<void> {
+    this.dirty.keep();
     this.#aperture.engine.iotlbUnmap(this.iotlb, first, last);
     for (let index = this.#regions.length - 1; index >= 0; index--) {
       const region = this.#regions[index]!;
@@ -177,7 +182,7 @@ export class DriverMemory {
     }
   }
 
-  /** Throws EINVAL where there is no region. */
+  /** VDUSE_IOTLB_GET_FD of VDUSE's RFC, now with permission and offset, and for one of several address spaces. Throws EINVAL where there is no region. */
   async #getFd(iova: bigint): Promise<{ fd: number; entry: Entry }> {
     if (this.#layout.protocol.apiVersion < VDUSE_API_VERSION_1) {
       const entry = vduseIotlbEntry.encode({ start: iova, last: iova });

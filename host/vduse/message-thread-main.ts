@@ -8,6 +8,7 @@ import type { ErrorCode } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import { VduseDevice } from './device.js';
 import type { BounceBuffer, VduseDeviceLayout } from './device-layout.js';
+import type { DirtyOperation, DirtyRange } from './dirty-pages.js';
 import { failureOf } from './failure.js';
 import { receiveVduseFile, type VduseFileHandle } from './file-handle.js';
 
@@ -28,6 +29,8 @@ export type MessageThreadCommand =
   | { type: 'reconfigure' }
   /** Ends it: the config space as it is now, undefined if nothing was changed. `configured` answers. */
   | { type: 'config'; config: Uint8Array | undefined }
+  /** `dirtyPages` answers, in the order in which it was asked. */
+  | { type: 'dirtyPages'; operation: DirtyOperation }
   | { type: 'close' };
 
 /** What the message thread says. */
@@ -40,6 +43,7 @@ export type MessageThreadEvent =
   | { type: 'paused' }
   /** The end of a change: `error` if it failed, or never came to pass. */
   | { type: 'configured'; error?: { code: ErrorCode; message: string } }
+  | { type: 'dirtyPages'; ranges: DirtyRange[]; error?: { code: ErrorCode; message: string } }
   /** The file is closed, the queues are stopped; the thread ends. */
   | { type: 'closed' };
 
@@ -91,6 +95,12 @@ port.on('message', (command: MessageThreadCommand) => {
       break;
     case 'config':
       configured?.(command.config);
+      break;
+    case 'dirtyPages':
+      device.dirtyPages(command.operation).then(
+        (ranges) => tell({ type: 'dirtyPages', ranges }),
+        (error) => tell({ type: 'dirtyPages', ranges: [], error: failureOf(error) }),
+      );
       break;
     case 'close':
       close().catch(reportFailure);

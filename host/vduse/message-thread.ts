@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { RingbellError } from '../errors.js';
 import type { VduseDeviceListener } from './device-layout.js';
+import type { DirtyOperation, DirtyRange } from './dirty-pages.js';
 import type { VduseFile } from './file.js';
 import { shareVduseFile } from './file-handle.js';
 import type { MessageThreadCommand, MessageThreadData, MessageThreadEvent } from './message-thread-main.js';
@@ -22,6 +23,8 @@ export class MessageThread {
   readonly #listener: MessageThreadListener;
   #started: ((error?: Error) => void) | undefined;
   #change: { run: () => Uint8Array | undefined; done: (error?: Error) => void } | undefined;
+  /** Who waits for dirty pages, in the order of the questions. */
+  readonly #dirtyPages: { resolve(ranges: DirtyRange[]): void; reject(error: Error): void }[] = [];
   /** The end of the chain of reconfigurations. */
   #lastChange: Promise<unknown> = Promise.resolve();
   #stopping = false;
@@ -63,6 +66,7 @@ export class MessageThread {
       const error = this.#error ?? new RingbellError('ERR_THREAD_LOST', 'the message thread ended');
       this.#started?.(error);
       this.#change?.done(this.#gone());
+      for (const { reject } of this.#dirtyPages.splice(0)) reject(this.#gone());
       if (!this.#stopping && !this.#started) this.#listener.lost(error);
     });
   }
@@ -106,6 +110,18 @@ export class MessageThread {
     );
     this.#lastChange = result.catch(() => {});
     return result;
+  }
+
+  /**
+   * Does something with the pages that the device has written: those that were fetched. Throws ERR_THREAD_LOST if a queue
+   * cannot be paused, ERR_DEVICE_BROKEN if the thread has ended.
+   */
+  dirtyPages(operation: DirtyOperation): Promise<DirtyRange[]> {
+    return new Promise((resolve, reject) => {
+      if (this.#hasEnded) return reject(this.#gone());
+      this.#dirtyPages.push({ resolve, reject });
+      this.#tell({ type: 'dirtyPages', operation });
+    });
   }
 
   /** Keeps the process alive for the device. */
@@ -162,6 +178,12 @@ export class MessageThread {
         this.#change?.done(event.error && new RingbellError(event.error.code, event.error.message));
         this.#change = undefined;
         break;
+      case 'dirtyPages': {
+        const { resolve, reject } = this.#dirtyPages.shift()!;
+        if (event.error) reject(new RingbellError(event.error.code, event.error.message));
+        else resolve(event.ranges);
+        break;
+      }
       case 'closed':
         break;
     }

@@ -238,6 +238,7 @@ export class Virtqueue {
     this.#interrupter.reset();
   }
 
+  /** What VDUSE_SET_VQ_NUM, VDUSE_SET_VQ_ADDR, VDUSE_SET_VQ_STATE and VDUSE_SET_VQ_READY of VDUSE's RFC brought by message. */
   async #getInfo(): Promise<Info> {
     const info = vduseVqInfo.encode({ index: this.index });
     await this.#file.ioctl(VDUSE_VQ_GET_INFO, info);

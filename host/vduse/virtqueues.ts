@@ -3,7 +3,9 @@ import type { Aperture } from '../aperture/aperture.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { AddressSpaces } from './address-spaces.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
+import type { DirtyOperation, DirtyRange } from './dirty-pages.js';
 import { DoorbellWindows } from './doorbell-windows.js';
+import { DriverLog } from './driver-log.js';
 import type { VduseFile } from './file.js';
 import { Virtqueue } from './virtqueue.js';
 
@@ -16,11 +18,13 @@ export class Virtqueues {
   readonly #pauseLimitMs: number;
   readonly #queues: readonly Virtqueue[];
   readonly #addressSpaces: AddressSpaces;
+  readonly #driverLog: DriverLog;
 
   constructor(file: VduseFile, aperture: Aperture, layout: VduseDeviceLayout, listener: VduseDeviceListener) {
     this.#aperture = aperture;
     this.#pauseLimitMs = layout.pauseLimitMs;
     this.#addressSpaces = new AddressSpaces(file, aperture, layout, listener);
+    this.#driverLog = new DriverLog(file, aperture, layout.iotlbs);
     const doorbells = new DoorbellWindows(file, aperture);
     this.#queues = layout.queues.map(
       ({ vq, ...eventfds }, index) =>
@@ -99,6 +103,21 @@ export class Virtqueues {
       await this.#relocate();
       return true;
     });
+  }
+
+  /** Does something with the dirty pages: those that were fetched, ascending in each address space. Throws ERR_THREAD_LOST. */
+  async dirtyPages(operation: DirtyOperation): Promise<DirtyRange[]> {
+    const each = [...this.#addressSpaces].map(({ dirty }) => dirty);
+    if (operation === 'fetch') return each.flatMap((dirty) => dirty.fetch());
+    await this.paused(async () => {
+      for (const dirty of each) dirty[operation]();
+    });
+    return [];
+  }
+
+  /** Marks what is written in the log that the driver's side has handed in, or in none. Throws ERR_THREAD_LOST. */
+  followLog(): Promise<void> {
+    return this.#driverLog.follow((change) => this.paused(change));
   }
 
   /** Has `change` run while no queue runs: all of them are paused, or none. Throws ERR_THREAD_LOST. */

@@ -1,5 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { isSystemError } from '../../host/errors.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { u8, u16, u32, u64 } from '../../host/uapi/codec.js';
 import * as vduse from '../../host/uapi/vduse.js';
@@ -13,12 +14,14 @@ import {
   VHOST_MDEV_SET_STATE,
 } from '../../host/uapi/vhost-mdev.js';
 import { VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_VERSION_1 } from '../../host/uapi/virtio.js';
+import { VDUSE_GET_LOG_FD, VDUSE_SET_LOG, vduseLog } from '../../host/vduse/log-extension.js';
 import type { VfioDeviceFile } from '../../host/vhost-vdpa/vfio-file.js';
 import {
   askQueue,
   FEATURES,
   fails,
   get,
+  mask,
   NAME,
   REFUSED,
   SharedMemory,
@@ -43,6 +46,7 @@ function statuses({ responder }: MdevScene): number[] {
   return told;
 }
 
+const LOG_ALL = mask(vhost.VHOST_F_LOG_ALL);
 const RINGS = {
   desc_user_addr: 0x1000n,
   avail_user_addr: 0x2000n,
@@ -92,10 +96,10 @@ test('a device is a vhost device, without regions and interrupts', () =>
     await fails(device.write(new Uint8Array(8)), 'EINVAL', 'write');
   }));
 
-test('features are those offered, and any others EINVAL', () =>
+test('features are those offered with that of the log, and any others EINVAL', () =>
   mdevScene(async (scene) => {
     const device = await owned(scene);
-    assert.is(await get(device, vhost.VHOST_GET_FEATURES, u64), FEATURES);
+    assert.is(await get(device, vhost.VHOST_GET_FEATURES, u64), FEATURES | LOG_ALL);
     await fails(device.ioctl(vhost.VHOST_SET_FEATURES, u64.encode(FEATURES | 1n)), 'EINVAL', 'ioctl');
     const some = 1n << BigInt(VIRTIO_F_VERSION_1);
     await device.ioctl(vhost.VHOST_SET_FEATURES, u64.encode(some));
@@ -340,6 +344,73 @@ test('a doorbell is mapped, by the rules of vhost-vdpa', () =>
     },
     { doorbell: 'page-per-vq' },
   ));
+
+test('a log is handed to the device while it is asked for, wherever it lies then', () =>
+  mdevScene(async (scene) => {
+    const memory = new SharedMemory(4 * 4096);
+    const device = await owned(scene);
+    const setFeatures = (features: bigint) => device.ioctl(vhost.VHOST_SET_FEATURES, u64.encode(features));
+    const setLogBase = (base: bigint) => device.ioctl(vhost.VHOST_SET_LOG_BASE, u64.encode(base));
+    /** Where the device is to mark what it writes: byte of the file and bytes, undefined for nowhere. */
+    const log = async (): Promise<[offset: bigint, bytes: bigint] | undefined> => {
+      const argument = vduseLog.encode({});
+      try {
+        loadAddon().close(await scene.vduse.ioctl(VDUSE_GET_LOG_FD, argument));
+      } catch (error) {
+        assert.ok(isSystemError(error, 'ENOENT'));
+        return undefined;
+      }
+      const { offset, bytes } = vduseLog.decode(argument);
+      return [offset, bytes];
+    };
+    await setLogBase(memory.address);
+    assert.is(await log(), undefined, 'not asked for yet');
+    await setFeatures(FEATURES | LOG_ALL);
+    assert.equal(await log(), [0n, 4n * 4096n]);
+    await run(device);
+    assert.is(await get(scene.vduse, vduse.VDUSE_DEV_GET_FEATURES, u64), FEATURES, 'no feature of virtio');
+    await setLogBase(memory.address + 2n * 4096n);
+    assert.equal(await log(), [2n * 4096n, 2n * 4096n], 'also while it runs');
+    await fails(setLogBase(4096n), 'EFAULT', 'ioctl');
+    await fails(setLogBase(memory.address - 4096n), 'EFAULT', 'ioctl');
+    assert.equal(await log(), [2n * 4096n, 2n * 4096n], 'as it was');
+    await setFeatures(FEATURES);
+    assert.is(await log(), undefined);
+    await setFeatures(FEATURES | LOG_ALL);
+    await stop(device);
+    assert.equal(await log(), [2n * 4096n, 2n * 4096n], 'a stop is no end of it');
+    await device.close();
+    assert.is(await log(), undefined);
+  }));
+
+test('a device that cannot log leaves features and log as they were', () =>
+  mdevScene(async (scene) => {
+    const memory = new SharedMemory(4096);
+    const device = await owned(scene);
+    await device.ioctl(vhost.VHOST_SET_LOG_BASE, u64.encode(memory.address));
+    scene.responder.answer = ({ type }) => (type === VDUSE_SET_LOG ? REFUSED : {});
+    const all = u64.encode(FEATURES | LOG_ALL);
+    await fails(device.ioctl(vhost.VHOST_SET_FEATURES, all), 'EIO', 'ioctl');
+    await device.ioctl(vhost.VHOST_SET_FEATURES, u64.encode(FEATURES));
+    assert.is(scene.responder.of(VDUSE_SET_LOG).length, 1);
+  }));
+
+test('a used ring is logged where it lies', () =>
+  mdevScene(async (scene) => {
+    const device = await owned(scene);
+    const set = (log_guest_addr: bigint, flags = 1 << vhost.VHOST_VRING_F_LOG) =>
+      device.ioctl(
+        vhost.VHOST_SET_VRING_ADDR,
+        vhost.vhostVringAddr.encode({ ...RINGS, flags, log_guest_addr }),
+      );
+    await set(RINGS.used_user_addr);
+    await set(0x5000n, 0);
+    await fails(set(0x5000n), 'EOPNOTSUPP', 'ioctl');
+    await fails(device.ioctl(vhost.VHOST_SET_LOG_FD, u32.encode(9999)), 'EBADF', 'ioctl');
+    const fd = loadAddon().eventfd();
+    await device.ioctl(vhost.VHOST_SET_LOG_FD, u32.encode(fd));
+    loadAddon().close(fd);
+  }));
 
 test('a device that leaves the bus tells its driver', () =>
   mdevScene(async (scene) => {

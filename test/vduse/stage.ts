@@ -17,6 +17,7 @@ import {
   VIRTIO_F_VERSION_1,
 } from '../../host/uapi/virtio.js';
 import { VduseDevice } from '../../host/vduse/device.js';
+import { DirtyPages } from '../../host/vduse/dirty-pages.js';
 import { DriverMemory } from '../../host/vduse/driver-memory.js';
 import { until } from '../models/fixture.js';
 import { FakeVduseFile } from './fake-file.js';
@@ -99,6 +100,7 @@ export class Stage {
     const layout = {
       protocol: { apiVersion, features: features.reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n) },
       iotlbs,
+      dirty: DirtyPages.allocate(this.aperture),
       groups,
       umem,
       queues: this.blocks.map(({ vq }, index) => ({

@@ -9,7 +9,7 @@ export class BusDriverWorld implements DriverWorld {
   readonly nobody = 'nobody';
   readonly #attach: 'vhost' | 'mdev';
   readonly #bus = new Bus();
-  readonly #disks: HostedDisk[] = [];
+  readonly #disks = new Map<string, HostedDisk>();
 
   constructor(attach: 'vhost' | 'mdev') {
     this.#attach = attach;
@@ -17,9 +17,11 @@ export class BusDriverWorld implements DriverWorld {
   }
 
   async serve(options: HostedDiskOptions = {}): Promise<StagedDisk> {
-    const name = `disk${this.#disks.length}`;
-    const disk = await HostedDisk.serve(options, { name, bus: this.#bus, attach: this.#attach });
-    this.#disks.push(disk);
+    const name = JSON.stringify(options);
+    let disk = this.#disks.get(name);
+    disk ??= await HostedDisk.serve(options, { name, bus: this.#bus, attach: this.#attach });
+    this.#disks.set(name, disk);
+    await disk.reset();
     return {
       open: (open: OpenBlockOptions = {}) => openBlock(name, { bus: this.#bus, ...open }),
       bytes: async () => disk.bytes(),
@@ -31,7 +33,7 @@ export class BusDriverWorld implements DriverWorld {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const disk of this.#disks) await within(disk.close(), 'closing a disk');
+    for (const disk of this.#disks.values()) await within(disk.close(), 'closing a disk');
     await within(this.#bus.close(), 'closing the bus');
   }
 }

@@ -12,6 +12,8 @@ async function answer(name: string, call: DiskCall): Promise<unknown> {
   }
   const disk = disks.get(name)!;
   switch (call.type) {
+    case 'reset':
+      return disk.reset();
     case 'bytes':
       return disk.bytes();
     case 'fill':

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -29,28 +29,26 @@ export interface HostedDiskOptions {
 class HeldModel extends BlockModel {
   readonly capacity = DISK_BYTES;
   readonly bytes = new Uint8Array(DISK_BYTES);
-  #released: () => void = () => {};
-  readonly #release: Promise<void>;
+  #held: Promise<void> = Promise.resolve();
+  #release: () => void = () => {};
 
-  constructor(held: boolean) {
-    super();
-    this.#release = new Promise((resolve) => {
-      this.#released = resolve;
+  hold(): void {
+    this.#held = new Promise((resolve) => {
+      this.#release = resolve;
     });
-    if (!held) this.#released();
   }
 
   release(): void {
-    this.#released();
+    this.#release();
   }
 
   override async read(offset: number, into: Uint8Array): Promise<void> {
-    await this.#release;
+    await this.#held;
     into.set(this.bytes.subarray(offset, offset + into.length));
   }
 
   override async write(offset: number, from: Uint8Array): Promise<void> {
-    await this.#release;
+    await this.#held;
     this.bytes.set(from, offset);
   }
 }
@@ -59,8 +57,9 @@ class HeldModel extends BlockModel {
 export class HostedDisk {
   readonly #device: ServedDevice;
   readonly #model: HeldModel | undefined;
+  readonly #held: boolean;
   readonly #file: string;
-  readonly #errors: string[] = [];
+  #errors: string[] = [];
 
   /** Serves a disk by a transport. */
   static async serve(
@@ -70,17 +69,26 @@ export class HostedDisk {
     const folder = mkdtempSync(join(tmpdir(), 'ringbell-'));
     const file = join(folder, 'disk.img');
     writeFileSync(file, new Uint8Array(DISK_BYTES));
-    const model = by === 'model' ? new HeldModel(held) : undefined;
+    const model = by === 'model' ? new HeldModel() : undefined;
     const engine = () => new BlockDevice({ file, ...(readOnly && { readOnly }), ...(id && { id }) });
     const device: DeviceModel = model ?? engine();
-    return new HostedDisk(await serve(device, { ...transport, ...queues }), model, file);
+    return new HostedDisk(await serve(device, { ...transport, ...queues }), model, held, file);
   }
 
-  private constructor(device: ServedDevice, model: HeldModel | undefined, file: string) {
+  private constructor(device: ServedDevice, model: HeldModel | undefined, held: boolean, file: string) {
     this.#device = device;
     this.#model = model;
+    this.#held = held;
     this.#file = file;
     device.on('error', ({ code }) => this.#errors.push(code));
+  }
+
+  /** Makes it as it is at first, for the next scene. */
+  async reset(): Promise<void> {
+    this.#errors = [];
+    if (statSync(this.#file).size !== DISK_BYTES) await this.resize(DISK_BYTES);
+    this.fill(new Uint8Array(DISK_BYTES));
+    if (this.#held) this.#model?.hold();
   }
 
   bytes(): Uint8Array {

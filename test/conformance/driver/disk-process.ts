@@ -6,7 +6,7 @@ import type { HostedDiskOptions } from './disk-host.js';
 /** What the process can be asked to do with a disk. */
 export type DiskCall =
   | { type: 'serve'; options: HostedDiskOptions }
-  | { type: 'bytes' | 'release' | 'errors' | 'close' }
+  | { type: 'reset' | 'bytes' | 'release' | 'errors' | 'close' }
   | { type: 'fill'; bytes: Uint8Array }
   | { type: 'resize'; bytes: number };
 

@@ -2,6 +2,6 @@ import { test } from 'uvu';
 import { BusDriverWorld } from './bus-world.js';
 import { playDriverScenes } from './play.js';
 
-playDriverScenes(() => new BusDriverWorld('mdev'));
+playDriverScenes(new BusDriverWorld('mdev'));
 
 test.run();

@@ -7,17 +7,11 @@ import type { DriverWorld } from './world.js';
 /** Milliseconds; a scene that takes longer is broken. */
 const SCENE_TIMEOUT_MS = 30_000;
 
-/** Registers every scene as a test, played in a world of its own. */
-export function playDriverScenes(createWorld: () => DriverWorld): void {
+/** Registers every scene as a test. */
+export function playDriverScenes(world: DriverWorld): void {
   for (const scene of driverScenes)
-    test(scene.name, async () => {
-      const world = createWorld();
-      try {
-        await within(play(scene, world), scene.name, SCENE_TIMEOUT_MS);
-      } finally {
-        await world[Symbol.asyncDispose]();
-      }
-    });
+    test(scene.name, () => within(play(scene, world), scene.name, SCENE_TIMEOUT_MS));
+  test.after(async () => world[Symbol.asyncDispose]());
 }
 
 async function play(scene: DriverScene, world: DriverWorld): Promise<void> {

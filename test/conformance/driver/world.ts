@@ -17,15 +17,15 @@ export interface StagedDisk {
   resize(bytes: number): Promise<void>;
   /** Lets requests go that a disk with `held` keeps. */
   release(): Promise<void>;
-  /** Codes of errors that the device has emitted. */
+  /** Codes of errors that the device has emitted since it was asked for. */
   errors(): Promise<string[]>;
 }
 
-/** One way from a driver to its device. */
+/** One way from a driver to its device, on which scenes are played one after the other. */
 export interface DriverWorld extends AsyncDisposable {
   readonly place: Place;
   /** What no device here has. */
   readonly nobody: string;
-  /** Serves a disk; it goes with the world. */
+  /** A disk of zeroes that no driver has; one that was asked for before serves again. It goes with the world. */
   serve(options?: HostedDiskOptions): Promise<StagedDisk>;
 }
