@@ -7,6 +7,7 @@ export { dirtyFetch } from './dirty';
 export { doorbellWatch } from './doorbell';
 export { blkReap, blkSubmit } from './drivers/blk';
 export { netReap, netReceive, netTransmit } from './drivers/net';
+export { gateEnter, gateLeave } from './gate';
 export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
 export { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from './iova-domain';
 export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';

@@ -2,6 +2,7 @@ import { bounceCases } from './bounce/cases.js';
 import type { Case } from './case.js';
 import { copyCases } from './copy/cases.js';
 import { doorbellCases } from './doorbell/cases.js';
+import { iotlbCases } from './iotlb/cases.js';
 import { ringCases } from './ring/cases.js';
 import { roundTripCases } from './round-trip/cases.js';
 
@@ -12,4 +13,5 @@ export const cases: readonly Case[] = [
   ...roundTripCases,
   ...doorbellCases,
   ...bounceCases,
+  ...iotlbCases,
 ];

@@ -3,10 +3,11 @@ import type { Machine } from './machine.js';
 
 /** The report as text: the machine, then a line a comparison. */
 export function formatReport(machine: Machine, results: readonly Result[]): string {
-  const header = ['work', 'unit', 'engine.wasm', 'rival', '', 'ratio', 'quartiles'];
+  const header = ['work', 'unit', 'ours', '', 'rival', '', 'ratio', 'quartiles'];
   const rows = results.map((result) => [
     result.work,
     result.unit,
+    result.engine,
     formatFigure(result.ours),
     result.rival,
     formatFigure(result.theirs),
@@ -14,7 +15,7 @@ export function formatReport(machine: Machine, results: readonly Result[]): stri
     result.spread.map((ratio) => ratio.toFixed(2)).join(' – '),
   ]);
   const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]!.length)));
-  const numeric = new Set([2, 4, 5]);
+  const numeric = new Set([3, 5, 6]);
   const line = (row: string[]) =>
     row
       .map((cell, i) => (numeric.has(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)))
@@ -28,7 +29,7 @@ export function formatReport(machine: Machine, results: readonly Result[]): stri
     line(header),
     ...rows.map(line),
     '',
-    'ratio: median over pairs of alternating slices; above 1 engine.wasm is ahead',
+    'ratio: median over pairs of alternating slices; above 1 ours is ahead',
     '',
   ].join('\n');
 }

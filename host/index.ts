@@ -1,5 +1,6 @@
 /** The public API of ringbell, and nothing else. docs/api.md describes it. */
 
+export { SharedMemory } from './aperture/shared-memory.js';
 export {
   type AttachOptions,
   Bus,
@@ -47,6 +48,7 @@ export type { DirtyLog } from './models/dirty-log.js';
 export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './models/served-device.js';
 export { openBlock } from './open-block.js';
 export { openNet } from './open-net.js';
+export { type OpenVhostVdpaOptions, openVhostVdpa } from './open-vhost-vdpa.js';
 export { type Probe, probe } from './probe.js';
 export type { QueueStats } from './queue/queue-stats.js';
 export { type ServeOptions, serve } from './serve.js';
@@ -60,3 +62,6 @@ export {
   type VdpaDeviceOptions,
 } from './vdpa/vdpa-bus.js';
 export type { DirtyRange } from './vduse/dirty-pages.js';
+export type { MemTableOptions, VhostVdpa, Vring } from './vhost-vdpa/device.js';
+export type { IotlbChange, IotlbRegion } from './vhost-vdpa/iotlb-mapper.js';
+export type { MemoryRegion } from './vhost-vdpa/memory-table.js';

@@ -13,11 +13,12 @@ void ThrowType(const Napi::Value& value, const char* name, const char* expected)
 }  // namespace
 
 std::optional<int64_t> IntegerArgument(const Napi::Value& value, const char* name, int64_t min, int64_t max) {
-  if (!value.IsNumber()) {
+  double number = 0;
+  // The plain C call: it tells whether the value is a number, too.
+  if (napi_get_value_double(value.Env(), value, &number) != napi_ok) {
     ThrowType(value, name, "a number");
     return std::nullopt;
   }
-  const double number = value.As<Napi::Number>().DoubleValue();
   // Both limits are within what a double holds exactly; NaN fails every comparison.
   if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max)) ||
       std::trunc(number) != number) {

@@ -8,6 +8,7 @@
 #include "addon.h"
 #include "arguments.h"
 #include "layout.h"
+#include "prepared-function.h"
 #include "system-error.h"
 #include "transfer.h"
 
@@ -27,11 +28,29 @@ T Load(const uint8_t* address) {
 constexpr size_t kZeroBytes = 64 * 1024;
 alignas(layout::PAGE_SIZE) uint8_t zeroes[kZeroBytes];
 
-/// One fileIo call: what its entries share.
+/// An I/O table and the file that it is for.
 class FileIo {
  public:
-  FileIo(const View& view, int fd) : view_(view), fd_(fd) {}
+  FileIo(const View& view, int fd, uint64_t table) : view_(view), fd_(fd), table_(table) {}
 
+  /// Whether the first `count` entries lie in the view.
+  bool Has(uint64_t count) const { return view_.Contains(table_, count * layout::IO_SIZE); }
+
+  /// Carries out the first `count` entries: how many failed.
+  uint32_t Run(uint32_t count) {
+    uint32_t failed = 0;
+    uint8_t* entry = view_.data + table_;
+    for (; count > 0; count--, entry += layout::IO_SIZE) {
+      // Answered already: its result is the data path's.
+      if (Load<uint32_t>(entry + layout::IO_OP) == layout::IO_OP_NONE) continue;
+      const int64_t result = Run(entry);
+      memcpy(entry + layout::IO_RESULT, &result, sizeof(result));
+      if (result < 0) failed++;
+    }
+    return failed;
+  }
+
+ private:
   /// Carries out the entry at `entry`: bytes moved, or −errno.
   int64_t Run(const uint8_t* entry) {
     const auto offset = Load<int64_t>(entry + layout::IO_OFFSET);
@@ -64,20 +83,20 @@ class FileIo {
     }
   }
 
- private:
   int64_t Move(Transfer& transfer, const uint8_t* entry, int64_t offset) {
     const auto count = Load<uint32_t>(entry + layout::IO_COUNT);
     const auto segments = Load<uint32_t>(entry + layout::IO_SEGMENTS);
     if (!view_.Contains(segments, uint64_t{count} * layout::SEGMENT_SIZE)) return -EFAULT;
-    vectors_.resize(count);
+    vectors_.clear();
     for (uint32_t index = 0; index < count; index++) {
       const uint8_t* segment = view_.data + segments + uint64_t{index} * layout::SEGMENT_SIZE;
       const auto linear = Load<uint32_t>(segment + layout::SEGMENT_LINEAR);
       const auto bytes = Load<uint32_t>(segment + layout::SEGMENT_BYTES);
       if (!view_.Contains(linear, bytes)) return -EFAULT;
-      vectors_[index] = {view_.data + linear, bytes};
+      // A status byte leaves an empty one behind: the kernel has a shorter way for a single vector.
+      if (bytes) vectors_.push_back({view_.data + linear, bytes});
     }
-    return transfer.Move(vectors_.data(), count, offset);
+    return transfer.Move(vectors_.data(), vectors_.size(), offset);
   }
 
   int64_t Sync() const {
@@ -114,6 +133,7 @@ class FileIo {
 
   const View view_;
   const int fd_;
+  const uint64_t table_;
   Transfer read_{fd_, Direction::kRead};
   Transfer write_{fd_, Direction::kWrite};
   std::vector<iovec> vectors_;
@@ -121,29 +141,29 @@ class FileIo {
 
 Napi::Value Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
+  auto* io = static_cast<FileIo*>(info.Data());
+  const auto count = IntegerArgument(info[0], "count", 0, std::numeric_limits<uint32_t>::max());
+  if (!count) return env.Undefined();
+  if (!io->Has(*count)) {
+    Napi::RangeError::New(env, "the table must lie in the view").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  return Napi::Number::New(env, io->Run(static_cast<uint32_t>(*count)));
+}
+
+Napi::Value Prepare(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
   const auto view = ApertureArgument(info[0]);
   if (!view) return env.Undefined();
   const auto fd = FileDescriptorArgument(info[1], "fd");
   if (!fd) return env.Undefined();
   const auto table = IntegerArgument(info[2], "table", 0, kMaxSafeInteger);
   if (!table) return env.Undefined();
-  const auto count = IntegerArgument(info[3], "count", 0, std::numeric_limits<uint32_t>::max());
-  if (!count) return env.Undefined();
-  if (*table % sizeof(int64_t) || !view->Contains(*table, static_cast<uint64_t>(*count) * layout::IO_SIZE)) {
-    Napi::RangeError::New(env, "table must lie in the view, at a multiple of 8").ThrowAsJavaScriptException();
+  if (*table % sizeof(int64_t)) {
+    Napi::RangeError::New(env, "table must be a multiple of 8").ThrowAsJavaScriptException();
     return env.Undefined();
   }
-  FileIo io(*view, *fd);
-  uint32_t failed = 0;
-  for (int64_t index = 0; index < *count; index++) {
-    uint8_t* entry = view->data + *table + index * layout::IO_SIZE;
-    // Answered already: its result is the data path's.
-    if (Load<uint32_t>(entry + layout::IO_OP) == layout::IO_OP_NONE) continue;
-    const int64_t result = io.Run(entry);
-    memcpy(entry + layout::IO_RESULT, &result, sizeof(result));
-    if (result < 0) failed++;
-  }
-  return Napi::Number::New(env, failed);
+  return PreparedFunction<Run>(env, "fileIo", new FileIo(*view, *fd, *table), info[0]);
 }
 
 Napi::Value Allocate(const Napi::CallbackInfo& info) {
@@ -163,7 +183,7 @@ Napi::Value Allocate(const Napi::CallbackInfo& info) {
 
 void InitFileIo(Napi::Env env, Napi::Object exports) {
   exports.Set("allocate", Napi::Function::New(env, Allocate, "allocate"));
-  exports.Set("fileIo", Napi::Function::New(env, Run, "fileIo"));
+  exports.Set("prepareFileIo", Napi::Function::New(env, Prepare, "prepareFileIo"));
 }
 
 }  // namespace ringbell

@@ -6,6 +6,7 @@
 
 #include "addon.h"
 #include "arguments.h"
+#include "prepared-function.h"
 #include "system-error.h"
 
 namespace ringbell {
@@ -57,28 +58,58 @@ Napi::Value Ioctl(const Napi::CallbackInfo& info) {
   return result < 0 ? ThrowSystemError(env, errno, "ioctl") : Napi::Number::New(env, result);
 }
 
+/// An ioctl whose argument is a copy of its own.
+class PreparedIoctl {
+ public:
+  explicit PreparedIoctl(const Request& request) : request_(request) {
+    if (!request.bytes) return;
+    bytes_.assign(request.bytes->data, request.bytes->data + request.bytes->length);
+    request_.argument = reinterpret_cast<unsigned long>(bytes_.data());
+  }
+
+  PreparedIoctl(const PreparedIoctl&) = delete;
+  PreparedIoctl& operator=(const PreparedIoctl&) = delete;
+
+  int Issue() const { return ioctl(request_.fd, request_.number, request_.argument); }
+  const std::vector<uint8_t>& bytes() const { return bytes_; }
+
+ private:
+  Request request_;
+  std::vector<uint8_t> bytes_;
+};
+
+Napi::Value Issue(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const int result = static_cast<PreparedIoctl*>(info.Data())->Issue();
+  return result < 0 ? ThrowSystemError(env, errno, "ioctl") : Napi::Number::New(env, result);
+}
+
+Napi::Value PrepareIoctl(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto request = RequestArguments(info);
+  if (!request) return env.Undefined();
+  return PreparedFunction<Issue>(env, "ioctl", new PreparedIoctl(*request), env.Undefined());
+}
+
 /// An ioctl on a libuv worker thread. Works on a copy: the caller's buffer may be transferred away meanwhile.
 /// libuv and Node wait for it when the environment ends.
 class IoctlWorker : public Napi::AsyncWorker {
  public:
   IoctlWorker(Napi::Env env, const Request& request, const Napi::Value& argument, napi_deferred deferred)
-      : Napi::AsyncWorker(env, "ringbell.ioctl"), deferred_(deferred), request_(request) {
-    if (!request.bytes) return;
-    bytes_.assign(request.bytes->data, request.bytes->data + request.bytes->length);
-    request_.argument = reinterpret_cast<unsigned long>(bytes_.data());
-    argument_ = Napi::Persistent(argument.As<Napi::Uint8Array>());
+      : Napi::AsyncWorker(env, "ringbell.ioctl"), deferred_(deferred), ioctl_(request) {
+    if (request.bytes) argument_ = Napi::Persistent(argument.As<Napi::Uint8Array>());
   }
 
  protected:
   void Execute() override {
-    result_ = ioctl(request_.fd, request_.number, request_.argument);
+    result_ = ioctl_.Issue();
     error_ = result_ < 0 ? errno : 0;
   }
 
   void OnOK() override {
-    if (request_.bytes) {
+    if (!argument_.IsEmpty()) {
       const auto now = BytesArgument(argument_.Value(), "argument");
-      if (now && now->length == bytes_.size()) memcpy(now->data, bytes_.data(), bytes_.size());
+      if (now && now->length == ioctl_.bytes().size()) memcpy(now->data, ioctl_.bytes().data(), now->length);
     }
     if (error_)
       napi_reject_deferred(Env(), deferred_, SystemError(Env(), error_, "ioctl").Value());
@@ -88,8 +119,7 @@ class IoctlWorker : public Napi::AsyncWorker {
 
  private:
   napi_deferred deferred_;
-  Request request_;
-  std::vector<uint8_t> bytes_;
+  const PreparedIoctl ioctl_;
   Napi::Reference<Napi::Uint8Array> argument_;
   int result_ = -1;
   int error_ = 0;
@@ -113,6 +143,7 @@ Napi::Value IoctlAsync(const Napi::CallbackInfo& info) {
 void InitIoctl(Napi::Env env, Napi::Object exports) {
   exports.Set("ioctl", Napi::Function::New(env, Ioctl, "ioctl"));
   exports.Set("ioctlAsync", Napi::Function::New(env, IoctlAsync, "ioctlAsync"));
+  exports.Set("prepareIoctl", Napi::Function::New(env, PrepareIoctl, "prepareIoctl"));
 }
 
 }  // namespace ringbell

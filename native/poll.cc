@@ -17,6 +17,7 @@ namespace {
 /// One bit each in a u32.
 constexpr size_t kMaxDescriptors = 32;
 constexpr int64_t kNanosecondsPerSecond = 1'000'000'000;
+constexpr int64_t kNanosecondsPerMicrosecond = 1000;
 constexpr double kNanosecondsPerMillisecond = 1e6;
 
 int64_t MonotonicNanoseconds() {
@@ -93,8 +94,9 @@ Napi::Value Poll(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Yield(const Napi::CallbackInfo& info) {
+  const int64_t start = MonotonicNanoseconds();
   sched_yield();
-  return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), (MonotonicNanoseconds() - start) / kNanosecondsPerMicrosecond);
 }
 
 }  // namespace

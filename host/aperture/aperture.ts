@@ -173,9 +173,9 @@ export class Aperture {
     loadAddon().guardSigbus(this.#whole, flag);
   }
 
-  /** Carries out an I/O table (IO_*): how many entries failed. */
-  fileIo(fd: number, table: number, count: number): number {
-    return loadAddon().fileIo(this.#whole, fd, table, count);
+  /** A function that carries out the first `count` entries of the I/O table (IO_*) at `table`: how many failed. */
+  prepareFileIo(fd: number, table: number): (count: number) => number {
+    return loadAddon().prepareFileIo(this.#whole, fd, table);
   }
 
   /**

@@ -25,6 +25,12 @@ export interface Engine {
    */
   dirtyFetch(iotlb: number, from: bigint, ranges: number, capacity: number): number;
 
+  // The gate of a queue (host/queue/gate.ts), from the thread that runs it.
+  /** Enters for one burst: 1, or 0 while the control plane has the queue. */
+  gateEnter(vq: number): number;
+  /** Leaves after the burst, and wakes a control plane that waits for that. */
+  gateLeave(vq: number): void;
+
   // Virtqueue, device side. The calls of a burst: devicePop, handle, devicePush; before sleeping, deviceArm.
   /** Resets the running state to `lastAvail`, taking the used index from the ring. Counters stay. */
   deviceStart(vq: number, lastAvail: number): void;

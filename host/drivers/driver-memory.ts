@@ -220,7 +220,7 @@ export class DriverMemory {
     aperture.u32[(this.#io + IO_OP) / 4] = IO_OP_PUNCH;
     aperture.u64[(this.#io + IO_OFFSET) / 8] = 0n;
     aperture.u64[(this.#io + IO_BYTES) / 8] = BigInt(bytes);
-    aperture.fileIo(this.#fd, this.#io, 1);
+    aperture.prepareFileIo(this.#fd, this.#io)(1);
     aperture.unmap({ linear: this.#window.linear, bytes });
   }
 }

@@ -101,7 +101,7 @@ export class BlockModelQueue implements LoopDatapath {
       this.#crossings++;
     }
     while (progress < BURST && !this.#block.miss && !this.saturated && this.#take()) progress++;
-    count(this.#aperture, vq, VQ_CROSSINGS, this.#crossings);
+    count(this.#aperture, vq, VQ_CROSSINGS, BigInt(this.#crossings));
     this.#crossings = 0;
     return progress | notify;
   }
@@ -186,8 +186,9 @@ export class BlockModelQueue implements LoopDatapath {
     if (this.#block.miss) return false;
     this.#engine.requestFinish(vq, request.linear, written + 1);
     this.#crossings++;
-    if (ok && request.operation === 'read') count(this.#aperture, vq, VQ_BYTES_READ, request.length);
-    if (ok && request.operation === 'write') count(this.#aperture, vq, VQ_BYTES_WRITTEN, request.length);
+    if (ok && request.operation === 'read') count(this.#aperture, vq, VQ_BYTES_READ, BigInt(request.length));
+    if (ok && request.operation === 'write')
+      count(this.#aperture, vq, VQ_BYTES_WRITTEN, BigInt(request.length));
     this.#release(request);
     return true;
   }
@@ -262,6 +263,6 @@ export class BlockModelQueue implements LoopDatapath {
 
   #fail(request: BlockRequest): void {
     request.status = VIRTIO_BLK_S_IOERR;
-    count(this.#aperture, this.#block.vq, VQ_IO_ERRORS, 1);
+    count(this.#aperture, this.#block.vq, VQ_IO_ERRORS, 1n);
   }
 }

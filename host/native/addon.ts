@@ -75,7 +75,9 @@ export interface Addon {
   raiseMemlockLimit(bytes: number): void;
   /** ioctl with no argument, an integer, or a buffer that is read and written in place. Returns the call's result. */
   ioctl(fd: number, request: number, argument?: number | Uint8Array): number;
-  /** The same on a libuv worker thread, for calls that wait for another thread of this process. */
+  /** A function that makes this call, each time with the same arguments; of a buffer, it uses a copy. */
+  prepareIoctl(fd: number, request: number, argument?: number | Uint8Array): () => number;
+  /** An ioctl on a libuv worker thread, for calls that wait for another thread of this process. */
   ioctlAsync(fd: number, request: number, argument?: number | Uint8Array): Promise<number>;
   /**
    * Sends one netlink message to the kernel, on a socket of its own: all messages of the answer, one behind the other, up to
@@ -103,17 +105,17 @@ export interface Addon {
    * A worker that waits can be neither terminated nor left behind by process.exit: wait with a limit, again and again.
    */
   poll(fds: Int32Array, ready: Uint32Array, timeoutMs: number, drain?: boolean): number;
-  /** Lets others run that are waiting for this thread's CPU, if there are any: sched_yield(2). */
-  yield(): void;
+  /** Lets others run that are waiting for this thread's CPU, if there are any (sched_yield(2)): microseconds that it took. */
+  yield(): number;
   /** Calls back on this environment's event loop whenever `fd` is readable (level-triggered). Makes it non-blocking. */
   watch(fd: number, callback: () => void): Watcher;
   /** Gives each of the first `bytes` bytes of a file its storage, and the file that length at least (posix_fallocate). */
   allocate(fd: number, bytes: number): void;
   /**
-   * Carries out `count` entries of the I/O table at `table` (IO_* of assembly/layout.ts) on `fd`, storing each result,
-   * except of IO_OP_NONE. Never throws for an I/O error. Returns the number of entries that failed.
+   * A function that carries out the first `count` entries of the I/O table at `table` (IO_* of assembly/layout.ts) on `fd`,
+   * storing each result, except of IO_OP_NONE: the number of entries that failed. It never throws for an I/O error.
    */
-  fileIo(view: Uint8Array, fd: number, table: number, count: number): number;
+  prepareFileIo(view: Uint8Array, fd: number, table: number): (count: number) => number;
 }
 
 let addon: Addon | undefined;

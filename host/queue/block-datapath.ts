@@ -33,6 +33,7 @@ export class BlockDatapath implements Datapath {
   readonly #aperture: Aperture;
   readonly #vq: number;
   readonly #backing: DiskBacking;
+  readonly #fileIo: (count: number) => number;
   readonly #burst: number;
   readonly #maximum: number;
   readonly #bursts: number;
@@ -56,6 +57,7 @@ export class BlockDatapath implements Datapath {
     this.#aperture = block.aperture;
     this.#vq = block.vq;
     this.#backing = backing;
+    this.#fileIo = block.aperture.prepareFileIo(backing.fd, backing.ioTable);
     this.#burst = block.burst;
     this.#maximum = pollers > 0 ? Math.floor(SPINS_MAXIMUM / pollers) : 0;
     this.#spins = this.#maximum;
@@ -91,7 +93,7 @@ export class BlockDatapath implements Datapath {
   #serve(): number {
     const { disk, inMemory } = this.#backing;
     if (!inMemory) return this.#wait() ? this.#fileBurst() : 0;
-    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
     const result = this.#aperture.engine.blkPoll(this.#vq, disk, this.#spins, this.#bursts);
     if (!(result & FILE_DUE)) return result;
     const rest = this.#fileBurst();
@@ -102,18 +104,18 @@ export class BlockDatapath implements Datapath {
   /** Watches the ring for a while, if it is polled: whether it is worth a burst. */
   #wait(): boolean {
     if (this.#spins === 0) return true;
-    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
     return this.#aperture.engine.deviceWait(this.#vq, this.#spins) > 0;
   }
 
   #fileBurst(): number {
-    const { disk, fd, ioTable } = this.#backing;
+    const { disk, ioTable } = this.#backing;
     const { engine } = this.#aperture;
-    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
     const requests = engine.blkPrepare(this.#vq, disk, ioTable, this.#burst);
     if (requests === 0) return 0;
-    count(this.#aperture, this.#vq, VQ_CROSSINGS, 2);
-    const failures = this.#aperture.fileIo(fd, ioTable, requests);
+    count(this.#aperture, this.#vq, VQ_CROSSINGS, 2n);
+    const failures = this.#fileIo(requests);
     const result = engine.blkComplete(this.#vq, disk, ioTable, requests);
     // After the counters of the queue say so too.
     if (failures) this.#attention();

@@ -90,7 +90,7 @@ export class DoorbellWatch {
   }
 
   #look(mask: number, spins: number): number {
-    count(this.#aperture, this.#counters, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#counters, VQ_CROSSINGS, 1n);
     const rung = this.#aperture.engine.doorbellWatch(this.#list, mask, spins);
     const now = performance.now();
     if (rung !== 0) this.#noteRing(now);

@@ -1,4 +1,6 @@
 import { GATE_BUSY, GATE_OPEN, GATE_STOPPED, VQ_GATE, VQ_GATE_CLOSED } from '../../assembly/layout.js';
+import type { Aperture } from '../aperture/aperture.js';
+import type { Engine } from '../aperture/engine.js';
 
 /**
  * The gate between the one thread that runs a queue and the one thread that controls it. Two words of the queue's block:
@@ -16,31 +18,31 @@ import { GATE_BUSY, GATE_OPEN, GATE_STOPPED, VQ_GATE, VQ_GATE_CLOSED } from '../
  * VQ_GATE_CLOSED; in the one order that all threads agree on, at least one of them sees the other.
  */
 export class Gate {
+  readonly #engine: Engine;
+  readonly #vq: number;
   readonly #i32: Int32Array;
   readonly #gate: number;
   readonly #closed: number;
 
-  /** `i32` is the private part of the aperture, `vq` the linear address of the queue's block. */
-  constructor(i32: Int32Array, vq: number) {
-    this.#i32 = i32;
+  /** `vq` is the linear address of the queue's block. */
+  constructor(aperture: Aperture, vq: number) {
+    this.#engine = aperture.engine;
+    this.#vq = vq;
+    this.#i32 = aperture.i32;
     this.#gate = (vq + VQ_GATE) / 4;
     this.#closed = (vq + VQ_GATE_CLOSED) / 4;
   }
 
-  // The datapath's side.
+  // The datapath's side, in assembly/gate.ts.
 
   /** Enters the queue for one burst: false while it is closed. */
   enter(): boolean {
-    return (
-      Atomics.load(this.#i32, this.#closed) === 0 &&
-      Atomics.compareExchange(this.#i32, this.#gate, GATE_OPEN, GATE_BUSY) === GATE_OPEN
-    );
+    return this.#engine.gateEnter(this.#vq) !== 0;
   }
 
-  /** Leaves after the burst. Not a plain store: a gate that was forced to STOPPED meanwhile stays so. */
+  /** Leaves after the burst. A gate that was forced to STOPPED meanwhile stays so. */
   leave(): void {
-    Atomics.compareExchange(this.#i32, this.#gate, GATE_BUSY, GATE_OPEN);
-    if (Atomics.load(this.#i32, this.#closed) !== 0) Atomics.notify(this.#i32, this.#gate);
+    this.#engine.gateLeave(this.#vq);
   }
 
   // The control plane's side.

@@ -9,15 +9,15 @@ import type { QueueBlock } from './queue-block.js';
  */
 export class Interrupter {
   readonly #block: QueueBlock;
-  readonly #deviceFd: number;
-  readonly #index = new Uint8Array(4);
+  readonly #injectIrq: (() => number) | undefined;
   #owed = false;
 
   /** `deviceFd` is the device node for the ioctl, −1 where there is a call eventfd; `index` the queue's. */
   constructor(block: QueueBlock, index: number, deviceFd: number) {
     this.#block = block;
-    this.#deviceFd = deviceFd;
-    new DataView(this.#index.buffer).setUint32(0, index, true);
+    if (deviceFd < 0) return;
+    const argument = new Uint8Array(Uint32Array.of(index).buffer);
+    this.#injectIrq = loadAddon().prepareIoctl(deviceFd, VDUSE_VQ_INJECT_IRQ, argument);
   }
 
   /** Whether an interrupt was refused and has to be tried again. */
@@ -27,18 +27,21 @@ export class Interrupter {
 
   /** Interrupts the driver. */
   interrupt(): void {
+    if (this.#injectIrq) {
+      this.#inject(this.#injectIrq);
+      return;
+    }
     const { callFd } = this.#block;
     if (callFd >= 0) loadAddon().eventfdSignal(callFd);
-    else if (this.#deviceFd >= 0) this.#inject();
   }
 
   /**
    * The kernel's own status lags behind: it takes DRIVER_OK over only after our reply, and refuses interrupts until then
    * and around a reset with EINVAL (vduse_dev_ioctl). The interrupt is owed meanwhile, never lost, never an error.
    */
-  #inject(): void {
+  #inject(injectIrq: () => number): void {
     try {
-      loadAddon().ioctl(this.#deviceFd, VDUSE_VQ_INJECT_IRQ, this.#index);
+      injectIrq();
       this.#owed = false;
     } catch (error) {
       if (!isSystemError(error)) throw error;

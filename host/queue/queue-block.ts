@@ -95,7 +95,7 @@ export class QueueBlock {
   constructor(aperture: Aperture, vq: number) {
     this.aperture = aperture;
     this.vq = vq;
-    this.gate = new Gate(aperture.i32, vq);
+    this.gate = new Gate(aperture, vq);
   }
 
   /** Private memory for the I/O table of one burst: its linear address. */

@@ -95,8 +95,8 @@ export class QueueLoop {
     if (kickFd < 0) return;
     const watcher = loadAddon().watch(kickFd, () => {
       const { aperture, vq } = this.#block;
-      count(aperture, vq, VQ_CROSSINGS, 1);
-      if (loadAddon().eventfdDrain(kickFd) > 0) count(aperture, vq, VQ_KICKS, 1);
+      count(aperture, vq, VQ_CROSSINGS, 1n);
+      if (loadAddon().eventfdDrain(kickFd) > 0) count(aperture, vq, VQ_KICKS, 1n);
       this.schedule();
     });
     watcher.unref();
@@ -116,7 +116,7 @@ export class QueueLoop {
       clearInterval(this.#doorbellTimer);
       this.#doorbellTimer = undefined;
     } else if (this.#doorbell.look(FIRST) !== 0) {
-      count(aperture, vq, VQ_KICKS, 1);
+      count(aperture, vq, VQ_KICKS, 1n);
       this.schedule();
     }
   }

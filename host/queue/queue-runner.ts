@@ -45,17 +45,17 @@ export class QueueRunner {
   readonly #burst = (): boolean => {
     const result = this.#datapath.burst();
     if (result & NOTIFY_DUE || this.#interrupter.owed) {
-      count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+      count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1n);
       this.#interrupter.interrupt();
     }
     return (result & COUNT_MASK) > 0 && !this.#datapath.drained;
   };
   readonly #arm = (): boolean => {
-    count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1n);
     return this.#aperture.engine.deviceArm(this.#block.vq) > 0;
   };
   readonly #disarm = (): boolean => {
-    count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1);
+    count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1n);
     this.#aperture.engine.deviceDisarm(this.#block.vq);
     return true;
   };
@@ -112,7 +112,7 @@ export class QueueRunner {
       // A driver can take memory away at any moment (mprotect is not ours to forbid): a trap is its fault, not a bug.
       if (!(error instanceof RuntimeError)) throw error;
       this.#aperture.engine.deviceBreak(vq, VERDICT_TRAP);
-      count(this.#aperture, vq, VQ_TRAPS, 1);
+      count(this.#aperture, vq, VQ_TRAPS, 1n);
     } finally {
       unsound = this.#unsound();
       gate.leave();
@@ -123,11 +123,14 @@ export class QueueRunner {
     return busy ? 'served' : 'idle';
   }
 
+  // Plain loads, because V8 calls a function for each atomic one. Of the block's words, nobody else writes any while this
+  // thread is inside the gate. What this thread has lost it has counted itself, and a page that another one has lost may be
+  // read as zeroes before that one has counted it, however it is looked for: the look behind the next burst tells then.
+
   #memoryLost(): boolean {
-    return Atomics.load(this.#aperture.i32, this.#sigbusFlag) !== 0;
+    return this.#aperture.i32[this.#sigbusFlag] !== 0;
   }
 
-  /** Plain loads, inside the gate: nobody else writes these words then. V8 calls a function for each atomic one. */
   #unsound(): boolean {
     const { i32 } = this.#aperture;
     return (i32[this.#verdict]! | i32[this.#miss]!) !== 0;

@@ -58,8 +58,8 @@ export function sumQueueStats(queues: readonly QueueStats[]): QueueStats {
 }
 
 /** Adds to one counter (VQ_*), from the thread that runs the queue. */
-export function count(aperture: Aperture, block: number, counter: number, amount: number): void {
+export function count(aperture: Aperture, block: number, counter: number, amount: bigint): void {
   const index = (block + counter) / 8;
-  // Kept within 64 bits so that the compiler need not make a BigInt.
-  aperture.u64[index] = BigInt.asUintN(64, aperture.u64[index]! + BigInt(amount));
+  // Kept within 64 bits, and no number turned into one, so that the compiler need not make a BigInt.
+  aperture.u64[index] = BigInt.asUintN(64, aperture.u64[index]! + amount);
 }

@@ -1,7 +1,7 @@
 /** Bursts without giving a turn, at most, after turns that have brought nothing. */
 const PAUSE_LIMIT = 64;
-/** Milliseconds; more is not the turn of a driver that fills its ring, but of somebody who computes. */
-const TURN_LIMIT_MS = 5;
+/** Microseconds; more is not the turn of a driver that fills its ring, but of somebody who computes. */
+const TURN_LIMIT_MICROSECONDS = 5000;
 
 /**
  * Gives the driver a turn after each burst. On a CPU that both share, the driver that was just interrupted is ready to run,
@@ -10,14 +10,14 @@ const TURN_LIMIT_MS = 5;
  * somebody else takes the turn, and long, it is left out for one burst, for two, for four and so on.
  */
 export class TurnGiver {
-  readonly #yieldCpu: () => void;
+  readonly #yieldCpu: () => number;
   #given = false;
   /** Bursts that are left without a turn, and how many there will be the next time. */
   #left = 0;
   #pause = 1;
 
-  /** `yieldCpu` lets others run that wait for this thread's CPU. */
-  constructor(yieldCpu: () => void) {
+  /** `yieldCpu` lets others run that wait for this thread's CPU: the microseconds that it took. */
+  constructor(yieldCpu: () => number) {
     this.#yieldCpu = yieldCpu;
   }
 
@@ -29,9 +29,7 @@ export class TurnGiver {
       this.#left--;
       return;
     }
-    const start = performance.now();
-    this.#yieldCpu();
-    if (performance.now() - start > TURN_LIMIT_MS) this.#rest();
+    if (this.#yieldCpu() > TURN_LIMIT_MICROSECONDS) this.#rest();
     else this.#given = true;
   }
 

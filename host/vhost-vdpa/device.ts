@@ -80,11 +80,16 @@ export class VhostVdpa {
   readonly configSize: number | undefined;
   /** IOVAs that can be mapped, `last` included. */
   readonly iovaRange: { readonly first: bigint; readonly last: bigint };
+  /** @internal */
   readonly iotlb: IotlbMapper;
   #configWatch: ConfigWatch | undefined;
   #closed = false;
 
-  /** Takes an open file over: owner, backend features, what the device is. Closes the file if that fails. */
+  /**
+   * Takes an open file over: owner, backend features, what the device is. Closes the file if that fails.
+   *
+   * @internal
+   */
   static async open(file: VhostVdpaFile): Promise<VhostVdpa> {
     try {
       // Straight after the open: many ioctls are EPERM without an owner.
@@ -321,6 +326,8 @@ export class VhostVdpa {
   /**
    * Maps the doorbell page of a queue over `file.pageSize` reserved bytes of the aperture. Rejects with the file's SystemError, which is
    * common and no reason to give up: few devices have such a page (ENOTSUPP), and the kick eventfd does the same.
+   *
+   * @internal
    */
   async mapDoorbell(aperture: Aperture, linear: number, index: number): Promise<void> {
     // Older kernels hand any index to the device.
@@ -423,6 +430,11 @@ export class VhostVdpa {
     await call(this.file, vhost.VHOST_VDPA_SET_STATUS, u8.encode(0)).catch(() => {});
     await this.iotlb.unmapAll().catch(() => {});
     await this.file.close();
+  }
+
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #queueState(request: number, index: number): Promise<number> {

@@ -57,8 +57,7 @@ interface Space {
 
 /** Messages from which on a batch pays: its markers are two more, and its last update goes by itself (see `#changeInBatch`). */
 const BATCH_WORTHWHILE = 3;
-/** The longest range that a message can say: it touches whatever reaches below the last byte of all. */
-const LONGEST_RANGE = 2n ** 64n - 1n;
+const LAST_IOVA = 2n ** 64n - 1n;
 
 const MARKER: Mapping = { iova: 0n, bytes: 0n, address: 0n, perm: 0 };
 
@@ -282,10 +281,10 @@ export class IotlbMapper {
     }
   }
 
-  /** Takes everything away and maps `mappings`, or nothing. */
+  /** Takes away whatever there is and maps `mappings`, which have been all that there was, or nothing. */
   async #rebuild(asid: number, mappings: readonly Mapping[]): Promise<void> {
-    await this.#write(VHOST_IOTLB_INVALIDATE, asid, { ...MARKER, bytes: LONGEST_RANGE });
-    this.#spaces.set(asid, { mappings: [], confirmed: false });
+    const suspects = [...mappings, ...this.#space(asid).mappings];
+    if (suspects.length) await this.#invalidate(asid, suspects);
     await this.#change(
       asid,
       mappings.map((mapping) => ({ kind: 'update', mapping, stays: false })),
@@ -304,18 +303,18 @@ export class IotlbMapper {
     space.confirmed = !this.#inBatch;
   }
 
-  /** Invalidates what lies from the first to the last of `mappings`, which are all that is mapped there. */
+  /** Invalidates the range that `mappings` span: nothing else is mapped in it. */
   async #invalidate(asid: number, mappings: readonly Mapping[]): Promise<void> {
-    const { iova } = mappings[0]!;
-    const bytes = endOf(mappings.at(-1)!) - iova;
-    await this.#write(VHOST_IOTLB_INVALIDATE, asid, {
-      ...MARKER,
-      iova,
-      bytes: bytes > LONGEST_RANGE ? LONGEST_RANGE : bytes,
-    });
+    const iova = mappings.reduce(
+      (first, mapping) => (mapping.iova < first ? mapping.iova : first),
+      LAST_IOVA,
+    );
+    const end = mappings.reduce((last, mapping) => (endOf(mapping) > last ? endOf(mapping) : last), 0n);
+    // 2^64 bytes cannot be said; one less touch all the same.
+    const bytes = end - iova > LAST_IOVA ? LAST_IOVA : end - iova;
+    await this.#write(VHOST_IOTLB_INVALIDATE, asid, { ...MARKER, iova, bytes });
     const space = this.#space(asid);
-    const gone = new Set(mappings.map((mapping) => mapping.iova));
-    space.mappings = space.mappings.filter((mapping) => !gone.has(mapping.iova));
+    space.mappings = space.mappings.filter((mapping) => mapping.iova < iova || mapping.iova >= end);
     space.confirmed = false;
   }
 

@@ -37,7 +37,7 @@ test('a report names the machine, the work and both figures', () => {
   ]);
   assert.match(report, /a processor, \d+ CPUs, Linux/);
   assert.match(report, /commit 0123456789ab/);
-  assert.match(report, /ring: a chain +ns\/chain +3\.46 +C\+\+ +5\.00 +1\.45 +1\.40 – 1\.50/);
+  assert.match(report, /ring: a chain +ns\/chain +engine\.wasm +3\.46 +C\+\+ +5\.00 +1\.45 +1\.40 – 1\.50/);
 });
 
 for (const args of [['no such benchmark'], ['--no-such-option']])

@@ -198,9 +198,9 @@ test('a worker can be terminated in the middle of any operation', async () => {
           addon.eventfdSignal(eventfd);
           addon.poll(Int32Array.of(eventfd), ready, 0);
           addon.watch(eventfd, () => {}).close();
-          addon.fileIo(view, fd, 4096, 1);
+          addon.prepareFileIo(view, fd, 4096)(1);
           try {
-            addon.ioctl(fd, 0);
+            addon.prepareIoctl(fd, 0)();
           } catch {}
           addon.ioctlAsync(fd, 0).catch(() => {});
           addon.close(eventfd);

@@ -62,7 +62,7 @@ class Table {
       }
     });
     this.#segments = SEGMENTS;
-    const failed = addon.fileIo(this.view, fd, TABLE, entries.length);
+    const failed = addon.prepareFileIo(this.view, fd, TABLE)(entries.length);
     const results = entries.map((_, index) =>
       Number(this.data.getBigInt64(TABLE + index * layout.IO_SIZE + layout.IO_RESULT, true)),
     );
@@ -276,7 +276,7 @@ test('segments or tables outside of the view are refused', () =>
     assert.is(read(2 ** 20, 1), -ERRNO.EFAULT);
     assert.is(read(2 ** 32 - 1, 2 ** 32 - 1), -ERRNO.EFAULT);
     table.data.setUint32(TABLE + layout.IO_COUNT, 2 ** 32 - 1, true);
-    assert.is(addon.fileIo(table.view, fd, TABLE, 1), 1);
+    assert.is(addon.prepareFileIo(table.view, fd, TABLE)(1), 1);
     assert.is(table.data.getBigInt64(TABLE + layout.IO_RESULT, true), BigInt(-ERRNO.EFAULT));
     for (const [at, count] of [
       [2 ** 20 - layout.IO_SIZE + 8, 1],
@@ -286,8 +286,8 @@ test('segments or tables outside of the view are refused', () =>
       [TABLE, -1],
       [TABLE, 0.5],
     ] as const)
-      assert.is(thrown(() => addon.fileIo(table.view, fd, at, count)).name, 'RangeError');
-    assert.is(addon.fileIo(table.view, fd, TABLE, 0), 0);
+      assert.is(thrown(() => addon.prepareFileIo(table.view, fd, at)(count)).name, 'RangeError');
+    assert.is(addon.prepareFileIo(table.view, fd, TABLE)(0), 0);
   }));
 
 test('segments in memory that is not accessible are EFAULT, and the process goes on', () =>
@@ -396,7 +396,7 @@ test('file I/O works in a worker', () =>
     table.run(-1, { op: IO_OP_READ, segments: [[DATA, 4096]] });
     const failed = await inWorker(
       ({ addon }, { memory, fd, table }: { memory: Table['memory']; fd: number; table: number }, post) =>
-        post(addon.fileIo(new Uint8Array(memory.buffer), fd, table, 1)),
+        post(addon.prepareFileIo(new Uint8Array(memory.buffer), fd, table)(1)),
       { memory: table.memory, fd, table: TABLE },
     );
     assert.is(failed, 0);

@@ -30,6 +30,16 @@ test('an ioctl writes into the buffer in place', () =>
     assert.equal([...argument.subarray(4)], [0xaa, 0xaa, 0xaa, 0xaa]);
   }));
 
+test('a prepared ioctl is made with the same arguments each time, of a buffer with a copy', () => {
+  const fd = addon.memfd('ioctl-test', 4096, false);
+  const argument = new Uint8Array(4).fill(0xaa);
+  const bytesLeft = addon.prepareIoctl(fd, FIONREAD, argument);
+  assert.equal([bytesLeft(), bytesLeft(), argument[0]], [0, 0, 0xaa]);
+  addon.close(fd);
+  assert.is(thrown(bytesLeft).code, 'EBADF');
+  assert.is(thrown(() => addon.prepareIoctl(0, FS_IOC_GETFLAGS, argument)).name, 'RangeError');
+});
+
 test('an ioctl works on a view into the middle of a buffer', () =>
   withMemfd(77, (fd) => {
     const whole = new Uint8Array(16);

@@ -221,7 +221,7 @@ test('the kernel, given a lost page, answers EFAULT and takes no guard', async (
       data.setUint32(12288, gone, true);
       data.setUint32(12292, 512, true);
       const fd = addon.memfd('source', 512, false);
-      addon.fileIo(view, fd, 8192, 1);
+      addon.prepareFileIo(view, fd, 8192)(1);
       console.log(data.getInt32(8224, true), lost());
     },
     { guard: true },

@@ -3,16 +3,15 @@ import { Worker } from 'node:worker_threads';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { VQ_BLOCK_SIZE } from '../../assembly/layout.js';
+import { Aperture } from '../../host/aperture/aperture.js';
 import { Gate } from '../../host/queue/gate.js';
 
-/** Index of a word behind the block, for the tests' own use. */
-const COUNTER = VQ_BLOCK_SIZE / 4;
-
-function gate(): { gate: Gate; i32: Int32Array } {
-  const i32 = new Int32Array(new SharedArrayBuffer(VQ_BLOCK_SIZE + 64));
-  const made = new Gate(i32, 0);
+function gate(): { gate: Gate; aperture: Aperture; vq: number } {
+  const aperture = Aperture.create({ bytes: 2 ** 20, privateBytes: 2 ** 16 });
+  const vq = aperture.allocate(VQ_BLOCK_SIZE);
+  const made = new Gate(aperture, vq);
   made.close();
-  return { gate: made, i32 };
+  return { gate: made, aperture, vq };
 }
 
 test('a fresh gate is closed, and open after one resume', () => {
@@ -52,13 +51,19 @@ test('a pause gives up on a thread that does not leave, and the gate can be forc
 });
 
 test('while it is paused nobody is inside, and no pause is missed by a busy thread', async () => {
-  const { gate: g, i32 } = gate();
+  const { gate: g, aperture, vq } = gate();
+  const { i32 } = aperture;
+  // What a burst changes, and the word that ends the thread.
+  const counter = aperture.allocate(8) / 4;
   const worker = new Worker(
     `
       const { workerData } = require('node:worker_threads');
-      import('${new URL('../../host/queue/gate.js', import.meta.url)}').then(({ Gate }) => {
-        const { i32, counter } = workerData;
-        const gate = new Gate(i32, 0);
+      const modules = ['${new URL('../../host/queue/gate.js', import.meta.url)}', '${new URL('../../host/aperture/aperture.js', import.meta.url)}'];
+      Promise.all(modules.map((url) => import(url))).then(([{ Gate }, { Aperture }]) => {
+        const { handle, vq, counter } = workerData;
+        const aperture = Aperture.adopt(handle);
+        const { i32 } = aperture;
+        const gate = new Gate(aperture, vq);
         while (Atomics.load(i32, counter + 1) === 0) {
           if (!gate.enter()) continue;
           for (let step = 0; step < 5000; step++) i32[counter] += 1;
@@ -66,20 +71,20 @@ test('while it is paused nobody is inside, and no pause is missed by a busy thre
         }
       });
     `,
-    { eval: true, workerData: { i32, counter: COUNTER } },
+    { eval: true, workerData: { handle: aperture.share(4096), vq, counter } },
   );
   const ended = once(worker, 'exit');
   try {
     g.resume();
     // Not to test a worker that has not even begun.
     const deadline = performance.now() + 10_000;
-    while (Atomics.load(i32, COUNTER) === 0 && performance.now() < deadline)
+    while (Atomics.load(i32, counter) === 0 && performance.now() < deadline)
       await new Promise((resolve) => setTimeout(resolve, 1));
     let last = 0;
     for (let round = 0; round < 2000; round++) {
       assert.ok(g.pause(5000));
-      const seen = i32[COUNTER]!;
-      for (let look = 0; look < 20; look++) assert.is(Atomics.load(i32, COUNTER), seen);
+      const seen = i32[counter]!;
+      for (let look = 0; look < 20; look++) assert.is(Atomics.load(i32, counter), seen);
       assert.is(seen % 5000, 0, 'a burst is whole');
       assert.ok(seen >= last);
       last = seen;
@@ -87,7 +92,7 @@ test('while it is paused nobody is inside, and no pause is missed by a busy thre
     }
     assert.ok(last > 0);
   } finally {
-    Atomics.store(i32, COUNTER + 1, 1);
+    Atomics.store(i32, counter + 1, 1);
     await ended;
   }
 });

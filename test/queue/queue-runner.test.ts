@@ -157,8 +157,8 @@ test('counters are read while the queue runs, add up, and do not stop at 2^32', 
   stage(
     () => 0,
     ({ aperture, block }) => {
-      count(aperture, block.vq, VQ_CROSSINGS, 2 ** 32);
-      count(aperture, block.vq, VQ_CROSSINGS, 5);
+      count(aperture, block.vq, VQ_CROSSINGS, 2n ** 32n);
+      count(aperture, block.vq, VQ_CROSSINGS, 5n);
       const stats = readQueueStats(aperture, block.vq);
       assert.is(stats.crossings, 2 ** 32 + 5);
       assert.is(sumQueueStats([stats, stats]).crossings, 2 ** 33 + 10);

@@ -2,11 +2,12 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { TurnGiver } from '../../host/queue/turn-giver.js';
 
-function giver(turn = () => {}) {
+/** A giver of turns that take others `microseconds` each. */
+function giver(microseconds = 0) {
   let turns = 0;
   const made = new TurnGiver(() => {
     turns++;
-    turn();
+    return microseconds;
   });
   /** Bursts until the next turn, that one's included. */
   const until = () => {
@@ -58,14 +59,7 @@ test('having nothing to serve without a turn before it is nobody’s fault', () 
 });
 
 test('a turn that somebody else takes, and long, is as good as none', () => {
-  const {
-    giver: g,
-    turns,
-    until,
-  } = giver(() => {
-    const end = performance.now() + 6;
-    while (performance.now() < end);
-  });
+  const { giver: g, turns, until } = giver(5001);
   g.give();
   assert.is(until(), 2);
   assert.is(until(), 3);
