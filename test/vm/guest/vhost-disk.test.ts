@@ -24,6 +24,8 @@ const sha256 = (file: string) => createHash('sha256').update(readFileSync(file))
 for (const options of [
   {},
   { queues: 4 },
+  { queues: 4, packed: true },
+  { packed: true, inOrder: true },
   { apiVersion: 0 },
   { queues: 4, groups: 2 },
 ] as Partial<ServeOptions>[]) {
