@@ -109,7 +109,8 @@ export interface Engine {
   driverArm(dq: number): number;
   driverDisarm(dq: number): void;
 
-  // IOVA domain of a driver, `domain` the linear address of its DOMAIN block, `bounce` one that mapPage gave. Directions are DMA_*.
+  // IOVA domain of a driver: `domain` is the linear address of its DOMAIN block, `bounce` one that mapPage gave and unmapPage has
+  // not taken back; offset and bytes lie inside its mapping. Directions are DMA_*.
   /** Copies `bytes` bytes (1 or more) at `linear` to bounce pages, by direction: their linear address, 0 when they are all taken. */
   mapPage(domain: number, linear: number, bytes: number, direction: number): number;
   /** Copies part of a mapping to the device again; nothing where it only writes. */
