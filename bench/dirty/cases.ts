@@ -38,7 +38,7 @@ function ringCase(descriptors: number): Case {
     name,
     quick: true,
     async run(effort) {
-      const sides = new Sides({ descriptors, burst: BURST, indirect: false, regions: 1 });
+      const sides = new Sides({ descriptors, burst: BURST, format: 'split', indirect: false, regions: 1 });
       const without = sides.variant(await withoutTracking(), false);
       const tracked = sides.variant(instantiateEngine, true);
       const off = () => sides.slice(sides.engine);

@@ -18,6 +18,7 @@ import {
   VQ_DESC,
   VQ_DEVICE,
   VQ_DRIVER,
+  VQ_F_PACKED,
   VQ_FLAGS,
   VQ_HEADS,
   VQ_IOTLB,
@@ -25,6 +26,7 @@ import {
   VQ_SEGMENTS_CAPACITY,
   VQ_SIZE,
   VQ_SNAPSHOT,
+  VQ_WRITABLE,
 } from '../../assembly/layout.js';
 import {
   VIRTQ_AVAIL_ENTRY_SIZE,
@@ -36,6 +38,7 @@ import {
 } from '../../assembly/virtio.js';
 import { type Engine, instantiateEngine } from '../../host/aperture/engine.js';
 import { Memory, Module } from '../../host/aperture/web-assembly.js';
+import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
 import { assemblyFile } from '../build.js';
 import type { Queue, Region } from '../reference/ring.js';
 
@@ -45,7 +48,7 @@ const WASM_PAGE_SIZE = 65536;
 /** The most chains that one pop takes. */
 const MAX_BURST = 64;
 
-/** One split virtqueue in shared memory, with everything that the engine keeps for its device side. */
+/** One virtqueue in shared memory, with everything that the engine keeps for its device side. */
 export class Ring implements Queue {
   readonly memory: Memory;
   readonly data: DataView;
@@ -101,6 +104,7 @@ export class Ring implements Queue {
       [VQ_BURST, MAX_BURST],
       [VQ_SNAPSHOT, this.allocate((size + 1) * VIRTQ_DESC_SIZE)],
       [VQ_HEADS, this.allocate(size)],
+      [VQ_WRITABLE, this.allocate(MAX_BURST * Uint32Array.BYTES_PER_ELEMENT)],
     ];
     for (const [offset, value] of fields) this.data.setUint32(this.vq + offset, value, true);
     this.buffersBytes = MEMORY_BYTES / 2;
@@ -132,14 +136,17 @@ export class Ring implements Queue {
   reset(): void {
     new Uint8Array(this.memory.buffer, this.avail, VIRTQ_AVAIL_RING).fill(0);
     new Uint8Array(this.memory.buffer, this.used, VIRTQ_USED_RING).fill(0);
-    this.engine.deviceStart(this.vq, 0);
+    this.engine.deviceStart(
+      this.vq,
+      this.flags & VQ_F_PACKED ? PACKED_VRING_BASE_RESET : SPLIT_VRING_BASE_RESET,
+    );
   }
 }
 
 /** What bench/assembly/ring.ts exports. */
 export interface EngineLoop {
-  /** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served. */
-  drain(vq: number, burst: number, digest: number): number;
+  /** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served, each with `usedLength` bytes. */
+  drain(vq: number, burst: number, digest: number, usedLength: number): number;
 }
 
 /** The loop around an engine's own exports, on the same memory. */

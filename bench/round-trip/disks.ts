@@ -19,10 +19,13 @@ import {
   DQ_DRIVER,
   DQ_FREE_STACK,
   DQ_IOVA_DELTA,
+  DQ_REAPED,
   DQ_SIZE,
+  DQ_SLOT_DESCRIPTORS,
   DQ_SLOT_MEMORY,
   DQ_SLOT_STATE,
   DQ_SLOTS,
+  FRAME_SIZE,
   IOTLB_ACCESS_READ,
   IOTLB_ACCESS_WRITE,
   PAGE_SIZE,
@@ -110,6 +113,8 @@ export class Disks {
       [this.dq + DQ_SLOT_MEMORY, ring.buffers],
       [this.dq + DQ_SLOT_STATE, ring.allocate(SLOTS * SLOT_STATE_SIZE)],
       [this.dq + DQ_FREE_STACK, ring.allocate(SLOTS * Uint16Array.BYTES_PER_ELEMENT)],
+      [this.dq + DQ_SLOT_DESCRIPTORS, SLOT_DESCRIPTORS],
+      [this.dq + DQ_REAPED, ring.allocate(SLOTS * FRAME_SIZE)],
       [this.disk + DISK_LINEAR, this.diskLinear],
     ];
     for (const [address, value] of fields) data.setUint32(address, value, true);

@@ -100,6 +100,7 @@ export class Stage {
     this.file.onIoctl = (request, argument) => this.#ioctl(request, argument!);
     const layout = {
       protocol: { apiVersion, features: features.reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n) },
+      features: this.features,
       iotlbs,
       dirty: DirtyPages.allocate(this.aperture),
       groups,
