@@ -244,8 +244,8 @@ test('the bitmap and a log are marked together', () => {
   assert.is(ring.u8[log + 3], 0x10, 'and not the other');
 });
 
-/** Pages of each thread's buffers: the marks of both are in one word of the bitmap. */
-const LOOP_PAGES = 11;
+/** Pages of each thread's buffers: the marks of all are in one word of the bitmap. */
+const LOOP_PAGES = 7;
 const LOOP_BUFFERS = DRIVER_LINEAR + 8 * PAGE_SIZE;
 /** Times that the threads are stopped and the copy is compared, and fetches in between. */
 const EPISODES = 30;
@@ -253,17 +253,21 @@ const FETCHES = 100;
 /** Milliseconds; what a thread may need to get so far, on a busy machine. */
 const LOOP_LIMIT_MS = 20_000;
 
-test('copying what is dirty, again and again, while two queues run loses no write', async () => {
+test('copying what is dirty, again and again, while queues run loses no write', async () => {
   const ring = new DirtyRing({ size: 64 });
   const words = new Int32Array(ring.memory.buffer);
   const flag = () => ring.allocate(4) / 4;
   const run = flag();
-  const second = LOOP_BUFFERS + LOOP_PAGES * PAGE_SIZE;
-  const held = ring.allocate(layout.VQ_BLOCK_SIZE);
-  ring.set(held, { [layout.VQ_IOTLB]: ring.iotlb });
-  const request = ring.allocate(layout.REQUEST_DESCRIPTORS + virtio.VIRTQ_DESC_SIZE);
-  ring.set(request, { [layout.REQUEST_COUNT]: 1 });
-  ring.descriptor(0, ring.iova(second), LOOP_PAGES * PAGE_SIZE, 0, 0, request + layout.REQUEST_DESCRIPTORS);
+  /** A queue that is no more than a request that it holds, all of whose bytes are at `buffers`. */
+  const held = (buffers: number) => {
+    const vq = ring.allocate(layout.VQ_BLOCK_SIZE);
+    ring.set(vq, { [layout.VQ_IOTLB]: ring.iotlb });
+    const request = ring.allocate(layout.REQUEST_DESCRIPTORS + virtio.VIRTQ_DESC_SIZE);
+    ring.set(request, { [layout.REQUEST_COUNT]: 1 });
+    const table = request + layout.REQUEST_DESCRIPTORS;
+    ring.descriptor(0, ring.iova(buffers), LOOP_PAGES * PAGE_SIZE, 0, 0, table);
+    return { vq, buffers, request, source: ring.allocate(4) };
+  };
   const { memory, dq, vq, disk, submissions, completions } = ring;
   const common = { memory, pages: LOOP_PAGES, run };
   const threads: DirtyLoopData[] = [
@@ -272,7 +276,8 @@ test('copying what is dirty, again and again, while two queues run loses no writ
       ...{ vq, buffers: LOOP_BUFFERS, source: DISK_LINEAR, runs: flag() },
       reads: { dq, disk, submissions, completions },
     },
-    { ...common, vq: held, buffers: second, source: 0x480000, request, runs: flag() },
+    { ...common, ...held(LOOP_BUFFERS + LOOP_PAGES * PAGE_SIZE), runs: flag() },
+    { ...common, ...held(LOOP_BUFFERS + 2 * LOOP_PAGES * PAGE_SIZE), runs: flag() },
   ];
   ring.track(true);
   const workers = threads.map(
@@ -285,7 +290,7 @@ test('copying what is dirty, again and again, while two queues run loses no writ
         assert.is.not(Atomics.wait(words, runs, 1 - value, LOOP_LIMIT_MS), 'timed-out');
   };
   const copy = ring.snapshot();
-  const pages = Array.from({ length: 2 * LOOP_PAGES }, (_, i) => 8 + i);
+  const pages = Array.from({ length: 3 * LOOP_PAGES }, (_, i) => 8 + i);
   const pageAt = (memory: Uint8Array, base: number, page: number) =>
     memory.subarray(base + page * PAGE_SIZE, base + (page + 1) * PAGE_SIZE);
   const move = () => {
