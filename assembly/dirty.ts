@@ -4,7 +4,7 @@
 // driver that has seen a request complete has all of its marks, but for those of the used ring itself, which follow.
 //
 // Whoever writes to driver memory asks dirtyTracked once a burst, and calls dirtyMark for what it has written: the used
-// ring (split/device.ts), data and status of a request (models/blk-request.ts, request.ts).
+// ring (split/device.ts, packed/device.ts), data and status of a request (models/blk-request.ts, request.ts).
 
 import { iotlbFindLinear, iotlbNext } from './iotlb';
 import {

@@ -3,15 +3,6 @@
 // instances of this module on one memory.
 
 export { copy } from './copy';
-export { dirtyFetch } from './dirty';
-export { doorbellWatch } from './doorbell';
-export { blkReap, blkSubmit } from './drivers/blk';
-export { netReap, netReceive, netTransmit } from './drivers/net';
-export { gateEnter, gateLeave } from './gate';
-export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
-export { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from './iova-domain';
-export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
-export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';
 export {
   deviceArm,
   deviceBreak,
@@ -22,6 +13,15 @@ export {
   deviceResume,
   deviceStart,
   deviceWait,
-} from './split/device';
+} from './device';
+export { dirtyFetch } from './dirty';
+export { doorbellWatch } from './doorbell';
+export { driverArm, driverDisarm, driverStart } from './driver';
+export { blkReap, blkSubmit } from './drivers/blk';
+export { netReap, netReceive, netTransmit } from './drivers/net';
+export { gateEnter, gateLeave } from './gate';
+export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
+export { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from './iova-domain';
+export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
+export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';
 export { deviceIdle, logIsRunning } from './split/in-flight';
-export { driverArm, driverDisarm, driverStart } from './split/driver';

@@ -63,11 +63,11 @@ export const DIRTY_BITMAP = 16384;
 // ---------------------------------------------------------------------------------------------------------------------
 // Virtqueue, device side. One block a queue.
 // Line 0: configuration, written by the host while the queue is stopped.
-/** u32, entries: a power of two. */
+/** u32, entries: a power of two where the ring is split. */
 export const VQ_SIZE = 0;
 /** u32, VQ_F_* of what was negotiated. */
 export const VQ_FLAGS = 4;
-/** u32, linear: descriptor table, available ring ("driver area"), used ring ("device area"). */
+/** u32, linear: descriptor table or ring, available ring ("driver area"), used ring ("device area"). */
 export const VQ_DESC = 8;
 export const VQ_DRIVER = 12;
 export const VQ_DEVICE = 16;
@@ -90,6 +90,8 @@ export const VQ_FEATURES = 48;
 export const VQ_LOG = 56;
 /** u32, linear of a private ring of VQ_SIZE heads (u16): those that VQ_REPLAYING speaks of, at their avail indices. */
 export const VQ_REPLAY = 60;
+/** u32, linear of a u32 a chain of the chain table: the bytes that the device may write. Of packed rings, read with VQ_F_IN_ORDER. */
+export const VQ_WRITABLE = 96;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
 export const VQ_REGION_IOVA = 128;
 export const VQ_REGION_BYTES = 136;
@@ -99,13 +101,16 @@ export const VQ_REGION_DENY = 148;
 /** u32: IOTLB_GENERATION at which the region was copied. */
 export const VQ_REGION_GENERATION = 152;
 // Line 2: running state, private to the thread that runs the queue.
-/** u32, free-running modulo 2^16: next entry of the available ring to read. */
+/**
+ * u32: next entry of the available ring to read, free-running modulo 2^16; of a packed ring the next descriptor to read,
+ * with the wrap counter in bit 15.
+ */
 export const VQ_LAST_AVAIL = 256;
 /** u32: avail.idx as last read. */
 export const VQ_SHADOW_AVAIL = 260;
-/** u32, modulo 2^16: next used index to publish. */
+/** u32, modulo 2^16: next used index to publish; of a packed ring the next used descriptor to write, as VQ_LAST_AVAIL. */
 export const VQ_USED = 264;
-/** u32, modulo 2^16: used index at the last interrupt decision. */
+/** u32: VQ_USED at the last interrupt decision. */
 export const VQ_SIGNALLED_USED = 268;
 /** u32: chains popped and not yet pushed. */
 export const VQ_IN_FLIGHT = 272;
@@ -127,6 +132,10 @@ export const VQ_REPLAYING = 308;
 export const VQ_REPLAY_END = 312;
 /** u64: chains that requests have taken, as the in-flight log counts them. */
 export const VQ_TAKEN = 320;
+/** u32: 1 + the index of the first used descriptor that is not yet published; 0 if there is none. Packed rings only. */
+export const VQ_HELD_AT = 344;
+/** u64: its length, buffer id and flags. */
+export const VQ_HELD = 352;
 // Line 3, 4: counters, u64, only ever added to by the running thread, read by anyone at any time.
 export const VQ_REQUESTS = 384;
 export const VQ_BYTES_READ = 392;
@@ -164,6 +173,8 @@ export const VQ_BLOCK_SIZE = 768;
 // VQ_FLAGS
 export const VQ_F_EVENT_IDX = 1;
 export const VQ_F_INDIRECT_DESC = 2;
+export const VQ_F_PACKED = 4;
+export const VQ_F_IN_ORDER = 8;
 
 /** What a doorbell holds that was seen and has not rung since: the index of no queue, for there are 65,535 at most. */
 export const DOORBELL_UNRUNG = 0xffff;
@@ -176,7 +187,11 @@ export const GATE_OPEN = 1;
 /** The datapath is inside a burst. */
 export const GATE_BUSY = 2;
 
-/** Chain table entry {head u32, readable segments u16, segments u16}; after handling {head u32, written bytes u32}: the used-ring image. */
+/**
+ * Chain table entry {head u32, readable segments u16, segments u16}; after handling {head u32, written bytes u32}: the image of
+ * a split ring's used element. The low half of the head is the index of the chain's first descriptor, the high half 0; of a
+ * packed ring its buffer id, and how many descriptors of the ring it takes.
+ */
 export const CHAIN_SIZE = 8;
 export const CHAIN_COUNTS = 4;
 /** Segment {linear u32, bytes u32}, readable ones of a chain first. */
@@ -263,15 +278,32 @@ export const DQ_INDEX = 52;
 export const DQ_SLOT_BYTES = 56;
 /** u32, linear of the IOVA domain that the requests' data is mapped through; 0 where the device sees the driver's memory. */
 export const DQ_DOMAIN = 60;
+/** u32: descriptors of the ring's own table that belong to each slot: SLOT_DESCRIPTORS, or 1. Split rings only. */
+export const DQ_SLOT_DESCRIPTORS = 72;
+/** u32, linear of a private ring of DQ_SLOTS slots (u16), in the order in which they were offered. VQ_F_IN_ORDER only. */
+export const DQ_ORDER = 64;
+/** u32, linear of DQ_SLOTS entries of FRAME_SIZE: requests that were reaped, each {slot u32, written bytes u32}. */
+export const DQ_REAPED = 68;
 // Line 2: running state.
+/** u32: next available index, modulo 2^16, or the next used one to read; of a packed ring places, as VQ_LAST_AVAIL. */
 export const DQ_AVAIL = 256;
 export const DQ_LAST_USED = 260;
 /** u32: slots that no request holds. */
 export const DQ_FREE = 264;
-/** u32, modulo 2^16: available index at the last notification decision. */
+/** u32: DQ_AVAIL at the last notification decision. */
 export const DQ_SIGNALLED_AVAIL = 268;
 export const DQ_VERDICT = 280;
 export const DQ_VERDICT_HEAD = 284;
+/** u32: 1 + the index of the first descriptor that is not yet published, 0 if there is none. Packed rings only. */
+export const DQ_HELD_AT = 288;
+/** u32: its buffer id and flags. */
+export const DQ_HELD = 292;
+/** u32: places in DQ_ORDER of the slot in flight that was offered first, and of the next one to be offered. */
+export const DQ_ORDER_FIRST = 296;
+export const DQ_ORDER_NEXT = 300;
+/** u32: 1 + the slot with which a batch ends that is being reaped, 0 if none is; bytes that the device wrote to that slot. */
+export const DQ_BATCH_END = 304;
+export const DQ_BATCH_WRITTEN = 308;
 // Counters: same offsets and meaning as VQ_*.
 export const DQ_BLOCK_SIZE = 768;
 
@@ -296,6 +328,8 @@ export const SLOT_STATE_TYPE = 12;
 export const SLOT_STATE_BYTES = 16;
 /** u32, linear of the bounce buffer of its data; 0 where there is none. */
 export const SLOT_STATE_BOUNCE = 20;
+/** u32: descriptors of the ring that its chain takes. Packed rings only. */
+export const SLOT_STATE_DESCRIPTORS = 24;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // IOVA domain: a driver's bounce buffers, whole pages. One block a driver, written by the host but for DOMAIN_FREE_FROM.

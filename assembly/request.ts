@@ -2,11 +2,12 @@
 // IOVAs in private memory and is translated again whenever bytes move, so that an IOTLB update never waits for a model
 // and a late completion finds a refusal, not a fault.
 
+import { chainMapped, noteMiss } from './chain';
 import { copy } from './copy';
+import { deviceGive, devicePeek, devicePublish, deviceTake } from './device';
 import { dirtyMark, dirtyTracked } from './dirty';
 import { iotlbFind } from './iotlb';
 import {
-  CHAIN_SIZE,
   IOTLB_ACCESS_READ,
   IOTLB_ACCESS_WRITE,
   IOTLB_ENTRY_BYTES,
@@ -20,38 +21,19 @@ import {
   REQUEST_READABLE_BYTES,
   REQUEST_READABLE_COUNT,
   REQUEST_WRITABLE_BYTES,
-  VERDICT_HEAD_IN_FLIGHT,
-  VQ_DEVICE,
   VQ_EPOCH,
-  VQ_HEADS,
-  VQ_IN_FLIGHT,
   VQ_IOTLB,
-  VQ_LAST_AVAIL,
   VQ_SIZE,
-  VQ_USED,
 } from './layout';
-import { breakQueue, chainMapped, chainSnapshot, noteMiss } from './split/chain';
-import { available, devicePublish, headsRing } from './split/device';
-import { logGive, logTake } from './split/in-flight';
-import { VIRTQ_DESC_SIZE, VIRTQ_USED_RING } from './virtio';
+import { VIRTQ_DESC_SIZE } from './virtio';
 
 /** Takes one chain into the block at `request` (room for REQUEST_DESCRIPTORS + VQ_SIZE + 1 descriptors): 1, or 0. */
 export function requestTake(vq: usize, request: usize): u32 {
-  if (available(vq, 1) == 0) return 0;
-  const last = load<u32>(vq, VQ_LAST_AVAIL);
-  const size = load<u32>(vq, VQ_SIZE);
-  const head = <u32>load<u16>(headsRing(vq) + ((last & (size - 1)) << 1));
   const snapshot = request + REQUEST_DESCRIPTORS;
-  const counts = chainSnapshot(vq, head, snapshot);
-  if (counts == 0 || !chainMapped(vq, head, snapshot, counts)) return 0;
-  // Judged after the snapshot, which has shown that the head is one of the table's.
-  const held: usize = load<u32>(vq, VQ_HEADS) + head;
-  if (load<u8>(held)) {
-    breakQueue(vq, VERDICT_HEAD_IN_FLIGHT, head);
-    return 0;
-  }
-  store<u8>(held, 1);
-  logTake(vq, head);
+  const next = devicePeek(vq, snapshot);
+  const head = <u32>next;
+  const counts = <u32>(next >> 32);
+  if (counts == 0 || !chainMapped(vq, head, snapshot, counts) || !deviceTake(vq, head)) return 0;
   const readable = counts & 0xffff;
   const count = counts >> 16;
   let readableBytes: u32 = 0;
@@ -67,8 +49,6 @@ export function requestTake(vq: usize, request: usize): u32 {
   store<u32>(request, readableBytes, REQUEST_READABLE_BYTES);
   store<u32>(request, writableBytes, REQUEST_WRITABLE_BYTES);
   store<u32>(request, load<u32>(vq, VQ_EPOCH), REQUEST_EPOCH);
-  store<u32>(vq, (last + 1) & 0xffff, VQ_LAST_AVAIL);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + 1, VQ_IN_FLIGHT);
   return 1;
 }
 
@@ -86,16 +66,7 @@ export function requestWrite(vq: usize, request: usize, offset: u32, from: usize
 /** Gives the chain back, not yet published. A request from before a reset is dropped: its ring is no longer there. */
 export function requestFinish(vq: usize, request: usize, written: u32): void {
   if (stale(vq, request)) return;
-  const head = load<u32>(request, REQUEST_HEAD);
-  const used = load<u32>(vq, VQ_USED);
-  const index = used & (load<u32>(vq, VQ_SIZE) - 1);
-  const capped = min(written, load<u32>(request, REQUEST_WRITABLE_BYTES));
-  const entry: usize = load<u32>(vq, VQ_DEVICE) + VIRTQ_USED_RING + index * CHAIN_SIZE;
-  store<u64>(entry, <u64>head | (<u64>capped << 32));
-  logGive(vq, head, used);
-  store<u32>(vq, (used + 1) & 0xffff, VQ_USED);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - 1, VQ_IN_FLIGHT);
-  store<u8>(<usize>load<u32>(vq, VQ_HEADS) + head, 0);
+  deviceGive(vq, load<u32>(request, REQUEST_HEAD), min(written, load<u32>(request, REQUEST_WRITABLE_BYTES)));
   // Given back once: a second finish of the same request finds it stale.
   store<u32>(request, load<u32>(request, REQUEST_EPOCH) - 1, REQUEST_EPOCH);
 }

@@ -29,6 +29,22 @@ export const VIRTQ_USED_ENTRY_SIZE = 8;
 /** Bytes behind the ring of entries: used_event, avail_event. */
 export const VIRTQ_EVENT_SIZE = 2;
 
+// Packed virtqueue ("Packed Virtqueues"): a ring of descriptors {addr u64, len u32, id u16, flags u16}, of the size and with
+// the flags of a split one's, and a flag for each wrap counter.
+export const VIRTQ_DESC_F_AVAIL = 128;
+export const VIRTQ_DESC_F_USED = 32768;
+export const PVIRTQ_DESC_LEN = 8;
+export const PVIRTQ_DESC_ID = 12;
+export const PVIRTQ_DESC_FLAGS = 14;
+
+// Packed virtqueue, either event suppression structure: {desc u16 (offset, and wrap counter in bit 15), flags u16}.
+/** Bytes. */
+export const PVIRTQ_EVENT_SUPPRESS_SIZE = 4;
+export const PVIRTQ_EVENT_SUPPRESS_ALIGN = 4;
+export const RING_EVENT_FLAGS_ENABLE = 0;
+export const RING_EVENT_FLAGS_DISABLE = 1;
+export const RING_EVENT_FLAGS_DESC = 2;
+
 /** Entries; the largest queue that the specification allows. */
 export const VIRTQUEUE_MAX_SIZE = 32768;
 

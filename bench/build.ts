@@ -41,6 +41,12 @@ export interface ReferenceRing {
   takeDigest(): number;
 }
 
+/** The same on a packed ring. */
+export interface PackedReferenceRing extends Omit<ReferenceRing, 'start' | 'pop'> {
+  /** Driver and device begin anew. */
+  start(): void;
+}
+
 export interface ReferenceRingConfig extends Queue {
   /** Descriptors of the driver's chains. */
   descriptors: number;
@@ -49,6 +55,11 @@ export interface ReferenceRingConfig extends Queue {
   /** Where the driver puts indirect tables; an IOVA of 0 for none. */
   tablesIova: bigint;
   tablesLinear: number;
+}
+
+export interface PackedReferenceRingConfig extends ReferenceRingConfig {
+  /** Bytes that the device reports as written. */
+  usedLength: number;
 }
 
 /** A block driver and a memory-backed disk on one queue, both in C++. */
@@ -67,6 +78,7 @@ export interface ReferenceDiskConfig extends Queue {
 
 /** The addon made from bench/native. */
 export interface Reference {
+  PackedReferenceRing: new (memory: Uint8Array, config: PackedReferenceRingConfig) => PackedReferenceRing;
   ReferenceDisk: new (memory: Uint8Array, config: ReferenceDiskConfig) => ReferenceDisk;
   ReferenceRing: new (memory: Uint8Array, config: ReferenceRingConfig) => ReferenceRing;
   /** As many calls of memcpy, through a pointer. */

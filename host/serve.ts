@@ -53,6 +53,15 @@ export interface ServeOptions {
    */
   indirect?: boolean;
   /**
+   * Whether to offer packed rings. If left out, true unless an in-flight log is kept, which is of split rings only.
+   */
+  packed?: boolean;
+  /**
+   * Whether to offer to use requests in order, with which a driver is told of a batch at once. Models in JavaScript never
+   * do. False if left out.
+   */
+  inOrder?: boolean;
+  /**
    * Threads that run the queues; 0 for the caller's event loop. If left out, one a queue up to the number of CPUs. A model
    * in JavaScript always runs on the event loop.
    */
@@ -65,7 +74,8 @@ export interface ServeOptions {
   parent?: 'set_map' | 'dma_map';
   /**
    * Path of the in-flight log, a file by which another process can take the device over when this one is killed. Of 'vduse'
-   * devices of one group: `/run/ringbell/NAME` if left out; false for none. Of any other: none if left out.
+   * devices of one group, unless `packed` is true: `/run/ringbell/NAME` if left out; false for none. Of any other: none if
+   * left out.
    */
   inFlightLog?: string | false;
   /** Closes the device when it aborts. */
@@ -83,6 +93,8 @@ const OPTION_NAMES = [
   'apiVersion',
   'umem',
   'indirect',
+  'packed',
+  'inOrder',
   'threads',
   'mode',
   'doorbell',
@@ -101,6 +113,7 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   check(model, options);
   const { name, queues = 1, queueSize = 256, mode = 'notify', signal } = options;
   if (signal?.aborted) throw abortError(signal);
+  const log = logOf(options);
   const device = await ServedDevice.create(model, transportOf(options), {
     name,
     queues,
@@ -109,9 +122,11 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     apiVersion: options.apiVersion ?? VDUSE_API_VERSION_1,
     umem: options.umem ?? true,
     indirect: options.indirect ?? options.attach !== 'virtio',
+    packed: options.packed ?? log === undefined,
+    inOrder: options.inOrder ?? false,
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
-    log: logOf(options),
+    log,
   });
   if (!signal) return device;
   const abort = () => void device.close();
@@ -124,9 +139,15 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   return device;
 }
 
-function logOf({ name, transport, groups = 1, inFlightLog }: ServeOptions): string | undefined {
+function logOf({
+  name,
+  transport,
+  groups = 1,
+  packed = false,
+  inFlightLog,
+}: ServeOptions): string | undefined {
   if (inFlightLog === undefined)
-    return transport === 'vduse' && groups === 1 ? defaultLogPath(name) : undefined;
+    return transport === 'vduse' && groups === 1 && !packed ? defaultLogPath(name) : undefined;
   return inFlightLog === false ? undefined : inFlightLog;
 }
 
@@ -172,6 +193,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
   const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
   const { attach, doorbell, parent = 'set_map' } = options;
   const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true, indirect = true } = options;
+  const { packed = false, inOrder = false } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
     refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} bytes of UTF-8 without '/'`);
@@ -181,6 +203,8 @@ function check(model: DeviceModel, options: ServeOptions): void {
   checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
   checkBoolean('umem', umem);
   checkBoolean('indirect', indirect);
+  checkBoolean('packed', packed);
+  checkBoolean('inOrder', inOrder);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
@@ -196,13 +220,15 @@ function check(model: DeviceModel, options: ServeOptions): void {
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
 }
 
-function checkLog({ inFlightLog, groups = 1 }: ServeOptions): void {
+function checkLog({ inFlightLog, groups = 1, packed = false }: ServeOptions): void {
   if (inFlightLog === undefined || inFlightLog === false) return;
   if (typeof inFlightLog !== 'string' || inFlightLog === '')
     throw new RingbellError(
       'ERR_ARGUMENT',
       `inFlightLog must be a path, or false, not ${inspect(inFlightLog)}`,
     );
+  if (packed)
+    throw new RingbellError('ERR_ARGUMENT', 'an in-flight log is of split rings only: not with packed rings');
   // No kernel says which address space a group has, once the message that did is answered.
   if (groups > 1)
     throw new RingbellError(

@@ -1,6 +1,7 @@
 // Block driver: submissions to chains, used entries to completions. A request is three descriptors (header, data, status),
 // or two where there is no data.
 
+import { driverOffer, driverPublish, driverReap } from '../driver';
 import { mapPage, syncSingleForCpu, unmapPage } from '../iova-domain';
 import {
   COMPLETION_BYTES,
@@ -9,14 +10,15 @@ import {
   COMPLETION_TAG,
   DMA_FROM_DEVICE,
   DMA_TO_DEVICE,
-  DQ_AVAIL,
-  DQ_DEVICE,
   DQ_DOMAIN,
   DQ_FREE,
   DQ_IOVA_DELTA,
-  DQ_LAST_USED,
-  DQ_SIZE,
+  DQ_REAPED,
   DQ_VERDICT,
+  FRAME_BYTES,
+  FRAME_SIZE,
+  FRAME_SLOT,
+  NOTIFY_DUE,
   SLOT_HEADER,
   SLOT_RANGE,
   SLOT_STATE_BOUNCE,
@@ -33,27 +35,13 @@ import {
   SUBMISSION_SIZE,
   SUBMISSION_TAG,
   SUBMISSION_TYPE,
-  VERDICT_USED_LENGTH,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
   VQ_IO_ERRORS,
   VQ_REQUESTS,
 } from '../layout';
 import { add } from '../notify';
-import {
-  completed,
-  driverBreak,
-  driverPublish,
-  freeSlot,
-  offerSlot,
-  slotBase,
-  slotDescriptors,
-  slotMemory,
-  slotState,
-  takeSlot,
-  usedSlot,
-  writeDescriptor,
-} from '../split/driver';
+import { buffer, freeSlot, slotMemory, slotState, takeSlot } from '../slots';
 import {
   VIRTIO_BLK_HEADER_SECTOR,
   VIRTIO_BLK_HEADER_SIZE,
@@ -70,11 +58,7 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
-  VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_SIZE,
-  VIRTQ_USED_ENTRY_SIZE,
-  VIRTQ_USED_RING,
 } from '../virtio';
 
 /** What a status byte holds until the device writes it. */
@@ -102,7 +86,6 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
   const limit = min(count, load<u32>(dq, DQ_FREE));
   const delta = load<u64>(dq, DQ_IOVA_DELTA);
-  const avail = load<u32>(dq, DQ_AVAIL);
   const domain: usize = load<u32>(dq, DQ_DOMAIN);
   let taken: u32 = 0;
   for (; taken < limit; taken++, table += SUBMISSION_SIZE) {
@@ -141,18 +124,10 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
     store<u32>(state, dataBytes, SLOT_STATE_BYTES);
     if (domain) store<u32>(state, bounce, SLOT_STATE_BOUNCE);
 
-    let at = slotDescriptors(dq, slot);
-    let next = slotBase(dq, slot) + 1;
-    let descriptors: u32 = 2;
-    writeDescriptor(at, <u64>(shared + SLOT_HEADER) + delta, VIRTIO_BLK_HEADER_SIZE, VIRTQ_DESC_F_NEXT, next);
-    if (dataBytes) {
-      at += VIRTQ_DESC_SIZE;
-      next++;
-      descriptors++;
-      writeDescriptor(at, data, dataBytes, VIRTQ_DESC_F_NEXT | dataFlags, next);
-    }
-    writeDescriptor(at + VIRTQ_DESC_SIZE, <u64>(shared + SLOT_STATUS) + delta, 1, VIRTQ_DESC_F_WRITE, 0);
-    offerSlot(dq, slot, descriptors, avail + taken);
+    const header = buffer(<u64>(shared + SLOT_HEADER) + delta, VIRTIO_BLK_HEADER_SIZE, 0);
+    const statusByte = buffer(<u64>(shared + SLOT_STATUS) + delta, 1, VIRTQ_DESC_F_WRITE);
+    if (dataBytes) driverOffer(dq, slot, 3, header, buffer(data, dataBytes, dataFlags), statusByte);
+    else driverOffer(dq, slot, 2, header, statusByte, statusByte);
   }
   return taken | driverPublish(dq, taken);
 }
@@ -169,26 +144,13 @@ export function blkReap(dq: usize, table: usize, max: u32, min: u32, spins: u32)
 
 /** Collects what is there now, up to `max`. */
 function reap(dq: usize, table: usize, max: u32): u32 {
-  const waiting = completed(dq);
-  const limit = waiting < max ? waiting : max;
-  if (limit == 0) return 0;
-  const mask = load<u32>(dq, DQ_SIZE) - 1;
-  const ring: usize = load<u32>(dq, DQ_DEVICE) + VIRTQ_USED_RING;
-  const last = load<u32>(dq, DQ_LAST_USED);
+  let used: usize = load<u32>(dq, DQ_REAPED);
+  const count = driverReap(dq, used, max);
   const domain: usize = load<u32>(dq, DQ_DOMAIN);
-  let count: u32 = 0;
-  for (; count < limit; count++, table += COMPLETION_SIZE) {
-    // Id and length in one read: the device may go on writing.
-    const used = load<u64>(ring + ((last + count) & mask) * VIRTQ_USED_ENTRY_SIZE);
-    const id = <u32>used;
-    const bytes = <u32>(used >> 32);
-    const slot = usedSlot(dq, id);
-    if (load<u32>(dq, DQ_VERDICT)) break;
+  for (const end = used + count * FRAME_SIZE; used < end; used += FRAME_SIZE, table += COMPLETION_SIZE) {
+    const slot = load<u32>(used, FRAME_SLOT);
+    const bytes = load<u32>(used, FRAME_BYTES);
     const state = slotState(dq, slot);
-    if (bytes > load<u32>(state, SLOT_STATE_WRITABLE)) {
-      driverBreak(dq, VERDICT_USED_LENGTH, id);
-      break;
-    }
     const type = load<u32>(state, SLOT_STATE_TYPE);
     let status = <u32>load<u8>(slotMemory(dq, slot), SLOT_STATUS);
     // What the device did not write holds whatever was there before: no success, whatever the device says.
@@ -197,13 +159,11 @@ function reap(dq: usize, table: usize, max: u32): u32 {
     store<u32>(table, status, COMPLETION_STATUS);
     store<u32>(table, bytes, COMPLETION_BYTES);
     if (domain) takeBack(domain, state, bytes);
-    store<u32>(state, 0, SLOT_STATE_BUSY);
     freeSlot(dq, slot);
     if (status != VIRTIO_BLK_S_OK) add(dq + VQ_IO_ERRORS, 1);
     else if (type == VIRTIO_BLK_T_IN) add(dq + VQ_BYTES_READ, load<u32>(state, SLOT_STATE_BYTES));
     else if (type == VIRTIO_BLK_T_OUT) add(dq + VQ_BYTES_WRITTEN, load<u32>(state, SLOT_STATE_BYTES));
   }
-  store<u32>(dq, (last + count) & 0xffff, DQ_LAST_USED);
   add(dq + VQ_REQUESTS, count);
   return count;
 }

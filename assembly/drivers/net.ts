@@ -3,50 +3,37 @@
 // indirect tables would save nothing. No offload is negotiated: a header says nothing but zeroes on the way out, and
 // nothing that matters on the way in, where a frame always fits its buffer.
 
+import { driverOffer, driverPublish, driverReap } from '../driver';
 import { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from '../iova-domain';
 import {
   DMA_FROM_DEVICE,
   DMA_TO_DEVICE,
-  DQ_AVAIL,
-  DQ_DESC,
-  DQ_DEVICE,
   DQ_DOMAIN,
   DQ_FREE,
   DQ_IOVA_DELTA,
-  DQ_LAST_USED,
-  DQ_SIZE,
   DQ_SLOT_BYTES,
   DQ_SLOT_MEMORY,
   DQ_VERDICT,
   FRAME_BYTES,
   FRAME_SIZE,
   FRAME_SLOT,
+  NOTIFY_DUE,
   SLOT_STATE_BOUNCE,
   SLOT_STATE_BUSY,
   SLOT_STATE_BYTES,
   SLOT_STATE_WRITABLE,
-  VERDICT_USED_ID,
-  VERDICT_USED_LENGTH,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
   VQ_IO_ERRORS,
   VQ_REQUESTS,
 } from '../layout';
 import { add } from '../notify';
-import { completed, driverBreak, driverPublish, inFlight, offerHead, slotState, writeDescriptor } from '../split/driver';
-import {
-  ETH_HLEN,
-  VIRTIO_NET_HDR_SIZE,
-  VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_SIZE,
-  VIRTQ_USED_ENTRY_SIZE,
-  VIRTQ_USED_RING,
-} from '../virtio';
+import { buffer, slotState } from '../slots';
+import { ETH_HLEN, VIRTIO_NET_HDR_SIZE, VIRTQ_DESC_F_WRITE } from '../virtio';
 
 /** Puts the `count` frames at `table` on the ring: NOTIFY_DUE or 0. */
 export function netTransmit(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
-  const avail = load<u32>(dq, DQ_AVAIL);
   for (let i: u32 = 0; i < count; i++, table += FRAME_SIZE) {
     const slot = load<u32>(table, FRAME_SLOT);
     const bytes = load<u32>(table, FRAME_BYTES);
@@ -55,7 +42,7 @@ export function netTransmit(dq: usize, table: usize, count: u32): u32 {
     store<u64>(memory, 0);
     store<u32>(memory, 0, 8);
     hold(dq, slot, bytes, 0);
-    offer(dq, slot, VIRTIO_NET_HDR_SIZE + bytes, 0, DMA_TO_DEVICE, avail + i);
+    offer(dq, slot, VIRTIO_NET_HDR_SIZE + bytes, 0, DMA_TO_DEVICE);
   }
   return publish(dq, count);
 }
@@ -63,39 +50,22 @@ export function netTransmit(dq: usize, table: usize, count: u32): u32 {
 /** Puts the slots of the `count` entries at `table` on the ring, for frames to come: NOTIFY_DUE or 0. */
 export function netReceive(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
-  const avail = load<u32>(dq, DQ_AVAIL);
   const writable = load<u32>(dq, DQ_SLOT_BYTES);
   for (let i: u32 = 0; i < count; i++, table += FRAME_SIZE) {
     const slot = load<u32>(table, FRAME_SLOT);
     hold(dq, slot, 0, writable);
-    offer(dq, slot, writable, VIRTQ_DESC_F_WRITE, DMA_FROM_DEVICE, avail + i);
+    offer(dq, slot, writable, VIRTQ_DESC_F_WRITE, DMA_FROM_DEVICE);
   }
   return publish(dq, count);
 }
 
 /** Collects up to `max` used slots to `table`: how many. */
 export function netReap(dq: usize, table: usize, max: u32): u32 {
-  const waiting = completed(dq);
-  const limit = waiting < max ? waiting : max;
-  const mask = load<u32>(dq, DQ_SIZE) - 1;
-  const ring: usize = load<u32>(dq, DQ_DEVICE) + VIRTQ_USED_RING;
-  const last = load<u32>(dq, DQ_LAST_USED);
-  let count: u32 = 0;
-  for (; count < limit; count++, table += FRAME_SIZE) {
-    // Id and length in one read: the device may go on writing.
-    const used = load<u64>(ring + ((last + count) & mask) * VIRTQ_USED_ENTRY_SIZE);
-    const slot = <u32>used;
-    const written = <u32>(used >> 32);
-    if (!inFlight(dq, slot)) {
-      driverBreak(dq, VERDICT_USED_ID, slot);
-      break;
-    }
-    const state = slotState(dq, slot);
+  const count = driverReap(dq, table, max);
+  for (const end = table + count * FRAME_SIZE; table < end; table += FRAME_SIZE) {
+    const state = slotState(dq, load<u32>(table, FRAME_SLOT));
+    const written = load<u32>(table, FRAME_BYTES);
     const writable = load<u32>(state, SLOT_STATE_WRITABLE);
-    if (written > writable) {
-      driverBreak(dq, VERDICT_USED_LENGTH, slot);
-      break;
-    }
     giveBack(dq, state, written, writable);
     let bytes = load<u32>(state, SLOT_STATE_BYTES);
     if (writable) {
@@ -104,11 +74,8 @@ export function netReap(dq: usize, table: usize, max: u32): u32 {
       if (bytes == 0) add(dq + VQ_IO_ERRORS, 1);
       else add(dq + VQ_BYTES_READ, bytes);
     } else add(dq + VQ_BYTES_WRITTEN, bytes);
-    store<u32>(table, slot, FRAME_SLOT);
     store<u32>(table, bytes, FRAME_BYTES);
-    store<u32>(state, 0, SLOT_STATE_BUSY);
   }
-  store<u32>(dq, (last + count) & 0xffff, DQ_LAST_USED);
   store<u32>(dq, load<u32>(dq, DQ_FREE) + count, DQ_FREE);
   add(dq + VQ_REQUESTS, count);
   return count;
@@ -131,13 +98,12 @@ function hold(dq: usize, slot: u32, bytes: u32, writable: u32): void {
   store<u32>(state, 1, SLOT_STATE_BUSY);
 }
 
-/** Makes the first `bytes` bytes of a slot the entry at available index `index`. */
+/** Puts the first `bytes` bytes of a slot on the ring. */
 // @ts-ignore: decorator
 @inline
-function offer(dq: usize, slot: u32, bytes: u32, flags: u32, direction: u32, index: u32): void {
-  const iova = <u64>lend(dq, slot, bytes, direction) + load<u64>(dq, DQ_IOVA_DELTA);
-  writeDescriptor(load<u32>(dq, DQ_DESC) + slot * VIRTQ_DESC_SIZE, iova, bytes, flags, 0);
-  offerHead(dq, slot, index);
+function offer(dq: usize, slot: u32, bytes: u32, flags: u32, direction: u32): void {
+  const frame = buffer(<u64>lend(dq, slot, bytes, direction) + load<u64>(dq, DQ_IOVA_DELTA), bytes, flags);
+  driverOffer(dq, slot, 1, frame, frame, frame);
 }
 
 /**

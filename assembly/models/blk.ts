@@ -2,6 +2,8 @@
 // served here from end to end; each other request becomes an entry of an I/O table, which the addon carries out between
 // blkPrepare and blkComplete.
 
+import { breakQueue } from '../chain';
+import { devicePop, devicePush, deviceReturn } from '../device';
 import {
   BLK_BURST_BYTES,
   CHAIN_COUNTS,
@@ -27,8 +29,6 @@ import {
   VQ_SEGMENTS,
   VQ_SNAPSHOT,
 } from '../layout';
-import { breakQueue } from '../split/chain';
-import { devicePop, devicePush, deviceReturn } from '../split/device';
 import { VIRTIO_BLK_S_OK } from '../virtio';
 import { account, answer, complete, decode, execute } from './blk-request';
 
@@ -47,20 +47,20 @@ export function blkServe(vq: usize, disk: usize): u32 {
   for (; served < count; served++, chain += CHAIN_SIZE) {
     // The control plane waits for one request, however long, not for a burst of them.
     if (atomic.load<u32>(vq, VQ_GATE_CLOSED) || memoryLost(disk)) {
-      deviceReturn(vq, count - served);
+      deviceReturn(vq, served, count);
       break;
     }
     const chainCounts = load<u32>(chain, CHAIN_COUNTS);
     const end = segment + (chainCounts >> 16) * SEGMENT_SIZE;
     // One entry of an I/O table, in private scratch memory, stands for the request here as it does for the addon.
     if (!decode(vq, disk, segment, chainCounts, io)) {
-      breakQueue(vq, VERDICT_REQUEST, load<u32>(chain));
+      breakQueue(vq, VERDICT_REQUEST, <u32>load<u16>(chain));
       break;
     }
     if ((fileOps >> load<u32>(io, IO_OP)) & 1) fileDue = FILE_DUE;
     bytes += load<u64>(io, IO_BYTES);
     if (fileDue != 0 || (bytes > <u64>BLK_BURST_BYTES && served != 0)) {
-      deviceReturn(vq, count - served);
+      deviceReturn(vq, served, count);
       break;
     }
     execute(io, base);
@@ -100,12 +100,12 @@ export function blkPrepare(vq: usize, disk: usize, io: usize, max: u32): u32 {
   for (let i: u32 = 0; i < count; i++, chain += CHAIN_SIZE, io += IO_SIZE) {
     const chainCounts = load<u32>(chain, CHAIN_COUNTS);
     if (!decode(vq, disk, segment, chainCounts, io)) {
-      breakQueue(vq, VERDICT_REQUEST, load<u32>(chain));
+      breakQueue(vq, VERDICT_REQUEST, <u32>load<u16>(chain));
       return i;
     }
     bytes += load<u64>(io, IO_BYTES);
     if (bytes > <u64>BLK_BURST_BYTES && i != 0) {
-      deviceReturn(vq, count - i);
+      deviceReturn(vq, i, count);
       return i;
     }
     const isOpen = load<u32>(io, IO_STATUS) == IO_STATUS_OPEN;

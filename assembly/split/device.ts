@@ -1,39 +1,28 @@
-// Split virtqueue, device side: parse a burst, let the caller handle it, flush. Before sleeping: arm, which looks again.
+// Split virtqueue, device side ("Split Virtqueues"): what device.ts does on a ring of this format.
 
+import { breakQueue, refreshRegion } from '../chain';
 import { dirtyMark, dirtyTracked } from '../dirty';
 import {
   CHAIN_SIZE,
-  NOTIFY_DUE,
   VERDICT_AVAIL_INDEX,
-  VQ_BURST,
-  VQ_BURSTS,
+  VERDICT_HEAD_IN_FLIGHT,
   VQ_CHAINS,
   VQ_DEVICE,
   VQ_DRIVER,
-  VQ_EPOCH,
-  VQ_F_EVENT_IDX,
   VQ_FLAGS,
-  VQ_GATE_CLOSED,
+  VQ_F_EVENT_IDX,
   VQ_HEADS,
-  VQ_IN_FLIGHT,
-  VQ_INTERRUPTS,
-  VQ_INTERRUPTS_SUPPRESSED,
   VQ_IOTLB,
   VQ_LAST_AVAIL,
-  VQ_MISS,
-  VQ_REGION_BYTES,
   VQ_REPLAY,
-  VQ_REPLAY_END,
   VQ_REPLAYING,
-  VQ_REQUESTS,
+  VQ_REPLAY_END,
   VQ_SHADOW_AVAIL,
   VQ_SIGNALLED_USED,
   VQ_SIZE,
   VQ_USED,
-  VQ_VERDICT,
-  VQ_VERDICT_HEAD,
 } from '../layout';
-import { add, needEvent } from '../notify';
+import { needEvent } from '../notify';
 import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_AVAIL_FLAGS,
@@ -44,27 +33,32 @@ import {
   VIRTQ_USED_IDX,
   VIRTQ_USED_RING,
 } from '../virtio';
-import { breakQueue, refreshRegion } from './chain';
-import { logAhead, logGiveBurst, logIsRunning, logPublish, logReplay, logStart } from './in-flight';
+import { chainSnapshot } from './chain';
+import {
+  logAhead,
+  logGive,
+  logGiveBurst,
+  logPublish,
+  logReplay,
+  logStart,
+  logTake,
+} from './in-flight';
 import { parseBurst } from './parse';
 
-/** Resets the running state: the next chain is avail[lastAvail], the used index is what the ring says. Counters stay. */
-export function deviceStart(vq: usize, lastAvail: u32): void {
+/** Takes the position of a vring base: the next chain is avail[base], the used index is what the ring says. */
+export function start(vq: usize, base: u32): void {
   const used = usedIndex(vq);
-  begin(vq, lastAvail, used);
-  logStart(vq, lastAvail, used);
+  begin(vq, base, used);
+  logStart(vq, base, used);
 }
 
-/**
- * Goes on where another process has stopped, by its in-flight log and used.idx: what it had taken and not published is
- * taken first. False if the driver had not started the queue.
- */
-export function deviceResume(vq: usize): bool {
-  if (!logIsRunning(vq)) return false;
+/** Takes the position of a queue that another process has left. */
+export function resume(vq: usize): void {
   const used = usedIndex(vq);
   begin(vq, used + logAhead(vq), used);
   logReplay(vq, used);
-  return true;
+  // Data and status of what was published are marked already, of the rest they will be. Entries may not be.
+  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, used, load<u32>(vq, VQ_SIZE));
 }
 
 function usedIndex(vq: usize): u32 {
@@ -76,37 +70,27 @@ function begin(vq: usize, lastAvail: u32, used: u32): void {
   store<u32>(vq, lastAvail & 0xffff, VQ_SHADOW_AVAIL);
   store<u32>(vq, used, VQ_USED);
   store<u32>(vq, used, VQ_SIGNALLED_USED);
-  store<u32>(vq, 0, VQ_IN_FLIGHT);
-  store<u32>(vq, 0, VQ_VERDICT);
-  store<u32>(vq, 0, VQ_VERDICT_HEAD);
-  store<u32>(vq, 0, VQ_MISS);
-  store<u32>(vq, 0, VQ_REPLAYING);
-  store<u64>(vq, 0, VQ_REGION_BYTES);
-  store<u32>(vq, load<u32>(vq, VQ_EPOCH) + 1, VQ_EPOCH);
-  const heads = load<u32>(vq, VQ_HEADS);
-  if (heads) memory.fill(heads, 0, load<u32>(vq, VQ_SIZE));
 }
 
-/** Takes up to `max` chains into the chain and segment tables: how many. */
-export function devicePop(vq: usize, max: u32): u32 {
-  const waiting = available(vq, min(max, load<u32>(vq, VQ_BURST)));
+/** Parses up to `max` chains: how many. */
+export function pop(vq: usize, max: u32): u32 {
+  const waiting = available(vq, max);
   if (waiting == 0) return 0;
   refreshRegion(vq);
   const taken = parseBurst(vq, headsRing(vq), waiting);
   store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) + taken) & 0xffff, VQ_LAST_AVAIL);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + taken, VQ_IN_FLIGHT);
   return taken;
 }
 
-/** Puts the last `count` chains of a pop back, unseen: the next pop reads them again. */
-export function deviceReturn(vq: usize, count: u32): void {
-  store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) - count) & 0xffff, VQ_LAST_AVAIL);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - count, VQ_IN_FLIGHT);
+/** Moves back before chains [first, end) of the chain table, the last ones taken. */
+// @ts-ignore: decorator
+@inline
+export function giveBack(vq: usize, first: u32, end: u32): void {
+  store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) - (end - first)) & 0xffff, VQ_LAST_AVAIL);
 }
 
-/** Publishes the first `count` entries of the chain table, which hold {head, written bytes} now: `count` | NOTIFY_DUE. */
-export function devicePush(vq: usize, count: u32): u32 {
-  if (count == 0) return 0;
+/** Copies the first `count` entries of the chain table to the used ring. */
+export function push(vq: usize, count: u32): void {
   if (load<u32>(vq, VQ_REPLAYING)) logGiveBurst(vq, count);
   const size = load<u32>(vq, VQ_SIZE);
   const mask = size - 1;
@@ -131,33 +115,25 @@ export function devicePush(vq: usize, count: u32): u32 {
     left -= run;
   }
   store<u32>(vq, used & 0xffff, VQ_USED);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - count, VQ_IN_FLIGHT);
-  return count | devicePublish(vq, count);
 }
 
-/** Makes VQ_USED visible to the driver, then decides on an interrupt: NOTIFY_DUE or 0. `count`: requests to count. */
+/** Makes VQ_USED, `count` chains further, visible to the driver: whether it wants an interrupt. */
 // @ts-ignore: decorator
 @inline
-export function devicePublish(vq: usize, count: u32): u32 {
+export function publish(vq: usize, count: u32): bool {
   const used = load<u32>(vq, VQ_USED);
   // Entries before the index, the index before the suppression word: one atomic store serves both. It pairs with the
   // driver's store of used_event (or flags), which comes before its own look at used.idx.
   atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>used, VIRTQ_USED_IDX);
   if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, used, count);
   logPublish(vq, used);
-  add(vq + VQ_REQUESTS, count);
   const driver: usize = load<u32>(vq, VQ_DRIVER);
-  let wanted: bool;
-  if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
-    const event = <u32>atomic.load<u16>(driver + VIRTQ_AVAIL_RING + (load<u32>(vq, VQ_SIZE) << 1));
-    wanted = needEvent(event, used, load<u32>(vq, VQ_SIGNALLED_USED));
-    store<u32>(vq, used, VQ_SIGNALLED_USED);
-  } else {
-    wanted = !(<u32>atomic.load<u16>(driver, VIRTQ_AVAIL_FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT);
-  }
-  add(vq + (wanted ? VQ_INTERRUPTS : VQ_INTERRUPTS_SUPPRESSED), 1);
-  add(vq + VQ_BURSTS, 1);
-  return wanted ? NOTIFY_DUE : 0;
+  if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX))
+    return !(<u32>atomic.load<u16>(driver, VIRTQ_AVAIL_FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT);
+  const event = <u32>atomic.load<u16>(driver + VIRTQ_AVAIL_RING + (load<u32>(vq, VQ_SIZE) << 1));
+  const wanted = needEvent(event, used, load<u32>(vq, VQ_SIGNALLED_USED));
+  store<u32>(vq, used, VQ_SIGNALLED_USED);
+  return wanted;
 }
 
 /** Marks what publishing has written: the last `count` entries of the used ring, and its index. */
@@ -172,20 +148,19 @@ function markUsed(vq: usize, used: u32, count: u32): void {
   dirtyMark(iotlb, device + VIRTQ_USED_IDX, sizeof<u16>());
 }
 
-/** Asks the driver to notify, then looks again: how many chains wait. 0: safe to sleep. */
-export function deviceArm(vq: usize): u32 {
-  // An atomic store, then an atomic load: the wish is visible before avail.idx is read. Pairs with the driver's publication,
-  // an atomic store of avail.idx before it reads this word: one of the two sees the other, no wake-up is lost.
+/** Asks the driver to notify once it makes the next chain available. */
+export function arm(vq: usize): void {
+  // An atomic store, and in `pending` an atomic load: the wish is visible before avail.idx is read. Pairs with the driver's
+  // publication, an atomic store of avail.idx before it reads this word: one of the two sees the other, no wake-up is lost.
   if (load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX) {
     suppress(vq, VIRTQ_USED_RING + load<u32>(vq, VQ_SIZE) * CHAIN_SIZE, load<u32>(vq, VQ_LAST_AVAIL));
   } else {
     suppress(vq, VIRTQ_USED_FLAGS, 0);
   }
-  return devicePending(vq);
 }
 
 /** Asks the driver not to notify. With EVENT_IDX a stale avail_event, left behind, does just that. */
-export function deviceDisarm(vq: usize): void {
+export function disarm(vq: usize): void {
   if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)) suppress(vq, VIRTQ_USED_FLAGS, VIRTQ_USED_F_NO_NOTIFY);
 }
 
@@ -199,38 +174,54 @@ function suppress(vq: usize, offset: u32, word: u32): void {
   if (dirtyTracked(iotlb)) dirtyMark(iotlb, address, sizeof<u16>());
 }
 
-/** Chains that wait, by the ring as it is now; 0 on a queue that is broken or waits for a mapping. */
-export function devicePending(vq: usize): u32 {
-  if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
+/** Chains that wait, by the ring as it is now. */
+export function pending(vq: usize): u32 {
   const index = <u32>atomic.load<u16>(<usize>load<u32>(vq, VQ_DRIVER), VIRTQ_AVAIL_IDX);
   return (index - load<u32>(vq, VQ_LAST_AVAIL)) & 0xffff;
 }
 
-/** Looks up to `spins` times for chains that wait, or until the gate is asked to close: how many. */
-export function deviceWait(vq: usize, spins: u32): u32 {
-  let waiting = devicePending(vq);
-  while (waiting == 0 && spins > 0 && atomic.load<u32>(vq, VQ_GATE_CLOSED) == 0) {
-    spins--;
-    waiting = devicePending(vq);
-  }
-  return waiting;
+/** Copies the next chain to `snapshot`: head | counts << 32; 0 if there is none, or it was refused. */
+export function peek(vq: usize, snapshot: usize): u64 {
+  if (available(vq, 1) == 0) return 0;
+  const index = load<u32>(vq, VQ_LAST_AVAIL) & (load<u32>(vq, VQ_SIZE) - 1);
+  const head = <u32>load<u16>(headsRing(vq) + (index << 1));
+  const counts = chainSnapshot(vq, head, snapshot);
+  return counts ? <u64>head | (<u64>counts << 32) : 0;
 }
 
-/** Breaks the queue for a reason that its host knows. */
-export function deviceBreak(vq: usize, verdict: u32): void {
-  breakQueue(vq, verdict, 0);
+/** Takes the chain that `peek` has shown: false, and the queue is broken, if a request holds its head already. */
+export function take(vq: usize, head: u32): bool {
+  const held: usize = load<u32>(vq, VQ_HEADS) + head;
+  if (load<u8>(held)) {
+    breakQueue(vq, VERDICT_HEAD_IN_FLIGHT, head);
+    return false;
+  }
+  store<u8>(held, 1);
+  logTake(vq, head);
+  store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) + 1) & 0xffff, VQ_LAST_AVAIL);
+  return true;
+}
+
+/** Writes the used element of one chain that was taken. */
+export function give(vq: usize, head: u32, written: u32): void {
+  const used = load<u32>(vq, VQ_USED);
+  const index = used & (load<u32>(vq, VQ_SIZE) - 1);
+  const entry: usize = load<u32>(vq, VQ_DEVICE) + VIRTQ_USED_RING + index * CHAIN_SIZE;
+  store<u64>(entry, <u64>head | (<u64>written << 32));
+  logGive(vq, head, used);
+  store<u32>(vq, (used + 1) & 0xffff, VQ_USED);
+  store<u8>(<usize>load<u32>(vq, VQ_HEADS) + head, 0);
 }
 
 /** The ring of heads that the chains behind VQ_LAST_AVAIL come from: the driver's, or the private one of a replay. */
 // @ts-ignore: decorator
 @inline
-export function headsRing(vq: usize): usize {
+function headsRing(vq: usize): usize {
   return load<u32>(vq, VQ_REPLAYING) ? load<u32>(vq, VQ_REPLAY) : load<u32>(vq, VQ_DRIVER) + VIRTQ_AVAIL_RING;
 }
 
 /** Up to `max` chains that wait: avail.idx is read again only when the last look does not suffice. */
-export function available(vq: usize, max: u32): u32 {
-  if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
+function available(vq: usize, max: u32): u32 {
   const last = load<u32>(vq, VQ_LAST_AVAIL);
   if (load<u32>(vq, VQ_REPLAYING)) {
     const left = (load<u32>(vq, VQ_REPLAY_END) - last) & 0xffff;

@@ -1,47 +1,35 @@
-// Split virtqueue, driver side. Every request has a slot: fixed descriptors (of the table, or an indirect table) and a
-// fixed piece of shared memory, so that nothing is ever read back from memory that the device can write except used
-// entries and status, and those are checked against private state.
+// Split virtqueue, driver side ("Split Virtqueues"): what driver.ts does on a ring of this format. Every slot has fixed
+// descriptors: some of the table, or an indirect table.
 
 import {
   DQ_AVAIL,
   DQ_DESC,
   DQ_DEVICE,
-  DQ_DOORBELL,
   DQ_DRIVER,
   DQ_FLAGS,
   DQ_FREE,
-  DQ_FREE_STACK,
-  DQ_INDEX,
   DQ_IOVA_DELTA,
   DQ_LAST_USED,
   DQ_SIGNALLED_AVAIL,
   DQ_SIZE,
-  DQ_SLOT_MEMORY,
-  DQ_SLOT_STATE,
+  DQ_SLOT_DESCRIPTORS,
   DQ_SLOTS,
-  DQ_VERDICT,
-  DQ_VERDICT_HEAD,
-  NOTIFY_DUE,
-  SLOT_DESCRIPTORS,
+  FRAME_SIZE,
   SLOT_INDIRECT,
-  SLOT_SIZE,
-  SLOT_STATE_BUSY,
-  SLOT_STATE_SIZE,
   VERDICT_USED_ID,
   VERDICT_USED_INDEX,
   VQ_F_EVENT_IDX,
   VQ_F_INDIRECT_DESC,
-  VQ_HOSTILE_CHAINS,
-  VQ_KICKS,
-  VQ_KICKS_SUPPRESSED,
 } from '../layout';
-import { add, needEvent } from '../notify';
+import { needEvent } from '../notify';
+import { buffer, driverBreak, endSlot, slotMemory } from '../slots';
 import {
   VIRTQ_AVAIL_F_NO_INTERRUPT,
   VIRTQ_AVAIL_FLAGS,
   VIRTQ_AVAIL_IDX,
   VIRTQ_AVAIL_RING,
   VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_SIZE,
   VIRTQ_USED_ENTRY_SIZE,
   VIRTQ_USED_F_NO_NOTIFY,
@@ -50,149 +38,106 @@ import {
   VIRTQ_USED_RING,
 } from '../virtio';
 
-/** Empties the rings and frees every slot. The configuration must be there, and the device must not be running. */
-export function driverStart(dq: usize): void {
+/** Empties the three areas. */
+export function start(dq: usize): void {
   const size = load<u32>(dq, DQ_SIZE);
-  const slots = load<u32>(dq, DQ_SLOTS);
   memory.fill(load<u32>(dq, DQ_DESC), 0, size * VIRTQ_DESC_SIZE);
   memory.fill(load<u32>(dq, DQ_DRIVER), 0, VIRTQ_AVAIL_RING + size * 2 + 2);
   memory.fill(load<u32>(dq, DQ_DEVICE), 0, VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + 2);
-  memory.fill(load<u32>(dq, DQ_SLOT_STATE), 0, slots * SLOT_STATE_SIZE);
-  const stack: usize = load<u32>(dq, DQ_FREE_STACK);
-  for (let slot: u32 = 0; slot < slots; slot++) store<u16>(stack + (slot << 1), <u16>(slots - 1 - slot));
-  store<u32>(dq, slots, DQ_FREE);
   store<u32>(dq, 0, DQ_AVAIL);
   store<u32>(dq, 0, DQ_LAST_USED);
   store<u32>(dq, 0, DQ_SIGNALLED_AVAIL);
-  store<u32>(dq, 0, DQ_VERDICT);
-  store<u32>(dq, 0, DQ_VERDICT_HEAD);
-  driverDisarm(dq);
 }
 
-/** Takes a free slot. The caller has seen DQ_FREE > 0. */
+/** Writes the descriptors of `slot`, and its entry of the available ring. */
 // @ts-ignore: decorator
 @inline
-export function takeSlot(dq: usize): u32 {
-  const free = load<u32>(dq, DQ_FREE) - 1;
-  store<u32>(dq, free, DQ_FREE);
-  return <u32>load<u16>(<usize>load<u32>(dq, DQ_FREE_STACK) + (free << 1));
-}
-
-/** Gives a slot back. */
-// @ts-ignore: decorator
-@inline
-export function freeSlot(dq: usize, slot: u32): void {
-  const free = load<u32>(dq, DQ_FREE);
-  store<u16>(<usize>load<u32>(dq, DQ_FREE_STACK) + (free << 1), <u16>slot);
-  store<u32>(dq, free + 1, DQ_FREE);
-}
-
-/** Shared memory of a slot. */
-// @ts-ignore: decorator
-@inline
-export function slotMemory(dq: usize, slot: u32): usize {
-  return load<u32>(dq, DQ_SLOT_MEMORY) + slot * SLOT_SIZE;
-}
-
-/** Private state of a slot. */
-// @ts-ignore: decorator
-@inline
-export function slotState(dq: usize, slot: u32): usize {
-  return load<u32>(dq, DQ_SLOT_STATE) + slot * SLOT_STATE_SIZE;
-}
-
-/** Where the descriptors of a slot are written: its indirect table, or its group in the descriptor table. */
-// @ts-ignore: decorator
-@inline
-export function slotDescriptors(dq: usize, slot: u32): usize {
-  return load<u32>(dq, DQ_FLAGS) & VQ_F_INDIRECT_DESC
-    ? slotMemory(dq, slot) + SLOT_INDIRECT
-    : load<u32>(dq, DQ_DESC) + slot * (SLOT_DESCRIPTORS * VIRTQ_DESC_SIZE);
-}
-
-/** Writes one descriptor in two stores; `next` is an index in the table it stands in. */
-// @ts-ignore: decorator
-@inline
-export function writeDescriptor(at: usize, iova: u64, bytes: u32, flags: u32, next: u32): void {
-  store<u64>(at, iova);
-  store<u64>(at, <u64>bytes | (<u64>(flags | (next << 16)) << 32), 8);
-}
-
-/** Makes `slot`, whose `count` descriptors are written, the entry at available index `index`; visible once published. */
-// @ts-ignore: decorator
-@inline
-export function offerSlot(dq: usize, slot: u32, count: u32, index: u32): void {
-  let head = slot;
+export function offer(dq: usize, slot: u32, count: u32, first: v128, second: v128, third: v128): void {
+  const head = slot * load<u32>(dq, DQ_SLOT_DESCRIPTORS);
+  let at: usize = load<u32>(dq, DQ_DESC) + head * VIRTQ_DESC_SIZE;
+  let index = head;
   if (load<u32>(dq, DQ_FLAGS) & VQ_F_INDIRECT_DESC) {
-    const table = <u64>(slotMemory(dq, slot) + SLOT_INDIRECT) + load<u64>(dq, DQ_IOVA_DELTA);
-    writeDescriptor(load<u32>(dq, DQ_DESC) + slot * VIRTQ_DESC_SIZE, table, count * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT, 0);
-  } else head = slot * SLOT_DESCRIPTORS;
-  offerHead(dq, head, index);
-}
-
-/** Makes a chain the entry at available index `index`; visible once published. */
-// @ts-ignore: decorator
-@inline
-export function offerHead(dq: usize, head: u32, index: u32): void {
+    const table = slotMemory(dq, slot) + SLOT_INDIRECT;
+    v128.store(at, buffer(<u64>table + load<u64>(dq, DQ_IOVA_DELTA), count * VIRTQ_DESC_SIZE, VIRTQ_DESC_F_INDIRECT));
+    at = table;
+    index = 0;
+  }
+  if (count == 1) v128.store(at, first);
+  else {
+    v128.store(at, linked(first, index + 1));
+    if (count == 2) v128.store(at, second, VIRTQ_DESC_SIZE);
+    else {
+      v128.store(at, linked(second, index + 2), VIRTQ_DESC_SIZE);
+      v128.store(at, third, 2 * VIRTQ_DESC_SIZE);
+    }
+  }
+  const avail = load<u32>(dq, DQ_AVAIL);
   const ring: usize = load<u32>(dq, DQ_DRIVER) + VIRTQ_AVAIL_RING;
-  store<u16>(ring + ((index & (load<u32>(dq, DQ_SIZE) - 1)) << 1), <u16>head);
+  store<u16>(ring + ((avail & (load<u32>(dq, DQ_SIZE) - 1)) << 1), <u16>head);
+  store<u32>(dq, (avail + 1) & 0xffff, DQ_AVAIL);
 }
 
-/** Index of a slot's first descriptor, for the `next` fields: 0 in an indirect table of its own. */
+/** The descriptor of a buffer, which one stands behind at index `next` of its table; without one it is the buffer itself. */
 // @ts-ignore: decorator
 @inline
-export function slotBase(dq: usize, slot: u32): u32 {
-  return load<u32>(dq, DQ_FLAGS) & VQ_F_INDIRECT_DESC ? 0 : slot * SLOT_DESCRIPTORS;
+function linked(last: v128, next: u32): v128 {
+  const link = <u64>(VIRTQ_DESC_F_NEXT | (next << 16)) << 32;
+  return v128.or(last, i64x2.replace_lane(i64x2.splat(0), 1, link));
 }
 
-/** Publishes the available index after `count` offers and notifies the device if it wants to be: NOTIFY_DUE or 0. */
-export function driverPublish(dq: usize, count: u32): u32 {
-  if (count == 0) return 0;
-  const avail = (load<u32>(dq, DQ_AVAIL) + count) & 0xffff;
-  store<u32>(dq, avail, DQ_AVAIL);
-  // Entries before the index, the index before the suppression word. Pairs with the device's deviceArm.
+/** Makes DQ_AVAIL visible to the device: whether it wants to be notified. */
+export function publish(dq: usize): bool {
+  const avail = load<u32>(dq, DQ_AVAIL);
+  // Entries before the index, the index before the suppression word. Pairs with the device's `arm`.
   atomic.store<u16>(<usize>load<u32>(dq, DQ_DRIVER), <u16>avail, VIRTQ_AVAIL_IDX);
   const device: usize = load<u32>(dq, DQ_DEVICE);
-  let wanted: bool;
-  if (load<u32>(dq, DQ_FLAGS) & VQ_F_EVENT_IDX) {
-    const event = <u32>atomic.load<u16>(device + VIRTQ_USED_RING + load<u32>(dq, DQ_SIZE) * VIRTQ_USED_ENTRY_SIZE);
-    wanted = needEvent(event, avail, load<u32>(dq, DQ_SIGNALLED_AVAIL));
-    store<u32>(dq, avail, DQ_SIGNALLED_AVAIL);
-  } else {
-    wanted = !(<u32>atomic.load<u16>(device, VIRTQ_USED_FLAGS) & VIRTQ_USED_F_NO_NOTIFY);
-  }
-  add(dq + (wanted ? VQ_KICKS : VQ_KICKS_SUPPRESSED), 1);
-  if (!wanted) return 0;
-  const doorbell = load<u32>(dq, DQ_DOORBELL);
-  if (doorbell == 0) return NOTIFY_DUE;
-  // A plain store: an atomic one would be a locked read-modify-write on device memory. The barrier was the index's.
-  store<u16>(doorbell, <u16>load<u32>(dq, DQ_INDEX));
-  return 0;
+  if (!(load<u32>(dq, DQ_FLAGS) & VQ_F_EVENT_IDX))
+    return !(<u32>atomic.load<u16>(device, VIRTQ_USED_FLAGS) & VIRTQ_USED_F_NO_NOTIFY);
+  const event = <u32>atomic.load<u16>(device + VIRTQ_USED_RING + load<u32>(dq, DQ_SIZE) * VIRTQ_USED_ENTRY_SIZE);
+  const wanted = needEvent(event, avail, load<u32>(dq, DQ_SIGNALLED_AVAIL));
+  store<u32>(dq, avail, DQ_SIGNALLED_AVAIL);
+  return wanted;
 }
 
-/** Asks the device for interrupts, then looks again: how many completions wait. 0: safe to sleep. */
-export function driverArm(dq: usize): u32 {
-  const driver: usize = load<u32>(dq, DQ_DRIVER);
+/** Ends up to `max` requests, by the used ring as it is now. */
+export function reap(dq: usize, table: usize, max: u32): u32 {
+  const limit = min(completed(dq), max);
+  const mask = load<u32>(dq, DQ_SIZE) - 1;
+  const ring: usize = load<u32>(dq, DQ_DEVICE) + VIRTQ_USED_RING;
   const last = load<u32>(dq, DQ_LAST_USED);
-  // As in deviceArm: the wish is visible before used.idx is read. Pairs with devicePublish.
-  if (load<u32>(dq, DQ_FLAGS) & VQ_F_EVENT_IDX) {
-    atomic.store<u16>(driver + VIRTQ_AVAIL_RING + (load<u32>(dq, DQ_SIZE) << 1), <u16>last);
-  } else {
-    atomic.store<u16>(driver, 0, VIRTQ_AVAIL_FLAGS);
+  let count: u32 = 0;
+  for (; count < limit; count++, table += FRAME_SIZE) {
+    // Id and length in one read: the device may go on writing.
+    const used = load<u64>(ring + ((last + count) & mask) * VIRTQ_USED_ENTRY_SIZE);
+    const id = <u32>used;
+    const written = <u32>(used >> 32);
+    const slot = slotOf(dq, id);
+    if (slot == NO_SLOT) {
+      driverBreak(dq, VERDICT_USED_ID, id);
+      break;
+    }
+    if (!endSlot(dq, slot, id, written)) break;
+    store<u64>(table, <u64>slot | (<u64>written << 32));
   }
-  return completed(dq);
+  store<u32>(dq, (last + count) & 0xffff, DQ_LAST_USED);
+  return count;
 }
 
-/** Asks the device for no interrupts. With EVENT_IDX a stale used_event does just that. */
-export function driverDisarm(dq: usize): void {
-  if (!(load<u32>(dq, DQ_FLAGS) & VQ_F_EVENT_IDX)) {
-    atomic.store<u16>(<usize>load<u32>(dq, DQ_DRIVER), VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_AVAIL_FLAGS);
-  }
+/** What no slot's number is. */
+const NO_SLOT: u32 = 0xffff_ffff;
+
+/** The slot whose chain begins at descriptor `id`, or NO_SLOT. */
+// @ts-ignore: decorator
+@inline
+function slotOf(dq: usize, id: u32): u32 {
+  const descriptors = load<u32>(dq, DQ_SLOT_DESCRIPTORS);
+  if (descriptors == 1) return id;
+  const slot = id / descriptors;
+  return slot * descriptors == id ? slot : NO_SLOT;
 }
 
-/** Used entries that wait, by the ring as it is now. Breaks the queue when there are more than requests in flight. */
+/** Used elements that wait, by the ring as it is now. Breaks the queue when there are more than requests in flight. */
 export function completed(dq: usize): u32 {
-  if (load<u32>(dq, DQ_VERDICT)) return 0;
   const index = <u32>atomic.load<u16>(<usize>load<u32>(dq, DQ_DEVICE), VIRTQ_USED_IDX);
   const waiting = (index - load<u32>(dq, DQ_LAST_USED)) & 0xffff;
   if (waiting > load<u32>(dq, DQ_SLOTS) - load<u32>(dq, DQ_FREE)) {
@@ -202,26 +147,21 @@ export function completed(dq: usize): u32 {
   return waiting;
 }
 
-/** The slot that a used id names, if it is in flight; DQ_SLOTS and a verdict if not. */
-export function usedSlot(dq: usize, id: u32): u32 {
-  const indirect = load<u32>(dq, DQ_FLAGS) & VQ_F_INDIRECT_DESC;
-  const slot = indirect ? id : id / SLOT_DESCRIPTORS;
-  if ((indirect || id == slot * SLOT_DESCRIPTORS) && inFlight(dq, slot)) return slot;
-  driverBreak(dq, VERDICT_USED_ID, id);
-  return load<u32>(dq, DQ_SLOTS);
+/** Asks the device for an interrupt once it has used the next request. */
+export function arm(dq: usize): void {
+  const driver: usize = load<u32>(dq, DQ_DRIVER);
+  // The wish, an atomic store, is visible before used.idx is read. Pairs with the device's `publish`.
+  if (load<u32>(dq, DQ_FLAGS) & VQ_F_EVENT_IDX) {
+    const last = load<u32>(dq, DQ_LAST_USED);
+    atomic.store<u16>(driver + VIRTQ_AVAIL_RING + (load<u32>(dq, DQ_SIZE) << 1), <u16>last);
+  } else {
+    atomic.store<u16>(driver, 0, VIRTQ_AVAIL_FLAGS);
+  }
 }
 
-/** Whether there is such a slot, and a request holds it. */
-// @ts-ignore: decorator
-@inline
-export function inFlight(dq: usize, slot: u32): bool {
-  return slot < load<u32>(dq, DQ_SLOTS) && load<u32>(slotState(dq, slot), SLOT_STATE_BUSY) != 0;
-}
-
-/** Breaks the queue: the first verdict stays, nothing is reaped any more. */
-export function driverBreak(dq: usize, verdict: u32, head: u32): void {
-  if (load<u32>(dq, DQ_VERDICT)) return;
-  store<u32>(dq, verdict, DQ_VERDICT);
-  store<u32>(dq, head, DQ_VERDICT_HEAD);
-  add(dq + VQ_HOSTILE_CHAINS, 1);
+/** Asks the device for no interrupts. With EVENT_IDX a stale used_event does just that. */
+export function disarm(dq: usize): void {
+  if (!(load<u32>(dq, DQ_FLAGS) & VQ_F_EVENT_IDX)) {
+    atomic.store<u16>(<usize>load<u32>(dq, DQ_DRIVER), VIRTQ_AVAIL_F_NO_INTERRUPT, VIRTQ_AVAIL_FLAGS);
+  }
 }

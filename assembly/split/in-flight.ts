@@ -13,6 +13,7 @@
 // The store that publishes is atomic; the others are in program order, which the next process sees whole, because the
 // kernel lies between the two.
 
+import { breakQueue } from '../chain';
 import {
   CHAIN_SIZE,
   LOG_AHEAD,
@@ -41,7 +42,6 @@ import {
 } from '../layout';
 import { add } from '../notify';
 import { VIRTQ_AVAIL_IDX } from '../virtio';
-import { breakQueue } from './chain';
 
 /** LOG_ENTRY_USED of a head that was not given back: above every count. */
 const NOT_USED: u64 = u64.MAX_VALUE;

@@ -8,16 +8,13 @@ declare function devicePop(vq: usize, max: u32): u32;
 @external("engine", "devicePush")
 declare function devicePush(vq: usize, count: u32): u32;
 
-/** Bytes that every side of the benchmark reports as written. */
-const USED_LENGTH: u32 = 1;
-
-/** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served. */
-export function drain(vq: usize, burst: u32, digest: usize): u32 {
+/** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served, each with `usedLength` bytes. */
+export function drain(vq: usize, burst: u32, digest: usize, usedLength: u32): u32 {
   let served: u32 = 0;
   while (true) {
     const count = devicePop(vq, burst);
     if (count == 0) return served;
-    store<u32>(digest, load<u32>(digest) + handle(vq, count));
+    store<u32>(digest, load<u32>(digest) + handle(vq, count, usedLength));
     served += devicePush(vq, count) & COUNT_MASK;
   }
 }
@@ -25,7 +22,7 @@ export function drain(vq: usize, burst: u32, digest: usize): u32 {
 /** What every side does with a chain: the least that cannot be optimised away. Gives each its used length. */
 // @ts-ignore: decorator
 @inline
-function handle(vq: usize, count: u32): u32 {
+function handle(vq: usize, count: u32, usedLength: u32): u32 {
   let segment: usize = load<u32>(vq, VQ_SEGMENTS);
   let chain: usize = load<u32>(vq, VQ_CHAINS);
   let sum: u32 = 0;
@@ -35,7 +32,7 @@ function handle(vq: usize, count: u32): u32 {
       const words = load<u64>(segment);
       sum += <u32>words ^ <u32>(words >> 32);
     }
-    store<u32>(chain, USED_LENGTH, CHAIN_COUNTS);
+    store<u32>(chain, usedLength, CHAIN_COUNTS);
   }
   return sum;
 }

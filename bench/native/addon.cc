@@ -9,6 +9,7 @@
 #include "block.h"
 #include "device.h"
 #include "driver.h"
+#include "packed-driver.h"
 
 namespace ringbell::bench {
 
@@ -19,12 +20,12 @@ using Clock = std::chrono::steady_clock;
 /** What every side of a benchmark does with a chain: the least that cannot be optimised away. */
 struct Digest {
   uint32_t sum = 0;
+  /** Bytes that every side reports as written. */
+  uint32_t used_length = 1;
   uint32_t operator()(const Chain& chain) {
     for (const Segment& segment : chain.segments) sum += segment.linear ^ segment.bytes;
-    return kUsedLength;
+    return used_length;
   }
-  /** Bytes that every side reports as written. */
-  static constexpr uint32_t kUsedLength = 1;
 };
 
 uint32_t number(const Napi::Object& object, const char* name) {
@@ -58,45 +59,34 @@ std::vector<Region> read_regions(const Napi::Object& config) {
   return regions;
 }
 
-/** A driver and a C++ device on one ring in shared memory; the driver also serves devices that are not C++.
- */
-class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
+/** A driver and a C++ device on one ring in shared memory, and a clock; the driver also serves devices that
+ * are not C++. */
+template <typename Self, typename RingDevice, typename RingDriver>
+class TimedRing : public Napi::ObjectWrap<Self> {
  public:
-  static Napi::Function Define(Napi::Env env) {
-    return DefineClass(env, "ReferenceRing",
-                       {
-                           InstanceMethod<&ReferenceRing::Start>("start"),
-                           InstanceMethod<&ReferenceRing::Fill>("fill"),
-                           InstanceMethod<&ReferenceRing::Drain>("drain"),
-                           InstanceMethod<&ReferenceRing::Reap>("reap"),
-                           InstanceMethod<&ReferenceRing::Pop>("pop"),
-                           InstanceMethod<&ReferenceRing::TakeElapsed>("takeElapsed"),
-                           InstanceMethod<&ReferenceRing::TakeDigest>("takeDigest"),
-                           InstanceAccessor<&ReferenceRing::Slots>("slots"),
-                           InstanceAccessor<&ReferenceRing::Verdict>("verdict"),
-                       });
+  explicit TimedRing(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Self>(info) {}
+
+ protected:
+  using Method = Napi::Value (Self::*)(const Napi::CallbackInfo&);
+
+  static std::vector<typename Napi::ObjectWrap<Self>::PropertyDescriptor> methods() {
+    using Wrap = Napi::ObjectWrap<Self>;
+    return {
+        Wrap::InstanceMethod("fill", static_cast<Method>(&TimedRing::Fill)),
+        Wrap::InstanceMethod("drain", static_cast<Method>(&TimedRing::Drain)),
+        Wrap::InstanceMethod("reap", static_cast<Method>(&TimedRing::Reap)),
+        Wrap::InstanceMethod("takeElapsed", static_cast<Method>(&TimedRing::TakeElapsed)),
+        Wrap::InstanceMethod("takeDigest", static_cast<Method>(&TimedRing::TakeDigest)),
+        Wrap::InstanceAccessor("slots", static_cast<Method>(&TimedRing::Slots), nullptr),
+        Wrap::InstanceAccessor("verdict", static_cast<Method>(&TimedRing::Verdict), nullptr),
+    };
   }
 
-  explicit ReferenceRing(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ReferenceRing>(info) {
-    auto view = info[0].As<Napi::Uint8Array>();
-    const auto config = info[1].As<Napi::Object>();
-    auto* memory = reinterpret_cast<std::byte*>(view.Data());
-    const Virtqueue queue = read_queue(memory, config);
-    device_ =
-        std::make_unique<Device>(memory, queue, read_regions(config), number(config, "segmentsCapacity"));
-    const auto buffers = config.Get("buffers").As<Napi::BigUint64Array>();
-    driver_ = std::make_unique<Driver>(
-        queue, number(config, "descriptors"),
-        std::vector<uint64_t>(buffers.Data(), buffers.Data() + buffers.ElementLength()),
-        big_number(config, "tablesIova"), memory + number(config, "tablesLinear"));
-  }
+  std::unique_ptr<RingDevice> device_;
+  std::unique_ptr<RingDriver> driver_;
+  Digest digest_;
 
  private:
-  Napi::Value Start(const Napi::CallbackInfo& info) {
-    device_->start(info[0].As<Napi::Number>().Uint32Value());
-    return info.Env().Undefined();
-  }
-
   Napi::Value Fill(const Napi::CallbackInfo& info) {
     const uint32_t filled = driver_->fill(info[0].As<Napi::Number>().Uint32Value());
     started_ = Clock::now();
@@ -117,19 +107,6 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
     return Napi::Number::New(info.Env(), driver_->reap());
   }
 
-  /** Pops one chain and writes {head, readable, segments, linear, bytes, …} to the given words: whether there
-   * was one. */
-  Napi::Value Pop(const Napi::CallbackInfo& info) {
-    auto words = info[0].As<Napi::Uint32Array>();
-    Chain chain;
-    if (!device_->pop(chain)) return Napi::Boolean::New(info.Env(), false);
-    words[0] = chain.head;
-    words[1] = chain.readable;
-    words[2] = static_cast<uint32_t>(chain.segments.size());
-    std::memcpy(words.Data() + 3, chain.segments.data(), chain.segments.size_bytes());
-    return Napi::Boolean::New(info.Env(), true);
-  }
-
   Napi::Value Slots(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), driver_->slots());
   }
@@ -142,7 +119,7 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
 
   Napi::Value TakeDigest(const Napi::CallbackInfo& info) {
     const uint32_t sum = digest_.sum;
-    digest_ = {};
+    digest_.sum = 0;
     return Napi::Number::New(info.Env(), sum);
   }
 
@@ -150,11 +127,86 @@ class ReferenceRing : public Napi::ObjectWrap<ReferenceRing> {
     return Napi::Number::New(info.Env(), device_->verdict());
   }
 
-  std::unique_ptr<Device> device_;
-  std::unique_ptr<Driver> driver_;
-  Digest digest_;
   Clock::time_point started_;
   Clock::duration elapsed_ = Clock::duration::zero();
+};
+
+/** The IOVAs of the driver's buffers. */
+std::vector<uint64_t> read_buffers(const Napi::Object& config) {
+  const auto buffers = config.Get("buffers").As<Napi::BigUint64Array>();
+  return {buffers.Data(), buffers.Data() + buffers.ElementLength()};
+}
+
+/** On a split ring. */
+class ReferenceRing : public TimedRing<ReferenceRing, Device, Driver> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    auto properties = methods();
+    properties.push_back(InstanceMethod<&ReferenceRing::Start>("start"));
+    properties.push_back(InstanceMethod<&ReferenceRing::Pop>("pop"));
+    return DefineClass(env, "ReferenceRing", properties);
+  }
+
+  explicit ReferenceRing(const Napi::CallbackInfo& info) : TimedRing(info) {
+    const auto config = info[1].As<Napi::Object>();
+    auto* memory = reinterpret_cast<std::byte*>(info[0].As<Napi::Uint8Array>().Data());
+    const Virtqueue queue = read_queue(memory, config);
+    device_ =
+        std::make_unique<Device>(memory, queue, read_regions(config), number(config, "segmentsCapacity"));
+    driver_ =
+        std::make_unique<Driver>(queue, number(config, "descriptors"), read_buffers(config),
+                                 big_number(config, "tablesIova"), memory + number(config, "tablesLinear"));
+  }
+
+ private:
+  Napi::Value Start(const Napi::CallbackInfo& info) {
+    device_->start(info[0].As<Napi::Number>().Uint32Value());
+    return info.Env().Undefined();
+  }
+
+  /** Pops one chain and writes {head, readable, segments, linear, bytes, …} to the given words: whether there
+   * was one. */
+  Napi::Value Pop(const Napi::CallbackInfo& info) {
+    auto words = info[0].As<Napi::Uint32Array>();
+    Chain chain;
+    if (!device_->pop(chain)) return Napi::Boolean::New(info.Env(), false);
+    words[0] = chain.head;
+    words[1] = chain.readable;
+    words[2] = static_cast<uint32_t>(chain.segments.size());
+    std::memcpy(words.Data() + 3, chain.segments.data(), chain.segments.size_bytes());
+    return Napi::Boolean::New(info.Env(), true);
+  }
+};
+
+/** On a packed ring. */
+class PackedReferenceRing : public TimedRing<PackedReferenceRing, PackedDevice, PackedDriver> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    auto properties = methods();
+    properties.push_back(InstanceMethod<&PackedReferenceRing::Start>("start"));
+    return DefineClass(env, "PackedReferenceRing", properties);
+  }
+
+  explicit PackedReferenceRing(const Napi::CallbackInfo& info) : TimedRing(info) {
+    const auto config = info[1].As<Napi::Object>();
+    auto* memory = reinterpret_cast<std::byte*>(info[0].As<Napi::Uint8Array>().Data());
+    const Virtqueue queue = read_queue(memory, config);
+    const bool in_order = number(config, "flags") & VQ_F_IN_ORDER;
+    digest_.used_length = number(config, "usedLength");
+    device_ = std::make_unique<PackedDevice>(memory, queue, read_regions(config),
+                                             number(config, "segmentsCapacity"), in_order);
+    driver_ = std::make_unique<PackedDriver>(queue, number(config, "descriptors"), read_buffers(config),
+                                             big_number(config, "tablesIova"),
+                                             memory + number(config, "tablesLinear"), in_order);
+  }
+
+ private:
+  /** Both sides begin anew. */
+  Napi::Value Start(const Napi::CallbackInfo& info) {
+    device_->start();
+    driver_->start();
+    return info.Env().Undefined();
+  }
 };
 
 /** A block driver and a memory-backed disk on one queue, both in C++. */
@@ -222,6 +274,7 @@ Napi::Value CopyLoop(const Napi::CallbackInfo& info) {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("ReferenceRing", ReferenceRing::Define(env));
+  exports.Set("PackedReferenceRing", PackedReferenceRing::Define(env));
   exports.Set("ReferenceDisk", ReferenceDisk::Define(env));
   exports.Set("copyLoop", Napi::Function::New<&CopyLoop>(env, "copyLoop"));
   return exports;

@@ -2,7 +2,7 @@
   'targets': [
     {
       'target_name': 'reference',
-      'sources': ['addon.cc', 'block.cc', 'device.cc', 'driver.cc'],
+      'sources': ['addon.cc', 'block.cc', 'driver.cc', 'packed-driver.cc', 'translator.cc'],
       # build/constants.h is written from assembly/layout.ts and assembly/virtio.ts by bench/build.ts.
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")', 'build'],
       'defines': ['NAPI_VERSION=8', 'NAPI_DISABLE_CPP_EXCEPTIONS'],

@@ -6,10 +6,6 @@ namespace ringbell::bench {
 
 namespace {
 
-/** Bytes of a header-like first descriptor, and of every other one. */
-constexpr uint32_t kHeaderBytes = 16;
-constexpr uint32_t kDataBytes = 2000;
-
 void write(Descriptor* to, uint64_t addr, uint64_t len, uint64_t flags, uint64_t next) {
   const uint64_t words[2] = {addr, len | flags << 32 | next << 48};
   std::memcpy(to, words, sizeof words);

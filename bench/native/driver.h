@@ -6,6 +6,10 @@
 
 namespace ringbell::bench {
 
+/** Bytes of a header-like first descriptor, and of every other one. */
+constexpr uint32_t kHeaderBytes = 16;
+constexpr uint32_t kDataBytes = 2000;
+
 /**
  * A lean driver: writes every descriptor anew with two 64-bit stores, so that the device's wide loads are not
  * held up by narrow stores, and publishes avail.idx once a fill. It trusts its device.

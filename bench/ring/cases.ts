@@ -10,7 +10,9 @@ const USUAL_BURST = 32;
 function ringCase(work: RingWork): Case {
   const shape = `${work.descriptors} ${work.indirect ? 'indirect ' : ''}descriptor${work.descriptors > 1 ? 's' : ''}`;
   const spread = work.regions > 1 ? `, ${work.regions} regions in turn` : '';
-  const name = `ring: pop and push, ${shape}${spread}, burst ${work.burst}`;
+  const ring =
+    work.format === 'split' ? 'ring' : work.format === 'packed' ? 'packed ring' : 'packed ring in order';
+  const name = `${ring}: pop and push, ${shape}${spread}, burst ${work.burst}`;
   return {
     name,
     quick: work.burst === USUAL_BURST && !work.indirect && work.regions === 1,
@@ -23,18 +25,20 @@ function ringCase(work: RingWork): Case {
           () => sides.slice(sides.engine),
           () => sides.slice(side),
         );
-      return [await against('C++', sides.cpp), await against('TypeScript', sides.typescript)];
+      const results = [await against('C++', sides.cpp)];
+      if (sides.typescript) results.push(await against('TypeScript', sides.typescript));
+      return results;
     },
   };
 }
 
 /** Device time of a chain, from the available ring to the used ring, with a handler that only looks at its segments. */
-export const ringCases: Case[] = [
+export const ringCases: Case[] = (['split', 'packed', 'in order'] as const).flatMap((format) => [
   ...BURSTS.flatMap((burst) =>
-    DESCRIPTORS.map((descriptors) => ringCase({ descriptors, burst, indirect: false, regions: 1 })),
+    DESCRIPTORS.map((descriptors) => ringCase({ format, descriptors, burst, indirect: false, regions: 1 })),
   ),
   ...DESCRIPTORS.map((descriptors) =>
-    ringCase({ descriptors, burst: USUAL_BURST, indirect: true, regions: 1 }),
+    ringCase({ format, descriptors, burst: USUAL_BURST, indirect: true, regions: 1 }),
   ),
-  ringCase({ descriptors: 3, burst: USUAL_BURST, indirect: false, regions: 2 }),
-];
+  ringCase({ format, descriptors: 3, burst: USUAL_BURST, indirect: false, regions: 2 }),
+]);

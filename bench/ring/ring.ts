@@ -3,6 +3,9 @@ import { instantiateSync } from '@assemblyscript/loader';
 import {
   CACHE_LINE,
   CHAIN_SIZE,
+  DIRTY_BITMAP,
+  DIRTY_BITS_PER_PAGE,
+  IOTLB_DIRTY,
   IOTLB_ENTRIES,
   IOTLB_ENTRY_SIZE,
   IOTLB_OK,
@@ -15,6 +18,7 @@ import {
   VQ_DESC,
   VQ_DEVICE,
   VQ_DRIVER,
+  VQ_F_PACKED,
   VQ_FLAGS,
   VQ_HEADS,
   VQ_IOTLB,
@@ -22,6 +26,7 @@ import {
   VQ_SEGMENTS_CAPACITY,
   VQ_SIZE,
   VQ_SNAPSHOT,
+  VQ_WRITABLE,
 } from '../../assembly/layout.js';
 import {
   VIRTQ_AVAIL_ENTRY_SIZE,
@@ -33,6 +38,7 @@ import {
 } from '../../assembly/virtio.js';
 import { type Engine, instantiateEngine } from '../../host/aperture/engine.js';
 import { Memory, Module } from '../../host/aperture/web-assembly.js';
+import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
 import { assemblyFile } from '../build.js';
 import type { Queue, Region } from '../reference/ring.js';
 
@@ -42,7 +48,7 @@ const WASM_PAGE_SIZE = 65536;
 /** The most chains that one pop takes. */
 const MAX_BURST = 64;
 
-/** One split virtqueue in shared memory, with everything that the engine keeps for its device side. */
+/** One virtqueue in shared memory, with everything that the engine keeps for its device side. */
 export class Ring implements Queue {
   readonly memory: Memory;
   readonly data: DataView;
@@ -59,6 +65,7 @@ export class Ring implements Queue {
   readonly buffersBytes: number;
   regions: Region[] = [];
   readonly #iotlb: number;
+  readonly #dirty: number;
   /** The lowest page is left alone: no linear address is 0. */
   #top = PAGE_SIZE;
 
@@ -75,6 +82,8 @@ export class Ring implements Queue {
     const iotlbCapacity = 64;
     this.#iotlb = this.allocate(IOTLB_ENTRIES + iotlbCapacity * IOTLB_ENTRY_SIZE);
     this.engine.iotlbInit(this.#iotlb, iotlbCapacity);
+    const dirtyBits = (MEMORY_BYTES / PAGE_SIZE) * DIRTY_BITS_PER_PAGE;
+    this.#dirty = this.allocate(DIRTY_BITMAP + dirtyBits / 8);
     // Each area on pages of its own, as drivers allocate them.
     this.table = this.allocate(size * VIRTQ_DESC_SIZE, PAGE_SIZE);
     this.avail = this.allocate(
@@ -95,6 +104,7 @@ export class Ring implements Queue {
       [VQ_BURST, MAX_BURST],
       [VQ_SNAPSHOT, this.allocate((size + 1) * VIRTQ_DESC_SIZE)],
       [VQ_HEADS, this.allocate(size)],
+      [VQ_WRITABLE, this.allocate(MAX_BURST * Uint32Array.BYTES_PER_ELEMENT)],
     ];
     for (const [offset, value] of fields) this.data.setUint32(this.vq + offset, value, true);
     this.buffersBytes = MEMORY_BYTES / 2;
@@ -117,23 +127,31 @@ export class Ring implements Queue {
         throw new Error(`the engine refused the region at 0x${iova.toString(16)}`);
   }
 
+  /** Has what the device writes marked, or not. Marks are never fetched: each is set again and again. */
+  track(on: boolean): void {
+    this.data.setUint32(this.#iotlb + IOTLB_DIRTY, on ? this.#dirty + DIRTY_BITMAP : 0, true);
+  }
+
   /** Empties the ring: both indices 0, notification words 0, the engine at the start. */
   reset(): void {
     new Uint8Array(this.memory.buffer, this.avail, VIRTQ_AVAIL_RING).fill(0);
     new Uint8Array(this.memory.buffer, this.used, VIRTQ_USED_RING).fill(0);
-    this.engine.deviceStart(this.vq, 0);
+    this.engine.deviceStart(
+      this.vq,
+      this.flags & VQ_F_PACKED ? PACKED_VRING_BASE_RESET : SPLIT_VRING_BASE_RESET,
+    );
   }
 }
 
 /** What bench/assembly/ring.ts exports. */
 export interface EngineLoop {
-  /** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served. */
-  drain(vq: number, burst: number, digest: number): number;
+  /** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served, each with `usedLength` bytes. */
+  drain(vq: number, burst: number, digest: number, usedLength: number): number;
 }
 
-/** The loop around engine.wasm's own exports, on the same memory. */
-export function instantiateLoop(ring: Ring): EngineLoop {
+/** The loop around an engine's own exports, on the same memory. */
+export function instantiateLoop(ring: Ring, engine: Engine): EngineLoop {
   const module = new Module(readFileSync(assemblyFile('ring')));
-  const imports = { env: { memory: ring.memory }, engine: ring.engine };
+  const imports = { env: { memory: ring.memory }, engine };
   return instantiateSync(module as never, imports as never).instance.exports as unknown as EngineLoop;
 }

@@ -2,10 +2,15 @@ import {
   CACHE_LINE,
   IOTLB_ACCESS_READ,
   IOTLB_ACCESS_WRITE,
+  VQ_F_IN_ORDER,
   VQ_F_INDIRECT_DESC,
+  VQ_F_PACKED,
 } from '../../assembly/layout.js';
 import { VIRTQ_AVAIL_IDX, VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
-import { loadReference, type ReferenceRing } from '../build.js';
+import type { Engine } from '../../host/aperture/engine.js';
+import type { Memory } from '../../host/aperture/web-assembly.js';
+import { PACKED_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
+import { loadReference, type PackedReferenceRing, type ReferenceRing } from '../build.js';
 import { TypeScriptRing } from '../reference/ring.js';
 import { instantiateLoop, Ring } from './ring.js';
 
@@ -31,27 +36,31 @@ export interface RingWork {
   /** The most chains that a device takes before it publishes. */
   burst: number;
   indirect: boolean;
+  /** Format of the ring; 'in order' is a packed one with VIRTIO_F_IN_ORDER, of chains that are only read. */
+  format: 'split' | 'packed' | 'in order';
   /** Pieces of the IOTLB that the buffers are spread over, in turn. */
   regions: number;
 }
 
 /** One implementation of the device side. */
 export interface Side {
-  /** Begins at this index of both rings. */
-  start(index: number): void;
+  /** Begins at this position, as a vring base says it. */
+  start(base: number): void;
   /** Serves the ring in bursts until it is empty: chains served. */
   drain(burst: number): number;
   /** Sum over linear ^ bytes of every segment since the last call, modulo 2^32. */
   takeDigest(): number;
 }
 
-/** One ring, one driver, and the three devices that can serve it in turn. */
+/** One ring, one driver, and the devices that can serve it in turn: of a packed ring there is none in TypeScript. */
 export class Sides {
   readonly engine: Side;
   readonly cpp: Side;
-  readonly typescript: Side;
+  readonly typescript: Side | undefined;
   readonly #ring: Ring;
-  readonly #driver: ReferenceRing;
+  readonly #usedLength: number;
+  readonly #driver: ReferenceRing | PackedReferenceRing;
+  readonly #restart: (side: Side) => void;
   readonly #burst: number;
   /** Chains of one fill: whole bursts, so that no burst is smaller than the work says. */
   readonly #chains: number;
@@ -59,7 +68,8 @@ export class Sides {
   #digest: number | undefined;
 
   constructor(work: RingWork) {
-    const ring = new Ring(QUEUE_SIZE, work.indirect ? VQ_F_INDIRECT_DESC : 0, SEGMENTS);
+    const ring = new Ring(QUEUE_SIZE, flagsOf(work), SEGMENTS);
+    const usedLength = work.format === 'in order' ? 0 : 1;
     const regionBytes = ring.buffersBytes / work.regions;
     ring.map(
       Array.from({ length: work.regions }, (_, i) => ({
@@ -79,7 +89,8 @@ export class Sides {
     });
     this.#ring = ring;
     this.#burst = work.burst;
-    const reference = new (loadReference().ReferenceRing)(new Uint8Array(ring.memory.buffer), {
+    const memory = new Uint8Array(ring.memory.buffer);
+    const config = {
       size: ring.size,
       table: ring.table,
       avail: ring.avail,
@@ -91,17 +102,36 @@ export class Sides {
       buffers: BigUint64Array.from(buffers),
       tablesIova: work.indirect ? ring.regions[0]!.iova : 0n,
       tablesLinear: ring.buffers,
-    });
-    this.#driver = reference;
-    this.#chains = Math.floor(reference.slots / work.burst) * work.burst;
-    this.cpp = reference;
-    this.engine = engineSide(ring);
-    this.typescript = new TypeScriptRing(ring.memory.buffer, ring);
+      usedLength,
+    };
+    this.#usedLength = usedLength;
+    this.engine = engineSide(ring, ring.engine, usedLength, false);
+    if (work.format === 'split') {
+      const reference = new (loadReference().ReferenceRing)(memory, config);
+      this.#driver = this.cpp = reference;
+      this.typescript = new TypeScriptRing(ring.memory.buffer, ring);
+      // The driver goes on where it is.
+      this.#restart = (side) => side.start(ring.data.getUint16(ring.avail + VIRTQ_AVAIL_IDX, true));
+    } else {
+      const reference = new (loadReference().PackedReferenceRing)(memory, config);
+      this.#driver = this.cpp = reference;
+      this.typescript = undefined;
+      this.#restart = (side) => {
+        reference.start();
+        side.start(PACKED_VRING_BASE_RESET);
+      };
+    }
+    this.#chains = Math.floor(this.#driver.slots / work.burst) * work.burst;
+  }
+
+  /** An engine, released or not, as another side; `tracked`: it marks what it writes. */
+  variant(instantiate: (memory: Memory) => Engine, tracked: boolean): Side {
+    return engineSide(this.#ring, instantiate(this.#ring.memory), this.#usedLength, tracked);
   }
 
   /** Nanoseconds of device time per chain. Throws if the side does not serve every chain, or not what others served. */
   slice(side: Side): number {
-    side.start(this.#ring.data.getUint16(this.#ring.avail + VIRTQ_AVAIL_IDX, true));
+    this.#restart(side);
     side.takeDigest();
     this.#rounds(side, WARM_UP_ROUNDS);
     this.#driver.takeElapsed();
@@ -133,13 +163,22 @@ export class Sides {
   }
 }
 
-function engineSide(ring: Ring): Side {
-  const { engine, vq, data } = ring;
-  const loop = instantiateLoop(ring);
+function flagsOf({ indirect, format }: RingWork): number {
+  const flags = indirect ? VQ_F_INDIRECT_DESC : 0;
+  if (format === 'split') return flags;
+  return flags | VQ_F_PACKED | (format === 'in order' ? VQ_F_IN_ORDER : 0);
+}
+
+function engineSide(ring: Ring, engine: Engine, usedLength: number, tracked: boolean): Side {
+  const { vq, data } = ring;
+  const loop = instantiateLoop(ring, engine);
   const digest = ring.allocate(CACHE_LINE);
   return {
-    start: (index) => engine.deviceStart(vq, index),
-    drain: (burst) => loop.drain(vq, burst, digest),
+    start: (base) => {
+      ring.track(tracked);
+      engine.deviceStart(vq, base);
+    },
+    drain: (burst) => loop.drain(vq, burst, digest, usedLength),
     takeDigest: () => {
       const sum = data.getUint32(digest, true);
       data.setUint32(digest, 0, true);

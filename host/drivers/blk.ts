@@ -12,7 +12,6 @@ import {
   VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_SECTOR_SIZE,
   VIRTIO_ID_BLOCK,
-  VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
@@ -32,6 +31,7 @@ import { BLOCK_SLOT, bufferBytes, tableBytes } from './block-queue.js';
 import type { CompletionMode } from './completion-watch.js';
 import type { BounceSize } from './iova-domain.js';
 import { chooseQueueSize, openDriven } from './open-driven.js';
+import { ringFeatures } from './ring-features.js';
 
 /** How to open a disk. */
 export interface OpenBlockOptions {
@@ -47,6 +47,10 @@ export interface OpenBlockOptions {
   indirect?: boolean | undefined;
   /** Whether to use the event index where the device has it: fewer notifications. Default true. */
   eventIdx?: boolean | undefined;
+  /** Whether to use packed rings where the device has them. Default true. */
+  packed?: boolean | undefined;
+  /** Whether to have packed rings used in order where the device does that: it tells of a batch at once. Default true. */
+  inOrder?: boolean | undefined;
   /** Whether to kick by a mapped doorbell page where the device has one. Default true. */
   doorbell?: boolean | undefined;
   /** Bytes of buffer a request; longer reads and writes are split. Default 64 KiB. */
@@ -96,6 +100,8 @@ const OPTION_NAMES = [
   'mode',
   'indirect',
   'eventIdx',
+  'packed',
+  'inOrder',
   'doorbell',
   'slotBytes',
   'allocBytes',
@@ -116,9 +122,7 @@ export async function openBlock(target: string, options: OpenBlockOptions = {}):
   return openDriven(target, options, {
     deviceId: VIRTIO_ID_BLOCK,
     wanted:
-      WANTED |
-      (options.indirect === false ? 0n : mask(VIRTIO_RING_F_INDIRECT_DESC)) |
-      (options.eventIdx === false ? 0n : mask(VIRTIO_RING_F_EVENT_IDX)),
+      WANTED | ringFeatures(options) | (options.indirect === false ? 0n : mask(VIRTIO_RING_F_INDIRECT_DESC)),
     setUp: async (driver) => {
       const config = await readBlockConfig(driver);
       const queues = options.queues ?? 1;

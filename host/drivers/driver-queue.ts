@@ -11,43 +11,49 @@ import {
   DQ_FREE_STACK,
   DQ_INDEX,
   DQ_IOVA_DELTA,
+  DQ_ORDER,
+  DQ_REAPED,
   DQ_SIZE,
   DQ_SLOT_BYTES,
+  DQ_SLOT_DESCRIPTORS,
   DQ_SLOT_MEMORY,
   DQ_SLOT_STATE,
   DQ_SLOTS,
   DQ_VERDICT,
   DQ_VERDICT_HEAD,
+  FRAME_SIZE,
   SLOT_STATE_SIZE,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
   VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
   VQ_F_INDIRECT_DESC,
+  VQ_F_PACKED,
   VQ_KICKS,
   VQ_KICKS_SUPPRESSED,
   VQ_REQUESTS,
 } from '../../assembly/layout.js';
 import {
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
-  VIRTQ_AVAIL_ENTRY_SIZE,
-  VIRTQ_AVAIL_RING,
-  VIRTQ_DESC_SIZE,
-  VIRTQ_EVENT_SIZE,
   VIRTQ_USED_ENTRY_SIZE,
   VIRTQ_USED_RING,
 } from '../../assembly/virtio.js';
 import type { Window } from '../aperture/aperture.js';
 import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
+import { vringAreas } from '../uapi/vring-areas.js';
 import type { DriverMemory } from './driver-memory.js';
 
-/** Bytes of one entry of the free-slot stack. */
-const FREE_STACK_ENTRY_SIZE = 2;
+/** Bytes of one slot's number in the free-slot stack, and in the ring of slots in order. */
+const SLOT_NUMBER_SIZE = 2;
 
 /**
- * Bytes from the start of a line to the used ring. Its entries then lie on multiples of their size, and none of them on two
- * lines or two pages: whoever writes one in two pieces, as QEMU does at the end of a page behind an IOMMU, may lose one.
+ * Bytes from the start of a line to the used ring of a split queue. Its entries then lie on multiples of their size, and none
+ * of them on two lines or two pages: whoever writes one in two pieces, as QEMU does at the end of a page behind an IOMMU, may
+ * lose one.
  */
 const USED_RING_SHIFT = VIRTQ_USED_ENTRY_SIZE - VIRTQ_USED_RING;
 
@@ -88,7 +94,9 @@ export class DriverQueue {
   readonly slots: number;
   /** Linear address of the DQ block. */
   readonly block: number;
-  /** Linear addresses of descriptor table, available ring and used ring. */
+  /** Whether the ring is packed, and not split. */
+  readonly packed: boolean;
+  /** Linear addresses of descriptor area, driver area and device area. */
   readonly rings: { readonly desc: number; readonly driver: number; readonly device: number };
   /** Linear address of the slots' memory, and bytes of each. */
   readonly slotMemory: number;
@@ -107,18 +115,16 @@ export class DriverQueue {
 
   /** Bytes of coherent memory that a queue takes. */
   static coherentBytes(size: number, slot: SlotShape): number {
-    const ring =
-      size * (VIRTQ_DESC_SIZE + VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_USED_ENTRY_SIZE) +
-      VIRTQ_AVAIL_RING +
-      USED_RING_SHIFT +
-      VIRTQ_USED_RING +
-      2 * VIRTQ_EVENT_SIZE;
+    // A packed ring takes less.
+    const { desc, driver, device } = vringAreas(size, false);
+    const ring = desc.bytes + driver.bytes + USED_RING_SHIFT + device.bytes;
     return ring + (slot.holdsData ? 0 : size * slot.bytes) + 4 * CACHE_LINE;
   }
 
   /** Bytes of private memory that a queue takes, without tables of its driver. */
   static privateBytes(size: number): number {
-    return DQ_BLOCK_SIZE + size * (SLOT_STATE_SIZE + FREE_STACK_ENTRY_SIZE) + 3 * CACHE_LINE;
+    const tables = size * (SLOT_STATE_SIZE + 2 * SLOT_NUMBER_SIZE + FRAME_SIZE);
+    return DQ_BLOCK_SIZE + tables + 5 * CACHE_LINE;
   }
 
   constructor(memory: DriverMemory, index: number, size: number, features: bigint, slot: SlotShape) {
@@ -128,15 +134,16 @@ export class DriverQueue {
     this.index = index;
     this.size = size;
     const has = (bit: number) => (features >> BigInt(bit)) & 1n;
-    this.slots = has(VIRTIO_RING_F_INDIRECT_DESC) ? size : Math.floor(size / slot.descriptors);
-    // The three areas lie on lines of their own: each is written by one side only.
+    const slotDescriptors = has(VIRTIO_RING_F_INDIRECT_DESC) ? 1 : slot.descriptors;
+    this.slots = Math.floor(size / slotDescriptors);
+    this.packed = has(VIRTIO_F_RING_PACKED) === 1n;
+    // The three areas lie on lines of their own: of a split ring each is written by one side only.
+    const areas = vringAreas(size, this.packed);
+    const shift = this.packed ? 0 : USED_RING_SHIFT;
     this.rings = {
-      desc: memory.takeCoherent(size * VIRTQ_DESC_SIZE),
-      driver: memory.takeCoherent(VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE),
-      device:
-        memory.takeCoherent(
-          USED_RING_SHIFT + VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE,
-        ) + USED_RING_SHIFT,
+      desc: memory.takeCoherent(areas.desc.bytes),
+      driver: memory.takeCoherent(areas.driver.bytes),
+      device: memory.takeCoherent(shift + areas.device.bytes) + shift,
     };
     const slotsBytes = this.slots * slot.bytes;
     this.slotMemory = slot.holdsData ? memory.take(slotsBytes) : memory.takeCoherent(slotsBytes);
@@ -149,7 +156,9 @@ export class DriverQueue {
     word(
       DQ_FLAGS,
       (has(VIRTIO_RING_F_EVENT_IDX) ? VQ_F_EVENT_IDX : 0) |
-        (has(VIRTIO_RING_F_INDIRECT_DESC) ? VQ_F_INDIRECT_DESC : 0),
+        (has(VIRTIO_RING_F_INDIRECT_DESC) ? VQ_F_INDIRECT_DESC : 0) |
+        (this.packed ? VQ_F_PACKED : 0) |
+        (has(VIRTIO_F_IN_ORDER) ? VQ_F_IN_ORDER : 0),
     );
     word(DQ_DESC, this.rings.desc);
     word(DQ_DRIVER, this.rings.driver);
@@ -157,9 +166,12 @@ export class DriverQueue {
     word(DQ_SLOTS, this.slots);
     word(DQ_SLOT_MEMORY, this.slotMemory);
     word(DQ_SLOT_BYTES, slot.bytes);
+    word(DQ_SLOT_DESCRIPTORS, slotDescriptors);
     word(DQ_DOMAIN, memory.domain?.block ?? 0);
     word(DQ_SLOT_STATE, aperture.allocate(this.slots * SLOT_STATE_SIZE));
-    word(DQ_FREE_STACK, aperture.allocate(this.slots * FREE_STACK_ENTRY_SIZE));
+    word(DQ_FREE_STACK, aperture.allocate(this.slots * SLOT_NUMBER_SIZE));
+    word(DQ_ORDER, aperture.allocate(this.slots * SLOT_NUMBER_SIZE));
+    word(DQ_REAPED, aperture.allocate(this.slots * FRAME_SIZE));
     word(DQ_INDEX, index);
     aperture.u64[(this.block + DQ_IOVA_DELTA) / 8] = memory.iovaDelta;
     this.kickFd = addon.eventfd();

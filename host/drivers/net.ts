@@ -5,7 +5,6 @@ import {
   VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_STATUS,
   VIRTIO_NET_TRANSMITQ1,
-  VIRTIO_RING_F_EVENT_IDX,
   VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
 import { checkBoolean, checkBus, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
@@ -15,6 +14,7 @@ import { readNetConfig } from './net-config.js';
 import { NetInterface } from './net-interface.js';
 import { frameTableBytes, netSlot } from './net-queue.js';
 import { chooseQueueSize, openDriven } from './open-driven.js';
+import { ringFeatures } from './ring-features.js';
 
 /** How to open a network device. */
 export interface OpenNetOptions {
@@ -26,6 +26,10 @@ export interface OpenNetOptions {
   mode?: CompletionMode | undefined;
   /** Whether to use the event index where the device has it: fewer notifications. Default true. */
   eventIdx?: boolean | undefined;
+  /** Whether to use packed rings where the device has them. Default true. */
+  packed?: boolean | undefined;
+  /** Whether to have packed rings used in order where the device does that: it tells of a batch at once. Default true. */
+  inOrder?: boolean | undefined;
   /** Whether to kick by a mapped doorbell page where the device has one. Default true. */
   doorbell?: boolean | undefined;
   /**
@@ -37,7 +41,17 @@ export interface OpenNetOptions {
   signal?: AbortSignal | undefined;
 }
 
-const OPTION_NAMES = ['bus', 'queueSize', 'mode', 'eventIdx', 'doorbell', 'bounce', 'signal'];
+const OPTION_NAMES = [
+  'bus',
+  'queueSize',
+  'mode',
+  'eventIdx',
+  'packed',
+  'inOrder',
+  'doorbell',
+  'bounce',
+  'signal',
+];
 /** The receive and the transmit queue of the first pair. */
 const QUEUES = VIRTIO_NET_TRANSMITQ1 + 1;
 // No offloads, no VIRTIO_NET_F_MRG_RXBUF: without the former every frame fits one buffer, and the latter would save nothing.
@@ -53,7 +67,7 @@ export async function openNet(target: string, options: OpenNetOptions = {}): Pro
   const mode = options.mode ?? 'notify';
   return openDriven(target, options, {
     deviceId: VIRTIO_ID_NET,
-    wanted: WANTED | (options.eventIdx === false ? 0n : mask(VIRTIO_RING_F_EVENT_IDX)),
+    wanted: WANTED | ringFeatures(options),
     setUp: async (driver) => {
       const config = await readNetConfig(driver);
       const queueSize = await chooseQueueSize(driver, options.queueSize, QUEUES, 1);

@@ -4,11 +4,13 @@ import {
   VIRTIO_F_VERSION_1,
 } from '../../assembly/virtio.js';
 import { isSystemError, RingbellError } from '../errors.js';
+import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../uapi/vring-base.js';
 import { VhostVdpa } from '../vhost-vdpa/device.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
 import { DriverMemory } from './driver-memory.js';
 import { DriverQueue, type SlotShape } from './driver-queue.js';
 import type { BounceSize } from './iova-domain.js';
+import { compatible } from './ring-features.js';
 
 /** What a driver brings to a device. */
 export interface VirtioDriverOptions {
@@ -74,7 +76,8 @@ export class VirtioDriver {
         );
       await device.reset();
       await device.acknowledge();
-      return new VirtioDriver(device, await device.negotiate(REQUIRED, options.wanted));
+      const wanted = compatible((await device.offeredFeatures()) & options.wanted);
+      return new VirtioDriver(device, await device.negotiate(REQUIRED, wanted));
     } catch (error) {
       await device.fail().catch(() => {});
       await device.close().catch(() => {});
@@ -122,6 +125,7 @@ export class VirtioDriver {
       await device.setVring({
         index,
         num: queue.size,
+        base: queue.packed ? PACKED_VRING_BASE_RESET : SPLIT_VRING_BASE_RESET,
         desc: memory.iova(queue.rings.desc),
         avail: memory.iova(queue.rings.driver),
         used: memory.iova(queue.rings.device),

@@ -14,8 +14,6 @@ import {
   VIRTIO_BLK_SECTOR_SIZE,
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_VERSION_1,
-  VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_RING_F_INDIRECT_DESC,
   virtioBlkConfig,
 } from '../uapi/virtio.js';
 
@@ -85,8 +83,6 @@ export function blockFeatures(geometry: BlockGeometry, queues: number): bigint {
   const bits = [
     VIRTIO_F_VERSION_1,
     VIRTIO_F_ACCESS_PLATFORM,
-    VIRTIO_RING_F_INDIRECT_DESC,
-    VIRTIO_RING_F_EVENT_IDX,
     VIRTIO_BLK_F_SIZE_MAX,
     VIRTIO_BLK_F_SEG_MAX,
     VIRTIO_BLK_F_BLK_SIZE,

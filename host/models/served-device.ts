@@ -2,7 +2,6 @@ import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
-import { VIRTIO_RING_F_INDIRECT_DESC } from '../../assembly/virtio.js';
 import { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
@@ -19,6 +18,7 @@ import { DataPaths } from './data-paths.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 import { DeviceNode } from './device-node.js';
 import { DirtyLog } from './dirty-log.js';
+import { type RingFeatures, ringFeatures } from './ring-features.js';
 
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
 const APERTURE_BYTES = 2 ** 32;
@@ -44,7 +44,7 @@ export interface DeviceTransport {
 }
 
 /** How a device is served; every member has been judged. */
-export interface ServedDeviceOptions {
+export interface ServedDeviceOptions extends RingFeatures {
   name: string;
   queues: number;
   /** Entries. */
@@ -55,8 +55,6 @@ export interface ServedDeviceOptions {
   apiVersion: number;
   /** Whether memory of this process shall be the kernel's bounce buffer, where it can be. */
   umem: boolean;
-  /** Whether indirect descriptors are offered, where the model has them. */
-  indirect: boolean;
   /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
   threads: number;
   poll: boolean;
@@ -252,9 +250,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!));
     const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
     this.#attached = attached;
-    this.#features = options.indirect
-      ? attached.features
-      : attached.features & ~(1n << BigInt(VIRTIO_RING_F_INDIRECT_DESC));
+    this.#features = attached.features | ringFeatures(options, attached.backing !== undefined);
     this.#undo.push(() => {
       if (!this.#abandoned) attached.close();
     });
@@ -305,6 +301,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
 
     const layout = {
       protocol,
+      features: this.#features,
       iotlbs,
       dirty: DirtyPages.allocate(aperture),
       groups: options.groups,

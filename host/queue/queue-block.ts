@@ -17,7 +17,9 @@ import {
   VQ_EPOCH,
   VQ_EXIT,
   VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
   VQ_F_INDIRECT_DESC,
+  VQ_F_PACKED,
   VQ_FAULT_ACCESS,
   VQ_FAULT_IOVA,
   VQ_FEATURES,
@@ -36,10 +38,14 @@ import {
   VQ_SEGMENTS_CAPACITY,
   VQ_SIZE,
   VQ_SNAPSHOT,
+  VQ_USED,
   VQ_VERDICT,
   VQ_VERDICT_HEAD,
+  VQ_WRITABLE,
 } from '../../assembly/layout.js';
 import {
+  VIRTIO_F_IN_ORDER,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTQ_AVAIL_ENTRY_SIZE,
@@ -79,6 +85,7 @@ export class QueueBlock {
     set(VQ_IOTLB, iotlb);
     set(VQ_BURST, burst);
     set(VQ_CHAINS, aperture.allocate(burst * CHAIN_SIZE));
+    set(VQ_WRITABLE, aperture.allocate(burst * Uint32Array.BYTES_PER_ELEMENT));
     set(VQ_SEGMENTS, aperture.allocate((segments + SEGMENTS_SLACK) * SEGMENT_SIZE));
     set(VQ_SEGMENTS_CAPACITY, segments);
     set(VQ_SNAPSHOT, aperture.allocate(Math.max(maxSize + 1, 4) * VIRTQ_DESC_SIZE));
@@ -122,12 +129,12 @@ export class QueueBlock {
   }
 
   /**
-   * Starts the queue over its rings at available index `lastAvail` with the negotiated `features`. Only while stopped.
-   * Throws WebAssembly.RuntimeError if the rings are not accessible.
+   * Starts the queue over its rings at the position of the vring base `base` with the negotiated `features`. Only while
+   * stopped. Throws WebAssembly.RuntimeError if the rings are not accessible.
    */
-  start(lastAvail: number, features: bigint): void {
+  start(base: number, features: bigint): void {
     this.#negotiate(features);
-    this.aperture.engine.deviceStart(this.vq, lastAvail);
+    this.aperture.engine.deviceStart(this.vq, base);
   }
 
   /**
@@ -154,6 +161,8 @@ export class QueueBlock {
     let flags = 0;
     if (this.negotiated(VIRTIO_RING_F_EVENT_IDX)) flags |= VQ_F_EVENT_IDX;
     if (this.negotiated(VIRTIO_RING_F_INDIRECT_DESC)) flags |= VQ_F_INDIRECT_DESC;
+    if (this.negotiated(VIRTIO_F_RING_PACKED)) flags |= VQ_F_PACKED;
+    if (this.negotiated(VIRTIO_F_IN_ORDER)) flags |= VQ_F_IN_ORDER;
     this.#set(VQ_FLAGS, flags);
   }
 
@@ -218,9 +227,11 @@ export class QueueBlock {
     this.#set(VQ_LOG, linear);
   }
 
-  /** Next entry of the available ring to read, modulo 2^16: what is being replayed comes from before it. */
-  get lastAvail(): number {
-    return this.#get(this.#get(VQ_REPLAYING) ? VQ_REPLAY_END : VQ_LAST_AVAIL) & 0xffff;
+  /** Its position, as a vring base says it: what is being replayed comes from before it. */
+  get base(): number {
+    const available = this.#get(this.#get(VQ_REPLAYING) ? VQ_REPLAY_END : VQ_LAST_AVAIL) & 0xffff;
+    if (!(this.#get(VQ_FLAGS) & VQ_F_PACKED)) return available;
+    return (available | (this.#get(VQ_USED) << 16)) >>> 0;
   }
 
   /** Eventfd on which the driver's kicks show, −1 for none. */

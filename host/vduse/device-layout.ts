@@ -5,6 +5,8 @@ import type { QueueEventfds, QueueLimits } from './virtqueue.js';
 /** What a device is made of, in numbers that every thread understands. */
 export interface VduseDeviceLayout extends QueueLimits {
   protocol: VduseProtocol;
+  /** Features that it offers, as a mask. */
+  features: bigint;
   /** Linear addresses of the IOTLBs, one an address space. */
   iotlbs: readonly number[];
   /** Linear address of the DIRTY block. */

@@ -17,11 +17,12 @@ import {
   VDUSE_UPDATE_IOTLB,
   vduseDevRequest,
 } from '../uapi/vduse.js';
+import { decodePackedVringBase, decodeSplitVringBase } from '../uapi/vring-base.js';
 import { AbandonedDriver, STATUS_RUNNING } from './abandoned-driver.js';
 import { interruptConfig, setConfig } from './config-space.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
 import type { DirtyOperation, DirtyRange } from './dirty-pages.js';
-import { driverFeatures, judgeFeatures } from './driver-features.js';
+import { driverFeatures, isPacked, judgeFeatures } from './driver-features.js';
 import { failureOf } from './failure.js';
 import type { VduseFile } from './file.js';
 import { LateQueues } from './late-queues.js';
@@ -205,6 +206,8 @@ export class VduseDevice {
   /** Goes on where another process has stopped. */
   async #takeOver(): Promise<void> {
     try {
+      // The message that speaks of it was the other process's.
+      await this.#queues.followLog();
       if (await this.#abandoned.runs()) await this.#resume();
       else await this.#abandoned.watch(() => this.#lookAtAbandoned());
     } catch (error) {
@@ -239,8 +242,12 @@ export class VduseDevice {
   async #vqState(index: number): Promise<Answer> {
     const queue = this.#queues.at(index);
     if (!queue) return FAILED;
-    const avail_index = await queue.availIndex(await driverFeatures(this.#file));
-    return { response: { vq_state: { index, split: { avail_index } } } };
+    const features = await driverFeatures(this.#file);
+    const base = await queue.base(features);
+    const state = isPacked(features)
+      ? { packed: decodePackedVringBase(base) }
+      : { split: decodeSplitVringBase(base) };
+    return { response: { vq_state: { index, ...state } } };
   }
 
   /** The message comes before the kernel's own status changes: what needs the new status is done after the reply. */
@@ -257,7 +264,7 @@ export class VduseDevice {
     const added = status & ~this.#status;
     if (added & VIRTIO_CONFIG_S_FEATURES_OK) {
       this.#features = await driverFeatures(this.#file);
-      judgeFeatures(this.#features);
+      judgeFeatures(this.#features, this.#layout.features);
     }
     if (added & VIRTIO_CONFIG_S_DRIVER_OK) await this.#adopt();
     this.#status = status;

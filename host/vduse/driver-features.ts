@@ -1,4 +1,4 @@
-import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1 } from '../../assembly/virtio.js';
+import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
 import { u64 } from '../uapi/codec.js';
 import { VDUSE_DEV_GET_FEATURES } from '../uapi/vduse.js';
@@ -14,9 +14,23 @@ export async function driverFeatures(file: VduseFile): Promise<bigint> {
   return u64.decode(features);
 }
 
-/** Throws ERR_FEATURES for a driver that has not accepted what it takes. */
-export function judgeFeatures(features: bigint): void {
+/** Whether a driver that has accepted `features` has packed rings, and not split ones. */
+export function isPacked(features: bigint): boolean {
+  return ((features >> BigInt(VIRTIO_F_RING_PACKED)) & 1n) === 1n;
+}
+
+/**
+ * Throws ERR_FEATURES for a driver that has not accepted what it takes, or has accepted what is not among `offered`: VDUSE
+ * passes on whatever the driver writes.
+ */
+export function judgeFeatures(features: bigint, offered: bigint): void {
   for (const [name, bit] of Object.entries(NEEDED))
     if (!((features >> BigInt(bit)) & 1n))
       throw new RingbellError('ERR_FEATURES', `the driver did not accept ${name}`);
+  const unknown = features & ~offered;
+  if (unknown)
+    throw new RingbellError(
+      'ERR_FEATURES',
+      `the driver accepted features 0x${unknown.toString(16)}, which the device does not offer`,
+    );
 }

@@ -1,16 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { IOTLB_ACCESS_READ, IOTLB_ACCESS_WRITE, VQ_IO_ERRORS } from '../../assembly/layout.js';
-import {
-  VIRTQ_AVAIL_ALIGN,
-  VIRTQ_AVAIL_ENTRY_SIZE,
-  VIRTQ_AVAIL_RING,
-  VIRTQ_DESC_ALIGN,
-  VIRTQ_DESC_SIZE,
-  VIRTQ_EVENT_SIZE,
-  VIRTQ_USED_ALIGN,
-  VIRTQ_USED_ENTRY_SIZE,
-  VIRTQ_USED_RING,
-} from '../../assembly/virtio.js';
 import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import { Interrupter } from '../queue/interrupter.js';
@@ -24,7 +13,10 @@ import {
   vduseVqEventfd,
   vduseVqInfo,
 } from '../uapi/vduse.js';
+import { type VringArea, vringAreas } from '../uapi/vring-areas.js';
+import { encodePackedVringBase, encodeSplitVringBase } from '../uapi/vring-base.js';
 import type { DoorbellWindows } from './doorbell-windows.js';
+import { isPacked } from './driver-features.js';
 import type { VduseFile } from './file.js';
 import { KernelVduseFile } from './kernel-file.js';
 
@@ -65,6 +57,7 @@ export class Virtqueue {
   /** Eventfd on which kicks show, −1 until the transport has it. */
   #kickFd = -1;
   #info: Info | undefined;
+  #packed = false;
   #running = false;
   /** Counter of I/O errors as it was last seen. */
   #ioErrors = 0n;
@@ -127,14 +120,16 @@ export class Virtqueue {
    */
   async adopt(features: bigint): Promise<void> {
     const info = await this.#getInfo();
-    this.block.place(await this.#locate(info));
-    // The transport's index is where the driver has started the queue, not where the queue is.
-    if (!this.block.resume(features)) this.block.start(info.split.avail_index, features);
+    const packed = isPacked(features);
+    this.block.place(await this.#locate(info, packed));
+    // The transport's position is where the driver has started the queue, not where the queue is.
+    if (!this.block.resume(features)) this.block.start(baseOf(info, packed), features);
     this.block.kickFd = await this.watchKicks();
     this.block.callFd = await this.#file.callFd(this.index);
     const { linear, counter } = await this.#doorbells.place(this.index, this.block.vq);
     this.block.watchDoorbell(linear, counter);
     this.#info = info;
+    this.#packed = packed;
   }
 
   /**
@@ -162,7 +157,7 @@ export class Virtqueue {
   async relocate(): Promise<boolean> {
     if (!this.#info) return true;
     try {
-      this.block.place(await this.#locate(this.#info));
+      this.block.place(await this.#locate(this.#info, this.#packed));
       return true;
     } catch (error) {
       if (error instanceof RingbellError && error.code === 'ERR_CONTROL_PLANE') return false;
@@ -171,20 +166,21 @@ export class Virtqueue {
   }
 
   /**
-   * Available index of the next chain to be taken. Of a queue that another process has left, and that has not been adopted,
-   * its in-flight log knows: the transport's index is where the driver has started it. `features` are the driver's. Throws
+   * Its position, as a vring base says it. Of a queue that another process has left, and that has not been adopted, its
+   * in-flight log knows: the transport's position is where the driver has started it. `features` are the driver's. Throws
    * ERR_THREAD_LOST, ERR_CONTROL_PLANE if its rings are not there.
    */
-  async availIndex(features: bigint): Promise<number> {
+  async base(features: bigint): Promise<number> {
     this.pause();
     try {
       if (!this.#info) {
         const info = await this.#getInfo();
-        if (!this.block.logged) return info.split.avail_index;
-        this.block.place(await this.#locate(info));
+        const packed = isPacked(features);
+        if (!this.block.logged) return baseOf(info, packed);
+        this.block.place(await this.#locate(info, packed));
         this.block.resume(features);
       }
-      return this.block.lastAvail;
+      return this.block.base;
     } finally {
       this.resume();
     }
@@ -246,10 +242,13 @@ export class Virtqueue {
   }
 
   /** Judges size and alignment ("Virtqueues", driver requirements) and translates the three areas. */
-  async #locate({ num, desc_addr, driver_addr, device_addr }: Info): Promise<RingPlacement> {
-    if (num === 0 || num > this.#limits.queueSize || (num & (num - 1)) !== 0)
-      throw this.#refuse(`its size of ${num} is no power of two up to ${this.#limits.queueSize}`);
-    const area = async (name: string, iova: bigint, bytes: number, align: number, access: number) => {
+  async #locate(info: Info, packed: boolean): Promise<RingPlacement> {
+    const { num, desc_addr, driver_addr, device_addr } = info;
+    const { queueSize } = this.#limits;
+    const powerOfTwo = (num & (num - 1)) === 0;
+    if (num === 0 || num > queueSize || !(powerOfTwo || packed))
+      throw this.#refuse(`its size of ${num} is no ${packed ? 'number' : 'power of two'} up to ${queueSize}`);
+    const area = async (name: string, iova: bigint, { bytes, align }: VringArea, access: number) => {
       const where = `its ${name} at 0x${iova.toString(16)}`;
       if (iova % BigInt(align)) throw this.#refuse(`${where} is not aligned to ${align} bytes`);
       if (iova + BigInt(bytes) > 1n << 64n) throw this.#refuse(`${where} passes 2^64`);
@@ -258,25 +257,24 @@ export class Virtqueue {
       if (linear % align) throw this.#refuse(`${where} is mapped from a file offset that is not aligned`);
       return linear;
     };
-    const used = VIRTQ_USED_RING + num * VIRTQ_USED_ENTRY_SIZE + VIRTQ_EVENT_SIZE;
-    const avail = VIRTQ_AVAIL_RING + num * VIRTQ_AVAIL_ENTRY_SIZE + VIRTQ_EVENT_SIZE;
+    const { desc, driver, device } = vringAreas(num, packed);
     const both = IOTLB_ACCESS_READ | IOTLB_ACCESS_WRITE;
-    const placement = async () => ({
+    // A device writes used descriptors over the available ones of a packed ring; of a split one it writes none.
+    const descriptors = packed ? both : IOTLB_ACCESS_READ;
+    return {
       size: num,
-      descriptorTable: await area(
-        'descriptor table',
-        desc_addr,
-        num * VIRTQ_DESC_SIZE,
-        VIRTQ_DESC_ALIGN,
-        IOTLB_ACCESS_READ,
-      ),
-      driverArea: await area('driver area', driver_addr, avail, VIRTQ_AVAIL_ALIGN, IOTLB_ACCESS_READ),
-      deviceArea: await area('device area', device_addr, used, VIRTQ_USED_ALIGN, both),
-    });
-    return placement();
+      descriptorTable: await area('descriptor area', desc_addr, desc, descriptors),
+      driverArea: await area('driver area', driver_addr, driver, IOTLB_ACCESS_READ),
+      deviceArea: await area('device area', device_addr, device, both),
+    };
   }
 
   #refuse(why: string): RingbellError {
     return new RingbellError('ERR_CONTROL_PLANE', `queue ${this.index} cannot be run: ${why}`);
   }
+}
+
+/** The position that a transport gives a queue, as a vring base. */
+function baseOf({ split, packed }: Info, isPacked: boolean): number {
+  return isPacked ? encodePackedVringBase(packed) : encodeSplitVringBase(split);
 }

@@ -3,6 +3,7 @@ import * as virtio from '../../assembly/virtio.js';
 import { type Engine, instantiateEngine } from '../../host/aperture/engine.js';
 import { Memory } from '../../host/aperture/web-assembly.js';
 import { loadAddon } from '../../host/native/addon.js';
+import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
 
 /** Bytes; unit of WebAssembly.Memory limits. */
 const WASM_PAGE_SIZE = 65536;
@@ -21,6 +22,8 @@ export interface RingOptions {
   size?: number;
   eventIdx?: boolean;
   indirect?: boolean;
+  packed?: boolean;
+  inOrder?: boolean;
   burst?: number;
   segments?: number;
   access?: number;
@@ -42,6 +45,7 @@ export class Ring {
   readonly data: DataView;
   readonly u8: Uint8Array;
   readonly size: number;
+  readonly packed: boolean;
   readonly iotlb: number;
   readonly vq: number;
   readonly dq: number;
@@ -78,6 +82,7 @@ export class Ring {
     }
     const size = options.size ?? 8;
     this.size = size;
+    this.packed = options.packed ?? false;
     const burst = options.burst ?? 64;
     const capacity = options.segments ?? 1024;
     this.iotlb = this.allocate(layout.IOTLB_ENTRIES + 32 * layout.IOTLB_ENTRY_SIZE);
@@ -89,6 +94,7 @@ export class Ring {
     const snapshot = this.allocate(Math.max(size + 1, 4) * virtio.VIRTQ_DESC_SIZE);
     const heads = this.allocate(size);
     const replay = this.allocate(size * 2);
+    const writable = this.allocate(burst * 4);
     this.io = this.allocate((burst + 1) * layout.IO_SIZE);
     this.request = this.allocate(layout.REQUEST_DESCRIPTORS + (size + 1) * virtio.VIRTQ_DESC_SIZE);
     this.submissions = this.allocate(256 * layout.SUBMISSION_SIZE);
@@ -102,7 +108,11 @@ export class Ring {
     const slotMemory = align(this.used + virtio.VIRTQ_USED_RING + size * 8 + 2, 128);
     this.buffers = align(slotMemory + slots * layout.SLOT_SIZE, 4096);
 
-    const flags = (options.eventIdx ? layout.VQ_F_EVENT_IDX : 0) | (indirect ? layout.VQ_F_INDIRECT_DESC : 0);
+    const flags =
+      (options.eventIdx ? layout.VQ_F_EVENT_IDX : 0) |
+      (indirect ? layout.VQ_F_INDIRECT_DESC : 0) |
+      (this.packed ? layout.VQ_F_PACKED : 0) |
+      (options.inOrder ? layout.VQ_F_IN_ORDER : 0);
     this.set(this.vq, {
       [layout.VQ_SIZE]: size,
       [layout.VQ_FLAGS]: flags,
@@ -118,6 +128,7 @@ export class Ring {
       [layout.VQ_HEADS]: heads,
       [layout.VQ_LOG]: options.log ? LOG_LINEAR : 0,
       [layout.VQ_REPLAY]: replay,
+      [layout.VQ_WRITABLE]: writable,
       [layout.VQ_FEATURES]: 1 << virtio.VIRTIO_BLK_F_FLUSH,
     });
     this.set(this.dq, {
@@ -128,8 +139,11 @@ export class Ring {
       [layout.DQ_DEVICE]: this.used,
       [layout.DQ_SLOTS]: slots,
       [layout.DQ_SLOT_MEMORY]: slotMemory,
+      [layout.DQ_SLOT_DESCRIPTORS]: indirect ? 1 : layout.SLOT_DESCRIPTORS,
       [layout.DQ_SLOT_STATE]: this.allocate(slots * layout.SLOT_STATE_SIZE),
       [layout.DQ_FREE_STACK]: this.allocate(slots * 2),
+      [layout.DQ_ORDER]: this.allocate(slots * 2),
+      [layout.DQ_REAPED]: this.allocate(slots * layout.FRAME_SIZE),
     });
     this.data.setBigUint64(this.dq + layout.DQ_IOVA_DELTA, DRIVER_IOVA - BigInt(DRIVER_LINEAR), true);
     this.set(this.disk, {
@@ -147,7 +161,7 @@ export class Ring {
   /** Empties the rings and starts both sides. */
   start(): void {
     this.engine.driverStart(this.dq);
-    this.engine.deviceStart(this.vq, 0);
+    this.engine.deviceStart(this.vq, this.packed ? PACKED_VRING_BASE_RESET : SPLIT_VRING_BASE_RESET);
   }
 
   map(iova: bigint, linear: number, bytes: number, access = 3): number {

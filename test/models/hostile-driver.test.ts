@@ -212,8 +212,8 @@ test('a driver that does not accept VERSION_1 or ACCESS_PLATFORM does not get FE
 test('rings that are misaligned or not mapped are refused at DRIVER_OK, with a reason', async () => {
   await attack(MODELS[0]!, async (driver, device) => {
     for (const [desc, message] of [
-      [IOVA + 8n, /descriptor table at 0x7f1200000008 is not aligned to 16 bytes/],
-      [0x10_0000n, /descriptor table at 0x100000 is not mapped in one piece/],
+      [IOVA + 8n, /descriptor area at 0x7f1200000008 is not aligned to 16 bytes/],
+      [0x10_0000n, /descriptor area at 0x100000 is not mapped in one piece/],
       [IOVA + BigInt(MEMORY_BYTES) - 16n, /not mapped in one piece/],
       [2n ** 64n - 16n, /passes 2\^64/],
     ] as const) {

@@ -44,7 +44,7 @@ scenario(
     stage.info[0] = { ...stage.info[0], split: { avail_index: 9 } };
     await setReady(stage, 0, 1);
     await until(() => stage.isOpen(0), 'the first queue');
-    assert.is(stage.blocks[0]!.lastAvail, 9);
+    assert.is(stage.blocks[0]!.base, 9);
   },
   TOLD,
 );

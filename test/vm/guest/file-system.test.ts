@@ -63,6 +63,7 @@ function contents(folder: string): string[] {
 for (const [fileSystem, options] of [
   [EXT4, {}],
   [EXT4, { umem: false, apiVersion: 0 }],
+  [EXT4, { packed: true }],
   [XFS, {}],
 ] as [FileSystem, Partial<ServeOptions>][])
   test(`a tree of files on ${fileSystem.name}, served with ${JSON.stringify(options)}`, async () => {

@@ -1,11 +1,11 @@
-#include "device.h"
+#include "translator.h"
 
 #include <cstring>
 #include <utility>
 
 namespace ringbell::bench {
 
-Segment* Device::append(Segment* segment, uint64_t iova, uint64_t bytes, uint32_t access) {
+Segment* Translator::append(Segment* segment, uint64_t iova, uint64_t bytes, uint32_t access) {
   if (iova + (bytes - 1) < iova) return nullptr;
   while (bytes && !fault_) {
     const Region* region = find(iova);
@@ -29,7 +29,7 @@ Segment* Device::append(Segment* segment, uint64_t iova, uint64_t bytes, uint32_
   return fault_ ? segment + 1 : segment;
 }
 
-const Descriptor* Device::copied_table(uint64_t iova, uint32_t bytes, Segment* free) {
+const Descriptor* Translator::copied_table(uint64_t iova, uint32_t bytes, Segment* free) {
   // The pieces of the table stand behind the chain's segments only until they have been copied.
   const uint32_t earlier = std::exchange(fault_, VERDICT_NONE);
   Segment* const end = append(free, iova, bytes, IOTLB_ACCESS_READ);
@@ -47,7 +47,7 @@ const Descriptor* Device::copied_table(uint64_t iova, uint32_t bytes, Segment* f
   return indirect_copy_.data();
 }
 
-bool Device::refuse(uint32_t verdict) {
+bool Translator::refuse(uint32_t verdict) {
   verdict_ = verdict;
   return false;
 }

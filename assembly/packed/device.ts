@@ -1,0 +1,208 @@
+// Packed virtqueue, device side ("Packed Virtqueues"): what device.ts does on a ring of this format. One used descriptor a
+// chain, in the place of the first available one that nothing was written over yet; with VIRTIO_F_IN_ORDER one a batch.
+//
+// Of what is published together the first used descriptor is written last: the driver reads them in order, and sees all or
+// none. Until then it is held in the queue's block.
+
+import { breakQueue, refreshRegion } from '../chain';
+import { dirtyMark, dirtyTracked } from '../dirty';
+import {
+  CHAIN_COUNTS,
+  CHAIN_SIZE,
+  VERDICT_AVAIL_INDEX,
+  VQ_CHAINS,
+  VQ_DESC,
+  VQ_DEVICE,
+  VQ_DRIVER,
+  VQ_F_EVENT_IDX,
+  VQ_F_IN_ORDER,
+  VQ_FLAGS,
+  VQ_HELD,
+  VQ_HELD_AT,
+  VQ_IOTLB,
+  VQ_LAST_AVAIL,
+  VQ_SIGNALLED_USED,
+  VQ_SIZE,
+  VQ_USED,
+  VQ_WRITABLE,
+} from '../layout';
+import {
+  PVIRTQ_DESC_LEN,
+  RING_EVENT_FLAGS_DESC,
+  RING_EVENT_FLAGS_DISABLE,
+  RING_EVENT_FLAGS_ENABLE,
+  VIRTQ_DESC_SIZE,
+} from '../virtio';
+import { chainSnapshot, nextHead } from './chain';
+import { parseBurst } from './parse';
+import { advance, distance, indexOf, OWNER_MASK, passes, retreat, usedOwner, usedPositionOf } from './position';
+
+/** Takes the position of a vring base: next available descriptor | next used descriptor << 16. */
+export function start(vq: usize, base: u32): void {
+  const size = load<u32>(vq, VQ_SIZE);
+  const available = base & 0xffff;
+  const used = base >> 16;
+  store<u32>(vq, available, VQ_LAST_AVAIL);
+  store<u32>(vq, used, VQ_USED);
+  store<u32>(vq, used, VQ_SIGNALLED_USED);
+  store<u32>(vq, 0, VQ_HELD_AT);
+  // Wherever the base comes from: outside the ring, or further apart than it is long, is no position.
+  const sound = indexOf(available) < size && indexOf(used) < size && distance(used, available, size) <= size;
+  if (!sound) breakQueue(vq, VERDICT_AVAIL_INDEX, available);
+}
+
+/** Parses up to `max` chains: how many. */
+export function pop(vq: usize, max: u32): u32 {
+  if (nextHead(vq) == 0) return 0;
+  refreshRegion(vq);
+  return parseBurst(vq, max);
+}
+
+/** Moves back before chains [first, end) of the chain table, the last ones taken. */
+export function giveBack(vq: usize, first: u32, end: u32): void {
+  const chains: usize = load<u32>(vq, VQ_CHAINS);
+  let descriptors: u32 = 0;
+  for (let k = first; k < end; k++) descriptors += load<u32>(chains + k * CHAIN_SIZE) >> 16;
+  store<u32>(vq, retreat(load<u32>(vq, VQ_LAST_AVAIL), descriptors, load<u32>(vq, VQ_SIZE)), VQ_LAST_AVAIL);
+}
+
+/** Writes the used descriptors of the first `count` chains of the chain table, but for the first of them. */
+export function push(vq: usize, count: u32): void {
+  const chains: usize = load<u32>(vq, VQ_CHAINS);
+  const end = chains + count * CHAIN_SIZE;
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) {
+    pushBatches(vq, chains, end);
+    return;
+  }
+  give(vq, load<u32>(chains), load<u32>(chains, CHAIN_COUNTS));
+  const size = load<u32>(vq, VQ_SIZE);
+  const ring: usize = load<u32>(vq, VQ_DESC) + PVIRTQ_DESC_LEN;
+  let index = indexOf(load<u32>(vq, VQ_USED));
+  let owner = <u64>usedOwner(load<u32>(vq, VQ_USED)) << 32;
+  for (let chain = chains + CHAIN_SIZE; chain < end; chain += CHAIN_SIZE) {
+    const entry = load<u64>(chain);
+    store<u64>(ring + (index << 4), (entry >> 32) | ((entry & 0xffff) << 32) | owner);
+    index += <u32>entry >> 16;
+    if (index >= size) {
+      index -= size;
+      owner ^= <u64>OWNER_MASK << 32;
+    }
+  }
+  store<u32>(vq, usedPositionOf(index, <u32>(owner >> 32)), VQ_USED);
+}
+
+/**
+ * The same with VIRTIO_F_IN_ORDER: one used descriptor a batch, with the id and the length of its last chain. Those before it
+ * count as written completely ("In-order use of descriptors"), so a chain that was not ends its batch.
+ */
+function pushBatches(vq: usize, chain: usize, end: usize): void {
+  let writable: usize = load<u32>(vq, VQ_WRITABLE);
+  let descriptors: u32 = 0;
+  // Four chains per vector until one was not written completely; the last is left, to end the last batch.
+  for (; chain + 4 * CHAIN_SIZE < end; chain += 4 * CHAIN_SIZE, writable += 16) {
+    const first = v128.load(chain);
+    const second = v128.load(chain, 16);
+    const written = v128.shuffle<u32>(first, second, 1, 3, 5, 7);
+    if (v128.any_true(v128.xor(written, v128.load(writable)))) break;
+    const heads = i32x4.shr_u(v128.shuffle<u32>(first, second, 0, 2, 4, 6), 16);
+    const pairs = i64x2.add(heads, i64x2.shr_u(heads, 32));
+    descriptors += <u32>i64x2.extract_lane(pairs, 0) + <u32>i64x2.extract_lane(pairs, 1);
+  }
+  for (; chain < end; chain += CHAIN_SIZE, writable += 4) {
+    const head = load<u32>(chain);
+    const written = load<u32>(chain, CHAIN_COUNTS);
+    descriptors += head >> 16;
+    if (written == load<u32>(writable) && chain + CHAIN_SIZE < end) continue;
+    give(vq, (head & 0xffff) | (descriptors << 16), written);
+    descriptors = 0;
+  }
+}
+
+/** Makes visible what was given back: whether the driver wants an interrupt. */
+export function publish(vq: usize): bool {
+  const size = load<u32>(vq, VQ_SIZE);
+  const at = load<u32>(vq, VQ_HELD_AT);
+  if (at) {
+    // The other used descriptors before this one, this one before the suppression word: one atomic store serves both. It
+    // pairs with the driver's store of its event suppression, which comes before its own look at this descriptor.
+    atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE, load<u64>(vq, VQ_HELD), PVIRTQ_DESC_LEN);
+    store<u32>(vq, 0, VQ_HELD_AT);
+  }
+  const used = load<u32>(vq, VQ_USED);
+  const before = load<u32>(vq, VQ_SIGNALLED_USED);
+  store<u32>(vq, used, VQ_SIGNALLED_USED);
+  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, before, distance(before, used, size));
+  const suppression = atomic.load<u32>(<usize>load<u32>(vq, VQ_DRIVER));
+  const kind = suppression >> 16;
+  if (kind == RING_EVENT_FLAGS_DESC && load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)
+    return passes(suppression & 0xffff, before, used, size);
+  // What the specification reserves, or was not negotiated, is no reason to keep silent.
+  return kind != RING_EVENT_FLAGS_DISABLE;
+}
+
+/** Marks the `count` descriptors from a place on, in which used ones have been written. */
+function markUsed(vq: usize, from: u32, count: u32): void {
+  const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  const ring: usize = load<u32>(vq, VQ_DESC);
+  const index = indexOf(from);
+  const run = min(count, load<u32>(vq, VQ_SIZE) - index);
+  dirtyMark(iotlb, ring + index * VIRTQ_DESC_SIZE, run * VIRTQ_DESC_SIZE);
+  dirtyMark(iotlb, ring, (count - run) * VIRTQ_DESC_SIZE);
+}
+
+/** Asks the driver to notify once it makes the next chain available. */
+export function arm(vq: usize): void {
+  // An atomic store, and in `pending` an atomic load: the wish is visible before the descriptor is read. Pairs with the
+  // driver's publication, an atomic store of its flags before it reads this word.
+  const suppression: u32 =
+    load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX
+      ? load<u32>(vq, VQ_LAST_AVAIL) | (RING_EVENT_FLAGS_DESC << 16)
+      : RING_EVENT_FLAGS_ENABLE << 16;
+  suppress(vq, suppression);
+}
+
+/** Asks the driver not to notify. With EVENT_IDX too: a place left behind would be passed again two laps later. */
+export function disarm(vq: usize): void {
+  suppress(vq, RING_EVENT_FLAGS_DISABLE << 16);
+}
+
+/** Writes the device's event suppression structure. */
+// @ts-ignore: decorator
+@inline
+function suppress(vq: usize, suppression: u32): void {
+  const device: usize = load<u32>(vq, VQ_DEVICE);
+  const iotlb: usize = load<u32>(vq, VQ_IOTLB);
+  atomic.store<u32>(device, suppression);
+  if (dirtyTracked(iotlb)) dirtyMark(iotlb, device, sizeof<u32>());
+}
+
+/** Whether a chain waits: 1 or 0. */
+export function pending(vq: usize): u32 {
+  return nextHead(vq) ? 1 : 0;
+}
+
+/** Copies the next chain to `snapshot`: head | counts << 32; 0 if there is none, or it was refused. */
+export function peek(vq: usize, snapshot: usize): u64 {
+  const word = nextHead(vq);
+  return word ? chainSnapshot(vq, word, snapshot) : 0;
+}
+
+/** Takes the chain that `peek` has shown. Its buffer id is the driver's own affair: nothing here depends on it. */
+export function take(vq: usize, head: u32): bool {
+  store<u32>(vq, advance(load<u32>(vq, VQ_LAST_AVAIL), head >> 16, load<u32>(vq, VQ_SIZE)), VQ_LAST_AVAIL);
+  return true;
+}
+
+/** Writes the used descriptor of one chain, or of the batch that ends with it; holds it if it is the first to be published. */
+export function give(vq: usize, head: u32, written: u32): void {
+  const position = load<u32>(vq, VQ_USED);
+  const index = indexOf(position);
+  const used = <u64>written | (<u64>((head & 0xffff) | usedOwner(position)) << 32);
+  if (load<u32>(vq, VQ_HELD_AT)) {
+    store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used, PVIRTQ_DESC_LEN);
+  } else {
+    store<u64>(vq, used, VQ_HELD);
+    store<u32>(vq, index + 1, VQ_HELD_AT);
+  }
+  store<u32>(vq, advance(position, head >> 16, load<u32>(vq, VQ_SIZE)), VQ_USED);
+}

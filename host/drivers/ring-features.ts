@@ -1,0 +1,27 @@
+import { VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_RING_F_EVENT_IDX } from '../../assembly/virtio.js';
+
+/** Options of a driver that say which features of virtqueues it wants; each true if left out. */
+interface RingOptions {
+  eventIdx?: boolean | undefined;
+  packed?: boolean | undefined;
+  inOrder?: boolean | undefined;
+}
+
+/** Features of virtqueues that these options want, as a mask. */
+export function ringFeatures({ eventIdx = true, packed = true, inOrder = true }: RingOptions): bigint {
+  const bits: number[] = [];
+  if (eventIdx) bits.push(VIRTIO_RING_F_EVENT_IDX);
+  if (packed) bits.push(VIRTIO_F_RING_PACKED);
+  if (inOrder) bits.push(VIRTIO_F_IN_ORDER);
+  return bits.reduce((features, bit) => features | (1n << BigInt(bit)), 0n);
+}
+
+/**
+ * What of `features` can be accepted together: IN_ORDER with packed rings only, since a split one would have to be filled in
+ * the order of its descriptor table.
+ */
+export function compatible(features: bigint): bigint {
+  return (features >> BigInt(VIRTIO_F_RING_PACKED)) & 1n
+    ? features
+    : features & ~(1n << BigInt(VIRTIO_F_IN_ORDER));
+}
