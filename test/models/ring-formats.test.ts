@@ -1,8 +1,10 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { VirtioDriver } from '../../host/drivers/virtio-driver.js';
 import { BlockDevice } from '../../host/models/block-device.js';
 import { BlockModel } from '../../host/models/block-model.js';
 import type { ServeOptions } from '../../host/serve.js';
+import { decodePackedVringBase } from '../../host/uapi/vring-base.js';
 import { rejects, scene, within } from './fixture.js';
 
 const BYTES = 2 ** 20;
@@ -66,6 +68,23 @@ for (const [what, make] of Object.entries(MODELS))
         assert.equal(it.errors, []);
       });
     });
+
+test('the position of a packed ring is asked for in the form of a vring base, wrap counters and all', async () => {
+  const queueSize = 16;
+  await scene(new BlockDevice({ memory: BYTES }), { queueSize, open: { queueSize } }, async ({ disk }) => {
+    const { device } = (disk as unknown as { driver: VirtioDriver }).driver;
+    for (let requests = 0; requests <= 40; requests++) {
+      const place = {
+        last_avail_idx: requests % queueSize,
+        last_avail_counter: 1 - (Math.floor(requests / queueSize) % 2),
+      };
+      const { last_avail_idx: last_used_idx, last_avail_counter: last_used_counter } = place;
+      const position = { ...place, last_used_idx, last_used_counter };
+      assert.equal(decodePackedVringBase(await device.vringBase(0)), position, `after ${requests} requests`);
+      await within(disk.write(0, new Uint8Array(512)), 'write');
+    }
+  });
+});
 
 test('a driver pins the format', async () => {
   const serveOptions = { inOrder: true };
