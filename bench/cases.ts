@@ -1,6 +1,7 @@
 import { bounceCases } from './bounce/cases.js';
 import type { Case } from './case.js';
 import { copyCases } from './copy/cases.js';
+import { dirtyCases } from './dirty/cases.js';
 import { doorbellCases } from './doorbell/cases.js';
 import { iotlbCases } from './iotlb/cases.js';
 import { ringCases } from './ring/cases.js';
@@ -14,4 +15,5 @@ export const cases: readonly Case[] = [
   ...doorbellCases,
   ...bounceCases,
   ...iotlbCases,
+  ...dirtyCases,
 ];

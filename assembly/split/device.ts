@@ -57,6 +57,8 @@ export function resume(vq: usize): void {
   const used = usedIndex(vq);
   begin(vq, used + logAhead(vq), used);
   logReplay(vq, used);
+  // Data and status of what was published are marked already, of the rest they will be. Entries may not be.
+  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, used, load<u32>(vq, VQ_SIZE));
 }
 
 function usedIndex(vq: usize): u32 {

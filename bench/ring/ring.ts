@@ -3,6 +3,9 @@ import { instantiateSync } from '@assemblyscript/loader';
 import {
   CACHE_LINE,
   CHAIN_SIZE,
+  DIRTY_BITMAP,
+  DIRTY_BITS_PER_PAGE,
+  IOTLB_DIRTY,
   IOTLB_ENTRIES,
   IOTLB_ENTRY_SIZE,
   IOTLB_OK,
@@ -62,6 +65,7 @@ export class Ring implements Queue {
   readonly buffersBytes: number;
   regions: Region[] = [];
   readonly #iotlb: number;
+  readonly #dirty: number;
   /** The lowest page is left alone: no linear address is 0. */
   #top = PAGE_SIZE;
 
@@ -78,6 +82,8 @@ export class Ring implements Queue {
     const iotlbCapacity = 64;
     this.#iotlb = this.allocate(IOTLB_ENTRIES + iotlbCapacity * IOTLB_ENTRY_SIZE);
     this.engine.iotlbInit(this.#iotlb, iotlbCapacity);
+    const dirtyBits = (MEMORY_BYTES / PAGE_SIZE) * DIRTY_BITS_PER_PAGE;
+    this.#dirty = this.allocate(DIRTY_BITMAP + dirtyBits / 8);
     // Each area on pages of its own, as drivers allocate them.
     this.table = this.allocate(size * VIRTQ_DESC_SIZE, PAGE_SIZE);
     this.avail = this.allocate(
@@ -121,6 +127,11 @@ export class Ring implements Queue {
         throw new Error(`the engine refused the region at 0x${iova.toString(16)}`);
   }
 
+  /** Has what the device writes marked, or not. Marks are never fetched: each is set again and again. */
+  track(on: boolean): void {
+    this.data.setUint32(this.#iotlb + IOTLB_DIRTY, on ? this.#dirty + DIRTY_BITMAP : 0, true);
+  }
+
   /** Empties the ring: both indices 0, notification words 0, the engine at the start. */
   reset(): void {
     new Uint8Array(this.memory.buffer, this.avail, VIRTQ_AVAIL_RING).fill(0);
@@ -138,9 +149,9 @@ export interface EngineLoop {
   drain(vq: number, burst: number, digest: number, usedLength: number): number;
 }
 
-/** The loop around engine.wasm's own exports, on the same memory. */
-export function instantiateLoop(ring: Ring): EngineLoop {
+/** The loop around an engine's own exports, on the same memory. */
+export function instantiateLoop(ring: Ring, engine: Engine): EngineLoop {
   const module = new Module(readFileSync(assemblyFile('ring')));
-  const imports = { env: { memory: ring.memory }, engine: ring.engine };
+  const imports = { env: { memory: ring.memory }, engine };
   return instantiateSync(module as never, imports as never).instance.exports as unknown as EngineLoop;
 }

@@ -7,6 +7,8 @@ import {
   VQ_F_PACKED,
 } from '../../assembly/layout.js';
 import { VIRTQ_AVAIL_IDX, VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
+import type { Engine } from '../../host/aperture/engine.js';
+import type { Memory } from '../../host/aperture/web-assembly.js';
 import { PACKED_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
 import { loadReference, type PackedReferenceRing, type ReferenceRing } from '../build.js';
 import { TypeScriptRing } from '../reference/ring.js';
@@ -55,6 +57,8 @@ export class Sides {
   readonly engine: Side;
   readonly cpp: Side;
   readonly typescript: Side | undefined;
+  readonly #ring: Ring;
+  readonly #usedLength: number;
   readonly #driver: ReferenceRing | PackedReferenceRing;
   readonly #restart: (side: Side) => void;
   readonly #burst: number;
@@ -83,6 +87,7 @@ export class Sides {
       const region = ring.regions[i % work.regions]!;
       return region.iova + BigInt(firstBuffer + Math.floor(i / work.regions) * BUFFER_STRIDE);
     });
+    this.#ring = ring;
     this.#burst = work.burst;
     const memory = new Uint8Array(ring.memory.buffer);
     const config = {
@@ -99,7 +104,8 @@ export class Sides {
       tablesLinear: ring.buffers,
       usedLength,
     };
-    this.engine = engineSide(ring, usedLength);
+    this.#usedLength = usedLength;
+    this.engine = engineSide(ring, ring.engine, usedLength, false);
     if (work.format === 'split') {
       const reference = new (loadReference().ReferenceRing)(memory, config);
       this.#driver = this.cpp = reference;
@@ -116,6 +122,11 @@ export class Sides {
       };
     }
     this.#chains = Math.floor(this.#driver.slots / work.burst) * work.burst;
+  }
+
+  /** An engine, released or not, as another side; `tracked`: it marks what it writes. */
+  variant(instantiate: (memory: Memory) => Engine, tracked: boolean): Side {
+    return engineSide(this.#ring, instantiate(this.#ring.memory), this.#usedLength, tracked);
   }
 
   /** Nanoseconds of device time per chain. Throws if the side does not serve every chain, or not what others served. */
@@ -158,12 +169,15 @@ function flagsOf({ indirect, format }: RingWork): number {
   return flags | VQ_F_PACKED | (format === 'in order' ? VQ_F_IN_ORDER : 0);
 }
 
-function engineSide(ring: Ring, usedLength: number): Side {
-  const { engine, vq, data } = ring;
-  const loop = instantiateLoop(ring);
+function engineSide(ring: Ring, engine: Engine, usedLength: number, tracked: boolean): Side {
+  const { vq, data } = ring;
+  const loop = instantiateLoop(ring, engine);
   const digest = ring.allocate(CACHE_LINE);
   return {
-    start: (base) => engine.deviceStart(vq, base),
+    start: (base) => {
+      ring.track(tracked);
+      engine.deviceStart(vq, base);
+    },
     drain: (burst) => loop.drain(vq, burst, digest, usedLength),
     takeDigest: () => {
       const sum = data.getUint32(digest, true);

@@ -45,6 +45,7 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from '../../assembly/virtio.js';
+import type { Engine } from '../../host/aperture/engine.js';
 import { Module } from '../../host/aperture/web-assembly.js';
 import { assemblyFile, loadReference } from '../build.js';
 import { Ring } from '../ring/ring.js';
@@ -146,16 +147,17 @@ export class Disks {
     for (const [address, value] of fields) ring.data.setUint32(address, value, true);
   }
 
-  /** The engine's loop: round trips of the batch, how many requests completed. */
-  engineLoop(): (times: number) => number {
+  /** An engine's loop: round trips of the batch, how many requests completed. `tracked`: it marks what it writes. */
+  engineLoop(engine: Engine = this.ring.engine, tracked = false): (times: number) => number {
     const { ring, dq, disk, submissions, completions } = this;
-    const imports = { env: { memory: ring.memory }, engine: ring.engine };
+    const imports = { env: { memory: ring.memory }, engine };
     const module = new Module(readFileSync(assemblyFile('round-trip')));
     const loop = instantiateSync(module as never, imports as never).instance
       .exports as unknown as RoundTripLoop;
     return (times) => {
-      ring.engine.driverStart(dq);
-      ring.engine.deviceStart(ring.vq, 0);
+      ring.track(tracked);
+      engine.driverStart(dq);
+      engine.deviceStart(ring.vq, 0);
       return loop.roundTrips(dq, ring.vq, disk, submissions, completions, this.#batch, times);
     };
   }

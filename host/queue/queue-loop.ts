@@ -105,12 +105,19 @@ export class QueueLoop {
 
   /** Looks at the doorbell in intervals for as long as there is one: a driver's store wakes nobody. */
   #watchDoorbell(): void {
-    if (this.#block.doorbell === 0) return;
-    this.#doorbellTimer ??= setInterval(() => {
-      if (this.#doorbell.look(FIRST) === 0) return;
-      const { aperture, vq } = this.#block;
+    if (this.#block.doorbell !== 0)
+      this.#doorbellTimer ??= setInterval(() => this.#lookAtDoorbell(), DOORBELL_INTERVAL_MS).unref();
+  }
+
+  #lookAtDoorbell(): void {
+    const { aperture, doorbell, vq } = this.#block;
+    if (doorbell === 0) {
+      // The driver has gone; the control plane wakes this queue for the next.
+      clearInterval(this.#doorbellTimer);
+      this.#doorbellTimer = undefined;
+    } else if (this.#doorbell.look(FIRST) !== 0) {
       count(aperture, vq, VQ_KICKS, 1n);
       this.schedule();
-    }, DOORBELL_INTERVAL_MS).unref();
+    }
   }
 }

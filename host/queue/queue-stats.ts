@@ -34,8 +34,8 @@ const COUNTERS = {
 
 /**
  * What a device's queue has counted since it was made. `bytesRead` and `bytesWritten` are the disk's bytes; `kicks` are
- * wake-ups by the driver's eventfd, `kicksSuppressed` is the driver's to count and 0 here; `interrupts` and
- * `interruptsSuppressed` are bursts after which the driver wanted one, or not; `crossings` are calls from JavaScript into
+ * wake-ups by the driver's eventfd and rings of its doorbell that were seen, `kicksSuppressed` is the driver's to count and 0
+ * here; `interrupts` and `interruptsSuppressed` are bursts after which the driver wanted one, or not; `crossings` are calls from JavaScript into
  * WASM or the addon on the data path, giving up the CPU and waiting (the thread's first queue has these), draining and signalling eventfds included; `bursts` are batches that served at least one request;
  * `replayed` are requests that the in-flight log of another process had, taken again first.
  */

@@ -206,6 +206,8 @@ export class VduseDevice {
   /** Goes on where another process has stopped. */
   async #takeOver(): Promise<void> {
     try {
+      // The message that speaks of it was the other process's.
+      await this.#queues.followLog();
       if (await this.#abandoned.runs()) await this.#resume();
       else await this.#abandoned.watch(() => this.#lookAtAbandoned());
     } catch (error) {

@@ -58,7 +58,8 @@ export class DriverLog {
     try {
       fd = await this.#file.ioctl(VDUSE_GET_LOG_FD, argument);
     } catch (error) {
-      if (isSystemError(error, 'ENOENT')) return undefined;
+      // ENOTTY is the kernel's, which has no such thing.
+      if (isSystemError(error, 'ENOENT') || isSystemError(error, 'ENOTTY')) return undefined;
       throw error;
     }
     try {

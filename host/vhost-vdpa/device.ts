@@ -159,6 +159,8 @@ export class VhostVdpa {
   /** Adds bits to the status: they cannot be taken away but by a reset. */
   async addStatus(bits: number): Promise<void> {
     const status = await this.status();
+    // `close` came meanwhile: what was read is from before its reset, and would start the device again.
+    if (this.#closed) return;
     await call(this.file, vhost.VHOST_VDPA_SET_STATUS, u8.encode(status | bits));
   }
 

@@ -23,9 +23,13 @@ export interface VfioBus {
   openVfioGroup(name: string): Promise<VfioGroupFile>;
 }
 
-/** Mappings are the container's: no reset of the device touches them. */
-const BACKEND_FEATURES =
-  (1n << BigInt(vhost.VHOST_BACKEND_F_IOTLB_MSG_V2)) | (1n << BigInt(vhost.VHOST_BACKEND_F_IOTLB_PERSIST));
+/** Stopping keeps the positions of the queues. Mappings are the container's: no reset of the device touches them. */
+const BACKEND_FEATURES = [
+  vhost.VHOST_BACKEND_F_IOTLB_MSG_V2,
+  vhost.VHOST_BACKEND_F_SUSPEND,
+  vhost.VHOST_BACKEND_F_RESUME,
+  vhost.VHOST_BACKEND_F_IOTLB_PERSIST,
+].reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n);
 /** What the device says of its status itself. Of the rest a vhost-mdev device knows nothing. */
 const STATUS_OF_DEVICE = VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET;
 
@@ -40,8 +44,10 @@ export class MdevDialect implements VhostVdpaFile {
   readonly #container: VfioContainerFile;
   readonly #group: VfioGroupFile;
   readonly #device: VfioDeviceFile;
-  /** The driver's own bits. */
+  /** What the driver has set. */
   #status = 0;
+  /** Stopped with DRIVER_OK set. */
+  #suspended = false;
 
   /** Opens a device by way of its group, in a container of its own. Rejects with the bus's SystemErrors; nothing is left open. */
   static async open(bus: VfioBus, name: string): Promise<MdevDialect> {
@@ -75,6 +81,12 @@ export class MdevDialect implements VhostVdpaFile {
         return 0;
       case vhost.VHOST_VDPA_SET_STATUS:
         await this.#setStatus(u8.decode(argument));
+        return 0;
+      case vhost.VHOST_VDPA_SUSPEND:
+        await this.#suspend(true);
+        return 0;
+      case vhost.VHOST_VDPA_RESUME:
+        await this.#suspend(false);
         return 0;
       case vhost.VHOST_VDPA_SET_VRING_ENABLE:
         if (vhost.vhostVringState.decode(argument).num === 0)
@@ -125,14 +137,24 @@ export class MdevDialect implements VhostVdpaFile {
   async #getStatus(): Promise<number> {
     const argument = new Uint8Array(u8.size);
     await this.#device.ioctl(vhost.VHOST_VDPA_GET_STATUS, argument);
-    return (this.#status & ~STATUS_OF_DEVICE) | (u8.decode(argument) & STATUS_OF_DEVICE);
+    const device = u8.decode(argument);
+    if (this.#suspended) return this.#status | (device & VIRTIO_CONFIG_S_NEEDS_RESET);
+    return (this.#status & ~STATUS_OF_DEVICE) | (device & STATUS_OF_DEVICE);
   }
 
   async #setStatus(status: number): Promise<void> {
     const added = status & ~this.#status;
     this.#status = status;
+    if (status === 0) this.#suspended = false;
     if (status === 0) await this.#setState(VHOST_MDEV_S_STOPPED);
     else if (added & VIRTIO_CONFIG_S_DRIVER_OK) await this.#setState(VHOST_MDEV_S_RUNNING);
+  }
+
+  /** As with vhost-vdpa there is nothing to do before DRIVER_OK. */
+  async #suspend(suspended: boolean): Promise<void> {
+    if (!(this.#status & VIRTIO_CONFIG_S_DRIVER_OK)) return;
+    this.#suspended = suspended;
+    await this.#setState(suspended ? VHOST_MDEV_S_STOPPED : VHOST_MDEV_S_RUNNING);
   }
 
   async #setState(state: number): Promise<void> {
@@ -151,9 +173,13 @@ async function openDevice(
   await group.setContainer(container);
   await container.ioctl(vfio.VFIO_SET_IOMMU, vfio.VFIO_TYPE1v2_IOMMU);
   const device = await group.openDevice(name);
-  const info = vfio.vfioDeviceInfo.encode({ argsz: vfio.vfioDeviceInfo.size });
-  await device.ioctl(vfio.VFIO_DEVICE_GET_INFO, info);
-  if (vfio.vfioDeviceInfo.get(info, 'flags') & VFIO_DEVICE_FLAGS_VHOST) return device;
-  await device.close();
-  throw systemError('EOPNOTSUPP', 'ioctl', `${name} is no vhost device`);
+  try {
+    const info = vfio.vfioDeviceInfo.encode({ argsz: vfio.vfioDeviceInfo.size });
+    await device.ioctl(vfio.VFIO_DEVICE_GET_INFO, info);
+    if (vfio.vfioDeviceInfo.get(info, 'flags') & VFIO_DEVICE_FLAGS_VHOST) return device;
+    throw systemError('EOPNOTSUPP', 'ioctl', `${name} is no vhost device`);
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
 }

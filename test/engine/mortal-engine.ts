@@ -1,35 +1,14 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { instantiateSync } from '@assemblyscript/loader';
-import asc from 'assemblyscript/asc';
+import { compileVariant } from '../../bench/engine-variant.js';
 import type { Engine } from '../../host/aperture/engine.js';
-import { type Memory, Module } from '../../host/aperture/web-assembly.js';
-
-const root = fileURLToPath(new URL('../../../', import.meta.url));
+import type { Memory, Module } from '../../host/aperture/web-assembly.js';
 
 /** What an engine dies of. */
 export class Death extends Error {}
 
 /** The engine as it is released, with every store announced to the host before it is made. */
-export async function buildMortalEngine(): Promise<Module> {
-  let binary: Uint8Array | undefined;
-  const options = ['--target', 'release', '--runPasses', 'instrument-memory'];
-  const { error, stderr } = await asc.main(['assembly/index.ts', ...options, '-o', 'mortal.wasm'], {
-    readFile: (name, baseDir) => {
-      try {
-        return readFileSync(join(root, baseDir, name), 'utf8');
-      } catch {
-        return null;
-      }
-    },
-    writeFile: (name, contents) => {
-      if (name.endsWith('.wasm')) binary = contents as Uint8Array;
-    },
-    listFiles: () => null,
-  });
-  if (error || !binary) throw new Error(`${error?.message ?? 'no output'}\n${stderr.toString()}`);
-  return new Module(Uint8Array.from(binary));
+export function buildMortalEngine(): Promise<Module> {
+  return compileVariant(['--runPasses', 'instrument-memory']);
 }
 
 /**

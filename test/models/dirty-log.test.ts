@@ -1,7 +1,7 @@
+import { ftruncateSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { PAGE_SIZE } from '../../assembly/layout.js';
-import { Aperture } from '../../host/aperture/aperture.js';
 import { Bus } from '../../host/bus/index.js';
 import { BlockDevice } from '../../host/models/block-device.js';
 import { BlockModel } from '../../host/models/block-model.js';
@@ -11,7 +11,8 @@ import { loadAddon } from '../../host/native/addon.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import { VIRTIO_BLK_S_OK, VIRTIO_CONFIG_S_DRIVER_OK } from '../../host/uapi/virtio.js';
 import { compare, fetchPages, migrate, USED_PAGE } from './dirty-traffic.js';
-import { imageFile, rejects, scene, within } from './fixture.js';
+import { driverLog } from './driver-log.js';
+import { imageFile, nextError, rejects, scene, within } from './fixture.js';
 import { DATA, IOVA, MEMORY_BYTES, RawDriver, STATUS_BYTE } from './raw-driver.js';
 
 const CAPACITY = 2 ** 20;
@@ -152,29 +153,6 @@ test('a device that is closed has no dirty log', async () => {
   await bus.close();
 });
 
-/** A log for the IOVAs of our driver, and the pages that are marked in it. */
-function driverLog() {
-  const bytes = 2 ** 33 / PAGE_SIZE / 8;
-  const fd = loadAddon().memfd('log', bytes, true);
-  const aperture = Aperture.create({ bytes: 2 ** 24, privateBytes: 2 ** 16 });
-  const view = aperture.viewOwn(aperture.map({ fd, offset: 0n }, bytes, 'rw'));
-  const words = new Int32Array(view.buffer, view.byteOffset, bytes / 4);
-  return {
-    memory: { fd, offset: 0n, bytes },
-    /** Fetches and clears, as a driver does. */
-    fetch(): number[] {
-      const pages: number[] = [];
-      for (let word = 0; word < words.length; word++) {
-        if (Atomics.load(words, word) === 0) continue;
-        const bits = Atomics.exchange(words, word, 0);
-        for (let bit = 0; bit < 32; bit++) if ((bits >>> bit) & 1) pages.push(word * 32 + bit);
-      }
-      return pages;
-    },
-    close: () => loadAddon().close(fd),
-  };
-}
-
 for (const [name, model, { mode, threads }] of MODELS)
   test(`the log that a driver hands in has the pages that the device’s own has: ${name}`, async () => {
     const log = driverLog();
@@ -231,6 +209,18 @@ test('a log that does not reach the driver’s memory is refused, and the device
     assert.ok(IOVA + BigInt(MEMORY_BYTES) > 2n ** 33n);
     log.close();
   });
+});
+
+test('a log that its owner cuts short breaks the device, and no more', async () => {
+  const fd = loadAddon().memfd('log', 2 ** 18, false);
+  await scene(new BlockDevice({ memory: CAPACITY }), {}, async ({ bus, device, disk }) => {
+    await bus.setLog('disk0', { fd, offset: 0n, bytes: 2 ** 18 });
+    ftruncateSync(fd, 0);
+    const error = nextError(device);
+    await disk.read(0, 4096).catch(() => {});
+    assert.is((await error).code, 'ERR_MEMORY_LOST');
+  });
+  loadAddon().close(fd);
 });
 
 test.after(() => image.remove());

@@ -146,6 +146,8 @@ export async function migrate(
   })().finally(() => {
     running = false;
   });
+  // It is awaited at the end; what has gone wrong until then must not end the process.
+  traffic.catch(() => {});
   const move = async () => {
     for (const page of await fetch()) {
       const [start, end] = [page * PAGE_SIZE, (page + 1) * PAGE_SIZE];

@@ -16,6 +16,7 @@ import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import { BlockDevice } from '../../host/models/block-device.js';
 import { serve } from '../../host/serve.js';
+import { driverLog } from './driver-log.js';
 import { imageFile, rejects, until, within } from './fixture.js';
 import { type MortalOptions, MortalServer } from './mortal-server.js';
 
@@ -166,5 +167,26 @@ test('a log is a path, of a device of one group', async () => {
   await rejects(serve(model, { name: 'disk0', bus, ...groups }), 'ERR_ARGUMENT', /groups/);
   await bus.close();
 });
+
+test('what the next server writes is marked in the log that the driver has handed in', () =>
+  scene(async ({ bus, options }) => {
+    let server = await MortalServer.start(bus, options);
+    const disk = await openBlock('disk0', { bus });
+    const buffer = disk.alloc(16 * BLOCK);
+    await disk.read(0, buffer);
+    const log = driverLog();
+    await bus.setLog('disk0', log.memory);
+    await server.kill();
+    server = await MortalServer.start(bus, options);
+    assert.is(server.last('takenOver'), true, server.last('refused'));
+    await disk.read(0, BLOCK);
+    log.fetch();
+    await disk.read(0, buffer);
+    const marked = log.fetch();
+    assert.ok(marked.length >= 16, `${marked.length} pages`);
+    await disk.close();
+    await server.kill();
+    log.close();
+  }));
 
 test.run();

@@ -19,6 +19,7 @@ import {
 import { VduseDevice } from '../../host/vduse/device.js';
 import { DirtyPages } from '../../host/vduse/dirty-pages.js';
 import { DriverMemory } from '../../host/vduse/driver-memory.js';
+import { VDUSE_GET_LOG_FD } from '../../host/vduse/log-extension.js';
 import { until } from '../models/fixture.js';
 import { FakeVduseFile } from './fake-file.js';
 
@@ -229,6 +230,9 @@ export class Stage {
       case vduse.VDUSE_IOTLB_DEREG_UMEM:
         this.umem = undefined;
         return 0;
+      case VDUSE_GET_LOG_FD:
+        // As the kernel has it.
+        throw systemError('ENOTTY', 'ioctl');
       default:
         return 0;
     }

@@ -85,6 +85,17 @@ test('open takes the device over and learns what it is', () =>
     assert.not(device.hasBackendFeature(vhost.VHOST_BACKEND_F_RESUME));
   }));
 
+test('a status that was read before a close is not written after it', () =>
+  play(async ({ device, responder }) => {
+    await start(device);
+    responder.requests.length = 0;
+    const failing = device.fail();
+    await device.close();
+    await failing;
+    const told = responder.of(vduse.VDUSE_SET_STATUS).map(({ s }) => s.status);
+    assert.not.ok(told.some((status) => status !== 0));
+  }));
+
 test('open closes the file that it cannot take over', () =>
   play(async ({ bus, device }) => {
     await device.close();

@@ -12,6 +12,7 @@ import { DriverMemory } from '../../host/vduse/driver-memory.js';
 import type { VduseFile } from '../../host/vduse/file.js';
 import { VhostVdpa } from '../../host/vhost-vdpa/device.js';
 import type { MemoryRegion } from '../../host/vhost-vdpa/memory-table.js';
+import { openVhostVdpaFile } from '../../host/vhost-vdpa/open.js';
 import { createDevice, LAST_IOVA, NAME, Responder, SharedMemory, within } from '../bus/fixture.js';
 
 /** Bytes of a page. */
@@ -158,9 +159,15 @@ export interface TableScene {
   device: VhostVdpa;
 }
 
+/**
+ * Where mappings go: to a parent that takes whole tables, or one mapping at a time, or to the platform's IOMMU, whose
+ * container a vhost-mdev device is in.
+ */
+export type Way = ParentKind | 'vhost_mdev';
+
 /** Plays `act` on a bus of its own. */
 export async function tableScene(
-  parent: ParentKind,
+  way: Way,
   act: (scene: TableScene) => Promise<void>,
   backendFeatures?: bigint,
 ): Promise<void> {
@@ -168,8 +175,11 @@ export async function tableScene(
   try {
     const { file } = await createDevice(bus);
     const side = new DeviceSide(file);
-    await bus.attach(NAME, { parent, ...(backendFeatures === undefined ? {} : { backendFeatures }) });
-    const device = await within(VhostVdpa.open(await bus.openVhostVdpa(NAME)), 'opening');
+    await bus.attach(NAME, {
+      ...(way === 'vhost_mdev' ? { driver: way } : { parent: way }),
+      ...(backendFeatures === undefined ? {} : { backendFeatures }),
+    });
+    const device = await within(VhostVdpa.open(await openVhostVdpaFile(NAME, bus)), 'opening');
     await within(act({ bus, side, device }), 'the scene', SCENE_LIMIT_MS);
     await within(device.close(), 'closing');
     side.close();

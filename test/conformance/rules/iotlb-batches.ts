@@ -2,7 +2,7 @@ import * as assert from 'uvu/assert';
 import { u64 } from '../../../host/uapi/codec.js';
 import * as vhost from '../../../host/uapi/vhost.js';
 import { onMemory, PAGE, region, updates } from '../mapping.js';
-import { iotlbMessage, LAST_IOVA, REFUSED, setStatus } from '../protocol.js';
+import { fails, iotlbMessage, LAST_IOVA, REFUSED, setStatus } from '../protocol.js';
 import { onScene, type Rule } from '../rule.js';
 import { lacksDmaMap, lacksSetMap } from './lacks.js';
 
@@ -45,6 +45,47 @@ export const iotlbBatcheRules: readonly Rule[] = [
       responder.answer = () => REFUSED;
       await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_END));
       assert.is(await region(device), undefined);
+    }),
+  },
+  {
+    name: 'what a batch takes and maps again, the device never misses',
+    source: 'vhost_vdpa_process_iotlb_msg',
+    lacks: lacksSetMap,
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
+      await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: 4n * PAGE, uaddr }));
+      const before = updates(responder.requests).length;
+      const seen: unknown[] = [];
+      responder.answer = async () => {
+        seen.push((await region(device))?.last);
+        return {};
+      };
+      await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));
+      await driver.write(iotlbMessage(VHOST_IOTLB_INVALIDATE, { iova: 0n, size: 4n * PAGE }));
+      assert.is((await region(device))?.last, 4n * PAGE - 1n);
+      await driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: 0n, size: PAGE, uaddr }));
+      assert.is((await region(device))?.last, 4n * PAGE - 1n);
+      await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_END));
+      assert.equal(seen, [PAGE - 1n]);
+      assert.is(updates(responder.requests).length, before + 1);
+    }),
+  },
+  {
+    name: 'the update after a batch that was refused gives the device the whole table, and its answer is told',
+    source: 'vhost_vdpa_map, vhost_vdpa_process_iotlb_msg',
+    lacks: lacksSetMap,
+    play: onMemory(async ({ device, driver, responder }, uaddr) => {
+      const update = (page: bigint) =>
+        driver.write(iotlbMessage(VHOST_IOTLB_UPDATE, { iova: page * PAGE, size: PAGE, uaddr }));
+      responder.answer = () => REFUSED;
+      await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_BEGIN));
+      for (const page of [1n, 3n]) await update(page);
+      await driver.write(iotlbMessage(VHOST_IOTLB_BATCH_END));
+      await fails(update(5n), 'EFAULT', 'write');
+      assert.is(await region(device), undefined);
+      responder.answer = () => ({});
+      await update(7n);
+      for (const page of [1n, 3n, 7n]) assert.is((await region(device, page * PAGE))?.start, page * PAGE);
+      assert.is(await region(device, 5n * PAGE, 6n * PAGE), undefined);
     }),
   },
   {

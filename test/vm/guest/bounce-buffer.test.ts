@@ -1,5 +1,6 @@
 /** Bounce buffers of a driver in the kernel: in our memory, in the kernel's, and under a driver that lies about them. */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from '../../../assembly/virtio.js';
@@ -7,6 +8,7 @@ import { Aperture } from '../../../host/aperture/aperture.js';
 import { BlockDevice } from '../../../host/index.js';
 import { loadAddon } from '../../../host/native/addon.js';
 import * as vduse from '../../../host/uapi/vduse.js';
+import { NEIGHBOUR, WRITTEN } from '../direct-io-bytes.js';
 import { imageFile, run, withDisk } from '../disk-fixture.js';
 import { bindDriver, shell, unbindDriver, until } from '../fixture.js';
 
@@ -30,6 +32,17 @@ function openFiles(): string[] {
     }
   }
   return files;
+}
+
+/** The bounce buffer as the device has it, in this process. */
+function bounceBuffer(): Buffer {
+  const maps = readFileSync('/proc/self/maps', 'utf8');
+  const [, start, end] = /^([0-9a-f]+)-([0-9a-f]+) .*memfd:bounce-buffer/m.exec(maps) ?? [];
+  const buffer = Buffer.alloc(Number.parseInt(end!, 16) - Number.parseInt(start!, 16));
+  const memory = openSync('/proc/self/mem', 'r');
+  assert.is(readSync(memory, buffer, 0, buffer.length, Number.parseInt(start!, 16)), buffer.length);
+  closeSync(memory);
+  return buffer;
 }
 
 /** Makes a read request available behind the driver's back, with `UNBACKED` as its buffer. */
@@ -84,6 +97,17 @@ test('they are memory of the process from the first request to the reset, for ea
     },
   );
   assert.is(pinned(), 0);
+});
+
+test('what lies beside the bytes of a request never gets there', async () => {
+  const program = fileURLToPath(new URL('../direct-io.js', import.meta.url));
+  await withDisk(new BlockDevice({ memory: BYTES }), { driver: 'virtio_vdpa' }, async ({ path, errors }) => {
+    await run(`${process.execPath} ${program} ${path} 400`);
+    const buffer = bounceBuffer();
+    assert.ok(buffer.includes(WRITTEN), 'what was written is seen');
+    assert.not(buffer.includes(NEIGHBOUR), 'a byte of the process that wrote');
+    assert.equal(errors, []);
+  });
 });
 
 test('where the process may not pin as much, they are the kernel’s, and that shows', async () => {

@@ -49,6 +49,16 @@ for (const options of [
   });
 }
 
+test('a driver that bounces tells the device of more memory under load, and loses nothing', async () => {
+  const file = imageFile(BYTES);
+  const before = sha256(file);
+  await withDisk(new BlockDevice({ file }), { driver: 'vhost_vdpa' }, async ({ path, errors }) => {
+    const [read, written, readAgain] = await drive(path, 'rewrite', { bounce: true });
+    assert.equal([read, readAgain, sha256(file)], [before, written, written]);
+    assert.equal(errors, []);
+  });
+});
+
 test('drivers come and go, in the middle of their traffic too', async () => {
   const file = imageFile(BYTES);
   await withDisk(new BlockDevice({ file }), { driver: 'vhost_vdpa' }, async ({ path, errors }) => {

@@ -1,0 +1,87 @@
+import { instantiateSync } from '@assemblyscript/loader';
+import type { Engine } from '../../host/aperture/engine.js';
+import { instantiateEngine } from '../../host/aperture/engine.js';
+import type { Memory } from '../../host/aperture/web-assembly.js';
+import type { Case } from '../case.js';
+import { compare } from '../compare.js';
+import { compileVariant } from '../engine-variant.js';
+import { Sides } from '../ring/sides.js';
+import { Disks } from '../round-trip/disks.js';
+
+const DESCRIPTORS = [1, 2, 3];
+/** Requests and bytes: the buffers of both stay within a second-level cache. */
+const READS = [
+  { batch: 32, bytes: 4096 },
+  { batch: 4, bytes: 65536 },
+];
+const BURST = 32;
+
+/** The one test that tracking costs while it is off, and what the engine without tracking has in its place. */
+const TEST = 'return load<u64>(iotlb, IOTLB_DIRTY) != 0;';
+const NO_TEST = 'return false;';
+
+/** An engine that cannot track anything. */
+async function withoutTracking(): Promise<(memory: Memory) => Engine> {
+  let tests = 0;
+  const module = await compileVariant([], (source) => {
+    if (source.includes(TEST)) tests++;
+    return source.replace(TEST, NO_TEST);
+  });
+  if (tests !== 1) throw new Error('the test that tracking costs was not found');
+  return (memory) =>
+    instantiateSync(module, { env: { memory } } as never).instance.exports as unknown as Engine;
+}
+
+function ringCase(descriptors: number): Case {
+  const name = `dirty pages: pop and push, ${descriptors} descriptor${descriptors > 1 ? 's' : ''}, burst ${BURST}`;
+  return {
+    name,
+    quick: true,
+    async run(effort) {
+      const sides = new Sides({ descriptors, burst: BURST, format: 'split', indirect: false, regions: 1 });
+      const without = sides.variant(await withoutTracking(), false);
+      const tracked = sides.variant(instantiateEngine, true);
+      const off = () => sides.slice(sides.engine);
+      const comparison = { work: name, unit: 'ns/chain' };
+      return [
+        await compare({ ...comparison, engine: 'off', rival: 'built without' }, effort, off, () =>
+          sides.slice(without),
+        ),
+        await compare({ ...comparison, engine: 'on', rival: 'off' }, effort, () => sides.slice(tracked), off),
+      ];
+    },
+  };
+}
+
+function readCase({ batch, bytes }: (typeof READS)[number]): Case {
+  const name = `dirty pages: round trip, reads of ${bytes} B, batch ${batch}`;
+  return {
+    name,
+    quick: true,
+    async run(effort) {
+      const disks = new Disks({ batch, bytes });
+      const { memory } = disks.ring;
+      const without = disks.engineLoop((await withoutTracking())(memory));
+      const loops = { off: disks.engineLoop(), on: disks.engineLoop(instantiateEngine(memory), true) };
+      const off = () => disks.measure(loops.off);
+      const comparison = { work: name, unit: 'requests/s' };
+      return [
+        await compare({ ...comparison, engine: 'off', rival: 'built without' }, effort, off, () =>
+          disks.measure(without),
+        ),
+        await compare(
+          { ...comparison, engine: 'on', rival: 'off' },
+          effort,
+          () => disks.measure(loops.on),
+          off,
+        ),
+      ];
+    },
+  };
+}
+
+/**
+ * What tracking costs while it is off, against an engine that was built without it, and while it is on, against off. In the
+ * report "off" and "on" stand in the column of engine.wasm.
+ */
+export const dirtyCases: Case[] = [...DESCRIPTORS.map(ringCase), ...READS.map(readCase)];
