@@ -1,7 +1,7 @@
 import { instantiateSync } from '@assemblyscript/loader';
+import { buildAssembly } from '../../bench/build-assembly.js';
 import type { Engine } from '../../host/aperture/engine.js';
 import type { Memory, Module } from '../../host/aperture/web-assembly.js';
-import { buildAssembly } from './build-assembly.js';
 
 /** What an engine dies of. */
 export class Death extends Error {}

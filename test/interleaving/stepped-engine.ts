@@ -1,7 +1,7 @@
 import { instantiateSync } from '@assemblyscript/loader';
+import { buildAssembly, type Edit } from '../../bench/build-assembly.js';
 import type { Engine } from '../../host/aperture/engine.js';
 import type { Module } from '../../host/aperture/web-assembly.js';
-import { buildAssembly, type Edit } from '../engine/build-assembly.js';
 import type { Ring } from '../engine/fixture.js';
 
 /** Private memory that nothing else uses: where accesses go that have been made already. */

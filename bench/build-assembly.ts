@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import asc from 'assemblyscript/asc';
-import { Module } from '../../host/aperture/web-assembly.js';
+import { Module } from '../host/aperture/web-assembly.js';
 
-const root = fileURLToPath(new URL('../../../', import.meta.url));
+const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** Changes a source file, given by its path in the repository, before it is compiled. */
 export type Edit = (path: string, source: string) => string;
