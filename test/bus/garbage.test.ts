@@ -1,10 +1,14 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isSystemError } from '../../host/errors.js';
-import { iocSize } from '../../host/uapi/ioc.js';
+import { iocSize, iocType } from '../../host/uapi/ioc.js';
 import * as vduse from '../../host/uapi/vduse.js';
+import * as vfio from '../../host/uapi/vfio.js';
 import * as vhost from '../../host/uapi/vhost.js';
-import { getStatus, NAME, scene, setStatus } from './fixture.js';
+import { VHOST_MDEV_SET_STATE } from '../../host/uapi/vhost-mdev.js';
+import { MdevDialect } from '../../host/vhost-vdpa/mdev-dialect.js';
+import { getStatus, NAME, STATUS_DRIVER_OK, scene, setStatus } from './fixture.js';
+import { mdevScene } from './mdev-fixture.js';
 
 const ROUNDS = 4000;
 
@@ -72,6 +76,32 @@ test('garbage from a driver is answered with errnos, and the device can be drive
     },
     { parent: 'dma_map', apiVersion: 1n, ngroups: 2, nas: 2 },
   );
+});
+
+test('garbage from a driver of VFIO is answered with errnos, and the device can be driven afterwards', async () => {
+  const ofVhost = requests(vhost, vhost.VHOST_VIRTIO).filter((request) => !WITH_DESCRIPTORS.has(request));
+  const ofVfio = Object.values(vfio).filter(
+    (value): value is number => typeof value === 'number' && iocType(value) === vfio.VFIO_TYPE,
+  );
+  assert.ok(ofVfio.length > 10);
+  await mdevScene(async ({ bus, container, group, openDevice }) => {
+    const device = await openDevice();
+    await device.ioctl(vhost.VHOST_SET_OWNER);
+    const state = [VHOST_MDEV_SET_STATE, vhost.VHOST_SET_FEATURES];
+    for (let round = 0; round < ROUNDS; round++) {
+      const request = [...ofVhost, ...ofVfio, ...state][random(ofVhost.length + ofVfio.length + 2)]!;
+      const argument = garbage(Math.max(iocSize(request), 32));
+      await survives(device.ioctl(request, argument));
+      if (request !== vfio.VFIO_GROUP_UNSET_CONTAINER) await survives(group.ioctl(request, argument));
+      await survives(container.ioctl(request, random(4) ? argument : random(10)));
+    }
+    await device.close();
+    await group.close();
+    const next = await MdevDialect.open(bus, NAME);
+    await setStatus(next, STATUS_DRIVER_OK);
+    assert.is(await getStatus(next), STATUS_DRIVER_OK);
+    await next.close();
+  });
 });
 
 test('garbage from a device is answered with errnos, and its driver goes on', async () => {
