@@ -7,6 +7,7 @@ import * as layout from '../../assembly/layout.js';
 import * as virtio from '../../assembly/virtio.js';
 import type { DirtyLoopData } from './dirty-loop-main.js';
 import { DirtyRing, generator, pageOf, pagesOf, RandomRequests, REGIONS } from './dirty-traffic.js';
+import type { DirtyWriterData } from './dirty-writer-main.js';
 import { DISK_LINEAR, DISK_SECTORS, DRIVER_IOVA, DRIVER_LINEAR } from './fixture.js';
 import { buildMortalEngine, mortalEngine } from './mortal-engine.js';
 
@@ -244,6 +245,20 @@ test('the bitmap and a log are marked together', () => {
   assert.is(ring.u8[log + 3], 0x10, 'and not the other');
 });
 
+/** A queue that is no more than a request that it holds, all of whose bytes are at `iova`, and a word to write. */
+function heldRequest(
+  ring: DirtyRing,
+  iova: bigint,
+  bytes: number,
+): { vq: number; request: number; source: number } {
+  const vq = ring.allocate(layout.VQ_BLOCK_SIZE);
+  ring.set(vq, { [layout.VQ_IOTLB]: ring.iotlb });
+  const request = ring.allocate(layout.REQUEST_DESCRIPTORS + virtio.VIRTQ_DESC_SIZE);
+  ring.set(request, { [layout.REQUEST_COUNT]: 1 });
+  ring.descriptor(0, iova, bytes, 0, 0, request + layout.REQUEST_DESCRIPTORS);
+  return { vq, request, source: ring.allocate(4) };
+}
+
 /** Pages of each thread's buffers: the marks of all are in one word of the bitmap. */
 const LOOP_PAGES = 7;
 const LOOP_BUFFERS = DRIVER_LINEAR + 8 * PAGE_SIZE;
@@ -258,16 +273,10 @@ test('copying what is dirty, again and again, while queues run loses no write', 
   const words = new Int32Array(ring.memory.buffer);
   const flag = () => ring.allocate(4) / 4;
   const run = flag();
-  /** A queue that is no more than a request that it holds, all of whose bytes are at `buffers`. */
-  const held = (buffers: number) => {
-    const vq = ring.allocate(layout.VQ_BLOCK_SIZE);
-    ring.set(vq, { [layout.VQ_IOTLB]: ring.iotlb });
-    const request = ring.allocate(layout.REQUEST_DESCRIPTORS + virtio.VIRTQ_DESC_SIZE);
-    ring.set(request, { [layout.REQUEST_COUNT]: 1 });
-    const table = request + layout.REQUEST_DESCRIPTORS;
-    ring.descriptor(0, ring.iova(buffers), LOOP_PAGES * PAGE_SIZE, 0, 0, table);
-    return { vq, buffers, request, source: ring.allocate(4) };
-  };
+  const held = (buffers: number) => ({
+    buffers,
+    ...heldRequest(ring, ring.iova(buffers), LOOP_PAGES * PAGE_SIZE),
+  });
   const { memory, dq, vq, disk, submissions, completions } = ring;
   const common = { memory, pages: LOOP_PAGES, run };
   const threads: DirtyLoopData[] = [
@@ -315,6 +324,52 @@ test('copying what is dirty, again and again, while queues run loses no write', 
     }
   } finally {
     await Promise.all(workers.map((worker) => worker.terminate()));
+  }
+});
+
+/** Pages of which two threads write every other one, laps, and writes between two fetches. */
+const WRITER_PAGES = 8192;
+const LAPS = 40;
+const WRITES = 16;
+
+test('a mark that is set while another one is set, or fetched, in the same word is not lost', async () => {
+  const linear = 0x500000;
+  const ring = new DirtyRing({ bytes: linear + WRITER_PAGES * PAGE_SIZE });
+  const words = new Int32Array(ring.memory.buffer);
+  const flag = () => ring.allocate(4) / 4;
+  const iova = 0x40_0000_0000n;
+  assert.is(ring.map(iova, linear, WRITER_PAGES * PAGE_SIZE), layout.IOTLB_OK);
+  const { vq, request, source } = heldRequest(ring, iova, WRITER_PAGES * PAGE_SIZE);
+  const data: DirtyWriterData = {
+    ...{ memory: ring.memory, vq, request, source, pages: WRITER_PAGES },
+    ...{ lap: flag(), begun: flag(), ended: flag() },
+  };
+  ring.track(true);
+  const worker = new Worker(new URL('dirty-writer-main.js', import.meta.url), { workerData: data });
+  await once(worker, 'online');
+  const reach = (word: number, lap: number) => {
+    if (Atomics.load(words, word) !== lap)
+      assert.is.not(Atomics.wait(words, word, lap - 1, LOOP_LIMIT_MS), 'timed-out');
+  };
+  try {
+    for (let lap = 1; lap <= LAPS; lap++) {
+      const dirty = new Uint8Array(WRITER_PAGES);
+      const fetch = () => {
+        for (const page of ring.fetch()) dirty[page - pageOf(iova)] = 1;
+      };
+      Atomics.store(words, data.lap, lap);
+      Atomics.notify(words, data.lap);
+      reach(data.begun, lap);
+      for (let page = 1; page < WRITER_PAGES; page += 2) {
+        ring.engine.requestWrite(vq, request, page * PAGE_SIZE, source, 1);
+        if (page % (2 * WRITES) === 1) fetch();
+      }
+      reach(data.ended, lap);
+      fetch();
+      assert.is(dirty.indexOf(0), -1, `lap ${lap}: a page was lost`);
+    }
+  } finally {
+    await worker.terminate();
   }
 });
 
