@@ -1,6 +1,5 @@
-/** A thread whose device writes to every other page of its driver's memory, once a lap. */
+/** A thread whose device writes to one page, once, and again when that has been seen. */
 import { workerData } from 'node:worker_threads';
-import { PAGE_SIZE } from '../../assembly/layout.js';
 import { instantiateEngine } from '../../host/aperture/engine.js';
 import type { Memory } from '../../host/aperture/web-assembly.js';
 
@@ -8,27 +7,27 @@ import type { Memory } from '../../host/aperture/web-assembly.js';
 export interface DirtyWriterData {
   memory: Memory;
   vq: number;
-  /** Of all of the pages. */
+  /** Of the page. */
   request: number;
   /** The byte that it writes. */
   source: number;
-  pages: number;
-  /** Indices of words: the lap that is on, the one that the thread has begun, the one that it has ended. */
-  lap: number;
-  begun: number;
-  ended: number;
+  /** How often. */
+  writes: number;
+  /** Indices of words: how often it has written, and how often that was seen. */
+  written: number;
+  seen: number;
 }
 
-const { memory, vq, request, source, pages, lap, begun, ended } = workerData as DirtyWriterData;
+/** Looks before the thread sleeps: on a busy machine the other one may not be running. */
+const LOOKS = 2000;
+
+const { memory, vq, request, source, writes, written, seen } = workerData as DirtyWriterData;
 const engine = instantiateEngine(memory);
 const words = new Int32Array(memory.buffer);
 
-for (let last = 0; ; ) {
-  Atomics.wait(words, lap, last);
-  last = Atomics.load(words, lap);
-  Atomics.store(words, begun, last);
-  Atomics.notify(words, begun);
-  for (let page = 0; page < pages; page += 2) engine.requestWrite(vq, request, page * PAGE_SIZE, source, 1);
-  Atomics.store(words, ended, last);
-  Atomics.notify(words, ended);
+for (let count = 1; count <= writes; count++) {
+  engine.requestWrite(vq, request, 0, source, 1);
+  Atomics.store(words, written, count);
+  for (let looks = 0; looks < LOOKS && Atomics.load(words, seen) !== count; looks++);
+  Atomics.wait(words, seen, count - 1);
 }
