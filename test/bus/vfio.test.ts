@@ -104,7 +104,9 @@ test('a group is opened once, is in one container, and tells', () =>
     await group.ioctl(vfio.VFIO_GROUP_UNSET_CONTAINER);
     assert.is(await groupFlags(group), vfio.VFIO_GROUP_FLAGS_VIABLE);
     // The last group has taken the IOMMU with it.
-    await fails(mapDma(container, {}), 'EINVAL');
+    assert.is(await extension(container, vfio.VFIO_DMA_CC_IOMMU), 0);
+    const info = vfio.vfioIommuType1Info.encode({ argsz: vfio.vfioIommuType1Info.size });
+    await fails(container.ioctl(vfio.VFIO_IOMMU_GET_INFO, info), 'EINVAL', 'ioctl');
     await fails(group.ioctl(vfio.VFIO_DEVICE_RESET), 'ENOTTY', 'ioctl');
     await group.close();
     await fails(group.ioctl(vfio.VFIO_GROUP_UNSET_CONTAINER), 'EBADF', 'ioctl');
@@ -241,6 +243,26 @@ test('a group that joins a container sees what is mapped there, and each device 
     assert.is((await deviceSees(first)).length, 2);
   });
 });
+
+test('a device that refuses a mapping keeps its group out of the container, and sees none of the others', () =>
+  mdevScene(async ({ bus, container, openDevice }) => {
+    const memory = new SharedMemory(2 * 4096);
+    await openDevice();
+    for (const at of [0n, PAGE])
+      await mapDma(container, { iova: IOVA + at, size: PAGE, vaddr: memory.address + at });
+    const { file } = await createDevice(bus, { name: 'disk1' });
+    const responder = new Responder(file);
+    await bus.attach('disk1', { driver: 'vhost_mdev', parent: 'dma_map' });
+    const group = await bus.openVfioGroup('disk1');
+    responder.answer = ({ iova }) =>
+      iova.start === IOVA + PAGE ? { result: vduse.VDUSE_REQ_RESULT_FAILED } : {};
+    await fails(group.setContainer(container), 'EIO', 'ioctl');
+    assert.equal(await deviceSees(file), []);
+    assert.is(await groupFlags(group), vfio.VFIO_GROUP_FLAGS_VIABLE);
+    responder.answer = () => ({});
+    await group.setContainer(container);
+    assert.is((await deviceSees(file)).length, 2);
+  }));
 
 test('a device that leaves the bus takes its group with it', () =>
   mdevScene(async ({ bus, container, group, openDevice }) => {

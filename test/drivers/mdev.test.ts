@@ -165,12 +165,15 @@ function watched(bus: Bus): { bus: Bus; file(): VfioDeviceFile; features(): bigi
   return { bus, file: () => file!, features: () => features };
 }
 
-for (const parent of ['set_map', 'dma_map'] as const)
-  test(`a device that is stopped and started under traffic goes on where it was, on a parent with ${parent}`, async () => {
+for (const [rings, parent] of [
+  ['packed', 'set_map'],
+  ['split', 'dma_map'],
+] as const)
+  test(`a device that is stopped and started under traffic goes on where it was, with ${rings} rings on a parent with ${parent}`, async () => {
     const { bus, file } = watched(new Bus());
     const model = new BlockDevice({ memory: 2 ** 20 });
     const served = await serve(model, { name: 'disk0', bus, attach: 'mdev', parent, queues: 2 });
-    const disk = await openBlock('disk0', { bus, queues: 2 });
+    const disk = await openBlock('disk0', { bus, queues: 2, packed: rings === 'packed' });
     const setState = (state: number) => file().ioctl(VHOST_MDEV_SET_STATE, u64.encode(BigInt(state)));
     await disk.write(0, pattern(2 ** 16));
     let reads = 0;

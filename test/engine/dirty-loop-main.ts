@@ -7,7 +7,7 @@ import { PAGE_SIZE, SUBMISSION_BYTES, SUBMISSION_LINEAR, SUBMISSION_TYPE } from 
 import { VIRTIO_BLK_T_IN } from '../../assembly/virtio.js';
 import { instantiateEngine } from '../../host/aperture/engine.js';
 import type { Memory } from '../../host/aperture/web-assembly.js';
-import { generator } from './dirty-traffic.js';
+import { generator } from './random.js';
 
 /** What the thread is started with; addresses are linear. */
 export interface DirtyLoopData {

@@ -6,10 +6,11 @@ import * as assert from 'uvu/assert';
 import * as layout from '../../assembly/layout.js';
 import * as virtio from '../../assembly/virtio.js';
 import type { DirtyLoopData } from './dirty-loop-main.js';
-import { DirtyRing, generator, pageOf, pagesOf, RandomRequests, REGIONS } from './dirty-traffic.js';
+import { DirtyRing, pageOf, pagesOf, RandomRequests, REGIONS } from './dirty-traffic.js';
 import type { DirtyWriterData } from './dirty-writer-main.js';
-import { DISK_LINEAR, DISK_SECTORS, DRIVER_IOVA, DRIVER_LINEAR } from './fixture.js';
+import { DISK_LINEAR, DISK_SECTORS, DRIVER_BYTES, DRIVER_IOVA, DRIVER_LINEAR } from './fixture.js';
 import { buildMortalEngine, mortalEngine } from './mortal-engine.js';
+import { generator } from './random.js';
 
 const { PAGE_SIZE } = layout;
 const WRITE = 2;
@@ -364,5 +365,36 @@ test('a mark that is set while another one is set, or fetched, in the same word 
     await worker.terminate();
   }
 });
+
+for (const inOrder of [false, true])
+  test(`used descriptors of a packed ring are marked, and what asks for kicks (${inOrder ? 'in order' : 'in any order'})`, () => {
+    const ring = new DirtyRing({ size: LARGE, packed: true, indirect: true, inOrder });
+    ring.track(true);
+    const random = generator(3);
+    const ringPages = new Set(pagesOf(ring.iova(ring.desc), ring.avail - ring.desc));
+    for (let round = 0; round < 60; round++) {
+      const count = 1 + random(64);
+      for (let i = 0; i < count; i++) ring.submission(i, { type: virtio.VIRTIO_BLK_T_FLUSH });
+      ring.engine.blkSubmit(ring.dq, ring.submissions, count);
+      const before = ring.u8.slice(DRIVER_LINEAR, DRIVER_LINEAR + DRIVER_BYTES);
+      if (round % 2) ring.engine.deviceArm(ring.vq);
+      else ring.engine.deviceDisarm(ring.vq);
+      ring.engine.blkServe(ring.vq, ring.disk);
+      const changed = ring.changedSince(before);
+      const marked = ring.fetch();
+      assert.equal(
+        changed.filter((page) => !marked.includes(page)),
+        [],
+        `round ${round}`,
+      );
+      // Of a batch one descriptor is written, but all of its places count.
+      const unchanged = marked.filter((page) => !changed.includes(page) && !ringPages.has(page));
+      assert.ok(
+        unchanged.every((page) => page === ring.pageAt(ring.used)),
+        `round ${round}`,
+      );
+      assert.is(ring.engine.blkReap(ring.dq, ring.completions, 64, 0, 0), count);
+    }
+  });
 
 test.run();

@@ -17,6 +17,7 @@ import {
   iotlbMessage,
   mask,
   NAME,
+  REFUSED,
   Responder,
   SharedMemory,
   STATUS_DRIVER_OK,
@@ -135,6 +136,19 @@ test('being suspended is being stopped, with the positions kept', () =>
     const info = await vqInfo(vduseFile);
     assert.is(info.split.avail_index, 9);
     assert.is(info.ready, 1);
+  }));
+
+test('a reset ends a suspension', () =>
+  play(async ({ device, responder }) => {
+    await start(device);
+    await device.suspend();
+    await device.reset();
+    assert.is(await device.status(), 0);
+    responder.answer = ({ s }) => (s.status === STATUS_DRIVER_OK ? REFUSED : {});
+    await start(device).then(
+      () => assert.unreachable(),
+      (error: Error) => assert.match(error.message, /refused DRIVER_OK/),
+    );
   }));
 
 test('a device that has not started can be neither suspended nor resumed', () =>

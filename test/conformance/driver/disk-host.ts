@@ -23,6 +23,7 @@ export interface HostedDiskOptions {
   id?: string;
   queues?: number;
   queueSize?: number;
+  inOrder?: boolean;
 }
 
 /** A disk in memory whose requests can be held. */

@@ -47,11 +47,14 @@ function zeroesBut(offset: number, bytes: Uint8Array): Uint8Array {
 
 /** Device and driver of each way of keeping a ring. */
 const RINGS: readonly [name: string, HostedDiskOptions, OpenBlockOptions][] = [
-  ['with indirect descriptors and event index', {}, {}],
-  ['without indirect descriptors', {}, { indirect: false }],
-  ['without event index', {}, { eventIdx: false }],
+  ['on packed rings', {}, {}],
+  ['on packed rings that are used in order', { inOrder: true }, {}],
+  ['on packed rings without indirect descriptors', {}, { indirect: false }],
+  ['on split rings', {}, { packed: false }],
+  ['on split rings without indirect descriptors', {}, { packed: false, indirect: false }],
+  ['on split rings without event index', {}, { packed: false, eventIdx: false }],
   ['in poll mode', {}, { mode: 'poll' }],
-  ['on a ring of four entries', { queueSize: 4 }, { indirect: false, slotBytes: SECTOR }],
+  ['on a ring of four entries', { queueSize: 4 }, { packed: false, indirect: false, slotBytes: SECTOR }],
   ['on several queues', { queues: 3 }, { queues: 3 }],
   ['of a model in TypeScript', { by: 'model' }, {}],
 ];
@@ -178,7 +181,11 @@ const requests: readonly DriverScene[] = [
       name: `keeps every byte ${name}`,
       device,
       open,
-      play: ({ disk }) => exercise(disk, 4),
+      play: async ({ disk }) => {
+        assert.is(disk.features.includes('VIRTIO_F_RING_PACKED'), open.packed !== false);
+        assert.is(disk.features.includes('VIRTIO_F_IN_ORDER'), device.inOrder === true);
+        await exercise(disk, 4);
+      },
     }),
   ),
 ];
