@@ -203,7 +203,7 @@ export const SEGMENTS_SLACK = 4;
 
 // Why a ring was refused (VQ_VERDICT, DQ_VERDICT). The host gives each an error code of its own.
 export const VERDICT_NONE = 0;
-/** avail.idx is more than the queue size ahead. */
+/** avail.idx is more than the queue size ahead; of a packed ring, more is available than the device has given back. */
 export const VERDICT_AVAIL_INDEX = 1;
 /** A head that the descriptor table does not have. */
 export const VERDICT_HEAD = 2;
@@ -225,7 +225,7 @@ export const VERDICT_ADDRESS_OVERFLOW = 9;
 export const VERDICT_ORDER = 10;
 /** VIRTQ_DESC_F_INDIRECT without the feature. */
 export const VERDICT_INDIRECT_NOT_NEGOTIATED = 11;
-/** VIRTQ_DESC_F_INDIRECT together with VIRTQ_DESC_F_NEXT. */
+/** VIRTQ_DESC_F_INDIRECT together with VIRTQ_DESC_F_NEXT, or in a list of a packed ring. */
 export const VERDICT_INDIRECT_NEXT = 12;
 /** VIRTQ_DESC_F_INDIRECT inside an indirect table. */
 export const VERDICT_INDIRECT_NESTED = 13;

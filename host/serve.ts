@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
+import { VIRTQUEUE_MAX_SIZE } from '../assembly/virtio.js';
 import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout } from './bus/index.js';
 import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
@@ -14,8 +15,6 @@ import { defaultLogPath } from './vduse/in-flight-log.js';
 const QUEUES_LIMIT = 64;
 /** Entries; header, data and status of a request need three. */
 const QUEUE_SIZE_MINIMUM = 4;
-/** Entries; what keeps a queue's tables at some tens of kilobytes. */
-const QUEUE_SIZE_LIMIT = 1024;
 
 /** How a model is to be served. */
 export interface ServeOptions {
@@ -33,7 +32,7 @@ export interface ServeOptions {
   attach?: KernelAttachment | 'mdev';
   /** Virtqueues; 1 if left out, at most 64. */
   queues?: number;
-  /** Entries of a queue at most: a power of two from 4 to 1024; 256 if left out. */
+  /** Entries of a queue at most: a power of two from 4 to 32,768; 256 if left out. */
   queueSize?: number;
   /**
    * Groups that the queues are dealt out to, queue i to group i modulo that: each can have an address space of its own. 1 if
@@ -198,7 +197,7 @@ function check(model: DeviceModel, options: ServeOptions): void {
   if (!named || /[/\0]/.test(name))
     refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} bytes of UTF-8 without '/'`);
   checkInteger('queues', queues, 1, QUEUES_LIMIT);
-  checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, QUEUE_SIZE_LIMIT);
+  checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, VIRTQUEUE_MAX_SIZE);
   checkInteger('groups', groups, 1, queues);
   checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
   checkBoolean('umem', umem);

@@ -2,9 +2,9 @@ import { instantiateSync } from '@assemblyscript/loader';
 import type { Engine } from '../../host/aperture/engine.js';
 import { instantiateEngine } from '../../host/aperture/engine.js';
 import type { Memory } from '../../host/aperture/web-assembly.js';
+import { buildAssembly } from '../build-assembly.js';
 import type { Case } from '../case.js';
 import { compare } from '../compare.js';
-import { compileVariant } from '../engine-variant.js';
 import { Sides } from '../ring/sides.js';
 import { Disks } from '../round-trip/disks.js';
 
@@ -23,9 +23,11 @@ const NO_TEST = 'return false;';
 /** An engine that cannot track anything. */
 async function withoutTracking(): Promise<(memory: Memory) => Engine> {
   let tests = 0;
-  const module = await compileVariant([], (source) => {
-    if (source.includes(TEST)) tests++;
-    return source.replace(TEST, NO_TEST);
+  const module = await buildAssembly('assembly/index.ts', {
+    edit: (_path, source) => {
+      if (source.includes(TEST)) tests++;
+      return source.replace(TEST, NO_TEST);
+    },
   });
   if (tests !== 1) throw new Error('the test that tracking costs was not found');
   return (memory) =>

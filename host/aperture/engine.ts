@@ -32,8 +32,8 @@ export interface Engine {
   gateLeave(vq: number): void;
 
   // Virtqueue, device side. The calls of a burst: devicePop, handle, devicePush; before sleeping, deviceArm.
-  /** Resets the running state to `lastAvail`, taking the used index from the ring. Counters stay. */
-  deviceStart(vq: number, lastAvail: number): void;
+  /** Resets the running state to the position that a vring base gives; a split ring knows its used index itself. Counters stay. */
+  deviceStart(vq: number, base: number): void;
   /**
    * Goes on, over the same rings, where another process has stopped, by its in-flight log: 1; 0 if the log says that the
    * driver had not started the queue. VQ_VERDICT is set if log and ring contradict each other.
@@ -47,13 +47,13 @@ export interface Engine {
   devicePop(vq: number, max: number): number;
   /** Publishes the first `count` entries of the chain table as used: `count`, with NOTIFY_DUE if an interrupt is. */
   devicePush(vq: number, count: number): number;
-  /** Asks for notifications, then looks again: how many chains wait. 0: safe to sleep. */
+  /** Asks for notifications, then looks again: at least how many chains wait. 0: safe to sleep. */
   deviceArm(vq: number): number;
   /** Asks for no notifications. */
   deviceDisarm(vq: number): void;
-  /** Chains that wait, without changing anything. */
+  /** At least how many chains wait, without changing anything: a packed ring tells of the next one only. */
   devicePending(vq: number): number;
-  /** Looks up to `spins` times for chains that wait, or until the gate is asked to close: how many. */
+  /** Looks up to `spins` times for chains that wait, or until the gate is asked to close: as devicePending. */
   deviceWait(vq: number, spins: number): number;
   /** Sets a verdict from outside (VERDICT_TRAP, VERDICT_MEMORY_LOST, VERDICT_THREAD_LOST); the first one stays. */
   deviceBreak(vq: number, verdict: number): void;
@@ -109,7 +109,8 @@ export interface Engine {
   driverArm(dq: number): number;
   driverDisarm(dq: number): void;
 
-  // IOVA domain of a driver, `domain` the linear address of its DOMAIN block, `bounce` one that mapPage gave. Directions are DMA_*.
+  // IOVA domain of a driver: `domain` is the linear address of its DOMAIN block, `bounce` one that mapPage gave and unmapPage has
+  // not taken back; offset and bytes lie inside its mapping. Directions are DMA_*.
   /** Copies `bytes` bytes (1 or more) at `linear` to bounce pages, by direction: their linear address, 0 when they are all taken. */
   mapPage(domain: number, linear: number, bytes: number, direction: number): number;
   /** Copies part of a mapping to the device again; nothing where it only writes. */

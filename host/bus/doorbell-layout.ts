@@ -57,9 +57,9 @@ export function doorbellLayout(layout: DoorbellLayoutName | DoorbellLayout): Doo
 /** A layout with nothing left out, for a device of so many queues. */
 export type PlacedDoorbells = Required<DoorbellLayout>;
 
-/** Lays the doorbells of `queues` queues out. Throws ERR_ARGUMENT where the BAR has no room for what the parent states. */
+/** Lays the doorbells of `queues` queues out. Throws ERR_ARGUMENT where the BAR has no room for what the parent states, or cannot lie there. */
 export function placeDoorbells(layout: DoorbellLayout, queues: number): PlacedDoorbells {
-  const { stride, size, offset = 0, software = [] } = layout;
+  const { stride, size, offset = 0, barAddress = BAR_ADDRESS, software = [] } = layout;
   const end = offset + (queues - 1) * stride + size;
   const barSize = layout.barSize ?? 2 ** Math.ceil(Math.log2(Math.max(end, PAGE_SIZE)));
   // A parent that states more than it has (a page of the host, whatever the host's pages are) gives away what lies behind
@@ -67,9 +67,14 @@ export function placeDoorbells(layout: DoorbellLayout, queues: number): PlacedDo
   if (end > barSize)
     throw new RingbellError(
       'ERR_ARGUMENT',
-      `the doorbell of queue ${queues - 1} ends at ${end}, its BAR at ${barSize}`,
+      `doorbell: that of queue ${queues - 1} ends at ${end}, its BAR at ${barSize}`,
     );
-  return { stride, size, offset, barSize, barAddress: layout.barAddress ?? BAR_ADDRESS, software };
+  if (barAddress % BigInt(barSize))
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      `doorbell: barAddress must be a multiple of the BAR's ${barSize} bytes, not ${barAddress}`,
+    );
+  return { stride, size, offset, barSize, barAddress, software };
 }
 
 function judge({
@@ -92,8 +97,8 @@ function judge({
     refuse(`offset must be an even number of bytes, not ${offset}`);
   if (!isCount(barSize) || !Number.isInteger(Math.log2(barSize)))
     refuse(`barSize must be a power of two, not ${barSize}`);
-  if (typeof barAddress !== 'bigint' || barAddress < 0n || barAddress % BigInt(barSize))
-    refuse(`barAddress must be a bigint that is a multiple of ${barSize}, not ${barAddress}`);
+  if (typeof barAddress !== 'bigint' || barAddress < 0n)
+    refuse(`barAddress must be a bigint from 0, not ${barAddress}`);
   if (!Array.isArray(software) || !software.every(isCount))
     refuse('software must be a list of queue indices');
 }

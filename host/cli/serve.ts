@@ -1,6 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import {
   BlockDevice,
   type KernelAttachment,
@@ -113,7 +114,7 @@ function planOf(values: Arguments): Plan {
   const file = values.text('file');
   if ((file === undefined) === !values.given('size'))
     throw new UsageError('give either --file FILE or, for a disk in memory, --size BYTES');
-  const queueSize = values.count('queue-size', { minimum: 4, maximum: 1024 });
+  const queueSize = values.count('queue-size', { minimum: 4, maximum: VIRTQUEUE_MAX_SIZE });
   if (queueSize & (queueSize - 1)) throw new UsageError(`--queue-size ${queueSize}: must be a power of two`);
   return {
     name,

@@ -28,7 +28,7 @@ import type { LoopHooks } from './device-model.js';
 const BURST = 32;
 /** Bytes of the bounce buffer through which a queue's bytes pass, in WASM's memory but out of the driver's reach. */
 const BOUNCE_BYTES = 65536;
-/** Bytes of REQUEST blocks that all queues of a device share: half of the aperture's private part. */
+/** Bytes of REQUEST blocks that all queues of a device share: a quarter of the aperture's private part. */
 const REQUEST_BLOCKS_BYTES = 2 ** 25;
 /** Bytes of requests in the model's hands; no more are taken until some are given back. */
 const IN_FLIGHT_LIMIT = 2 ** 25;
@@ -82,7 +82,8 @@ export class BlockModelQueue implements LoopDatapath {
     this.#hooks = hooks;
     this.#bounce = this.#aperture.allocate(BOUNCE_BYTES);
     this.#requestBytes = REQUEST_DESCRIPTORS + (queueSize + 1) * VIRTQ_DESC_SIZE;
-    this.#heldLimit = Math.min(queueSize, Math.floor(REQUEST_BLOCKS_BYTES / queues / this.#requestBytes));
+    const blocks = Math.floor(REQUEST_BLOCKS_BYTES / queues / this.#requestBytes);
+    this.#heldLimit = Math.min(queueSize, Math.max(blocks, 1));
   }
 
   burst(): number {

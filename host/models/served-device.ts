@@ -23,7 +23,7 @@ import { type RingFeatures, ringFeatures } from './ring-features.js';
 /** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
 const APERTURE_BYTES = 2 ** 32;
 /** Bytes for blocks, tables and bounce buffers. */
-const PRIVATE_BYTES = 2 ** 26;
+const PRIVATE_BYTES = 2 ** 27;
 /** Bytes of address space for the driver's memory: the largest of these that the model has left. */
 const DRIVER_WINDOW_BYTES = [3.5 * 2 ** 30, 1.5 * 2 ** 30, 2 ** 29];
 /** Milliseconds that a thread has to leave a ring: slow disks are not lost threads, yet VDUSE waits 30 s at most. */

@@ -269,7 +269,7 @@ export class VduseDevice {
     if (added & VIRTIO_CONFIG_S_DRIVER_OK) await this.#adopt();
     this.#status = status;
     this.#listener.status(status);
-    if (!(added & VIRTIO_CONFIG_S_DRIVER_OK)) return DONE;
+    if (!(added & VIRTIO_CONFIG_S_DRIVER_OK) || this.#suspended) return DONE;
     return { after: async () => this.#queues.openAdopted() };
   }
 

@@ -266,6 +266,9 @@ test('a parent that states more than it has is refused: ERR_ARGUMENT', async () 
     { stride: PAGE, size: PAGE, offset: 1 },
     { stride: PAGE, size: PAGE, barSize: 3 * PAGE },
     { stride: PAGE, size: PAGE, barSize: 4 * PAGE, barAddress: BigInt(PAGE) },
+    // A BAR that does not lie on a multiple of its size, which it has by itself.
+    { stride: PAGE, size: PAGE, offset: PAGE / 2, barAddress: BigInt(PAGE / 2) },
+    { stride: PAGE, size: PAGE, barAddress: -BigInt(PAGE) },
     { stride: PAGE, size: PAGE, software: [-1] },
     { stride: Number.NaN, size: PAGE },
   ];

@@ -2,12 +2,11 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { isSystemError } from '../../host/errors.js';
 import { iocSize, iocType } from '../../host/uapi/ioc.js';
-import * as vduse from '../../host/uapi/vduse.js';
 import * as vfio from '../../host/uapi/vfio.js';
 import * as vhost from '../../host/uapi/vhost.js';
 import { VHOST_MDEV_SET_STATE } from '../../host/uapi/vhost-mdev.js';
 import { MdevDialect } from '../../host/vhost-vdpa/mdev-dialect.js';
-import { getStatus, NAME, STATUS_DRIVER_OK, scene, setStatus } from './fixture.js';
+import { getStatus, NAME, STATUS_DRIVER_OK, setStatus } from './fixture.js';
 import { mdevScene } from './mdev-fixture.js';
 
 const ROUNDS = 4000;
@@ -51,32 +50,7 @@ const WITH_DESCRIPTORS = new Set([
   vhost.VHOST_SET_VRING_CALL,
   vhost.VHOST_SET_VRING_ERR,
   vhost.VHOST_VDPA_SET_CONFIG_CALL,
-  vduse.VDUSE_VQ_SETUP_KICKFD,
 ]);
-
-test('garbage from a driver is answered with errnos, and the device can be driven afterwards', async () => {
-  const ioctls = requests(vhost, vhost.VHOST_VIRTIO).filter((request) => !WITH_DESCRIPTORS.has(request));
-  assert.ok(ioctls.length > 25);
-  await scene(
-    async ({ bus, driver }) => {
-      for (let round = 0; round < ROUNDS; round++) {
-        const request = ioctls[random(ioctls.length)]!;
-        await survives(driver.ioctl(request, garbage(iocSize(request))));
-        const message = garbage(72) ?? new Uint8Array(0);
-        if (random(2) && message.length > 33) {
-          message[0] = 1 + random(2);
-          message[33] = random(8);
-        }
-        await survives(driver.write(message));
-      }
-      await driver.close();
-      const next = await bus.openVhostVdpa(NAME);
-      await setStatus(next, 1);
-      assert.is(await getStatus(next), 1);
-    },
-    { parent: 'dma_map', apiVersion: 1n, ngroups: 2, nas: 2 },
-  );
-});
 
 test('garbage from a driver of VFIO is answered with errnos, and the device can be driven afterwards', async () => {
   const ofVhost = requests(vhost, vhost.VHOST_VIRTIO).filter((request) => !WITH_DESCRIPTORS.has(request));
@@ -101,22 +75,6 @@ test('garbage from a driver of VFIO is answered with errnos, and the device can 
     await setStatus(next, STATUS_DRIVER_OK);
     assert.is(await getStatus(next), STATUS_DRIVER_OK);
     await next.close();
-  });
-});
-
-test('garbage from a device is answered with errnos, and its driver goes on', async () => {
-  const ioctls = requests(vduse, vduse.VDUSE_BASE).filter((request) => !WITH_DESCRIPTORS.has(request));
-  assert.ok(ioctls.length > 12);
-  await scene(async ({ device, driver, control }) => {
-    for (let round = 0; round < ROUNDS; round++) {
-      const request = ioctls[random(ioctls.length)]!;
-      await survives(device.ioctl(request, garbage(iocSize(request))));
-      if (request !== vduse.VDUSE_CREATE_DEV)
-        await survives(control.ioctl(request, garbage(iocSize(request))));
-      await survives(device.write(garbage(152) ?? new Uint8Array(0)));
-    }
-    await setStatus(driver, 1);
-    assert.is(await getStatus(driver), 1);
   });
 });
 

@@ -168,6 +168,45 @@ test('the device sees no byte that no descriptor named, during and after each of
     { bounce: true, bounceBytes: 2 ** 20, allocBytes: 2 ** 20 },
   ));
 
+test('what the device writes beside the bytes of a request, or into those of a write, never reaches the driver', () =>
+  diskScene(
+    async ({ device, disk }) => {
+      const memory = memoryOf(disk);
+      const { domain } = memory;
+      assert.ok(domain);
+      const random = generator(9);
+      const arena = disk.alloc(2 ** 16);
+      const start = domain.window.linear + domain.window.bytes;
+      const own = new Uint8Array(arena.buffer, start, arena.byteOffset + arena.length - start);
+      own.fill(DRIVERS);
+      const coherentBytes = domain.visibleBytes - 2 ** 20;
+      for (let round = 0; round < 100; round++) {
+        device.held = true;
+        const bytes = (1 + random(20)) * SECTOR;
+        const at = random(arena.length - bytes);
+        const target = arena.subarray(at, at + bytes);
+        const offset = random(64) * SECTOR;
+        const writes = random(2) === 1;
+        const done = writes ? disk.write(offset, target) : disk.read(offset, target);
+        await new Promise(setImmediate);
+        // All of its bounce pages, those in use included.
+        device.regions[0]!.fill(1 + random(127), coherentBytes);
+        device.release();
+        await done;
+        if (!writes) {
+          assert.is(Buffer.compare(target, device.bytes.subarray(offset, offset + bytes)), 0);
+          target.fill(DRIVERS);
+        }
+        assert.ok(
+          own.every((byte) => byte === DRIVERS),
+          `round ${round}`,
+        );
+      }
+    },
+    { hold: true, queueSize: 32 },
+    { bounce: true, bounceBytes: 2 ** 20, allocBytes: 2 ** 16, slotBytes: 4096 },
+  ));
+
 test('the device sees no byte but the frames on their way, during and after each of 2,000', () =>
   netScene(
     async ({ device, net }) => {

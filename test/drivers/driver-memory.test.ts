@@ -90,6 +90,19 @@ test('closing gives everything back', () => {
   assert.equal(mapped('all-given-back'), { bytes: 0, resident: 0 });
 });
 
+test('closing gives bounce buffers back, whatever the application holds', () => {
+  for (const holds of [false, true]) {
+    const bounce = { first: 4096, most: 16384 };
+    const driver = memory({ name: 'bounced', bounce });
+    driver.takeCoherent(64);
+    const data = holds ? driver.alloc(4096) : undefined;
+    assert.is(mapped('bounced.domain').bytes, 4096 + bounce.most);
+    driver.close();
+    assert.is(mapped('bounced.domain').bytes, 0);
+    if (data) assert.is(data.fill(1)[4095], 1);
+  }
+});
+
 test('closing keeps what the application may still hold, and nothing else', () => {
   const driver = memory({ name: 'arena-kept' });
   driver.copyIn(driver.take(8192), new Uint8Array(8192).fill(1));

@@ -1,13 +1,13 @@
 /**
  * A thread that has a device write to its driver's memory as fast as it can, each time other bytes: reads of a disk in
- * memory, or a model's answers to a request that it holds.
+ * memory, which take long, or a model's answers to a request that it holds, which are marked almost all of the time.
  */
 import { workerData } from 'node:worker_threads';
 import { PAGE_SIZE, SUBMISSION_BYTES, SUBMISSION_LINEAR, SUBMISSION_TYPE } from '../../assembly/layout.js';
 import { VIRTIO_BLK_T_IN } from '../../assembly/virtio.js';
 import { instantiateEngine } from '../../host/aperture/engine.js';
 import type { Memory } from '../../host/aperture/web-assembly.js';
-import { generator } from './dirty-traffic.js';
+import { generator } from './random.js';
 
 /** What the thread is started with; addresses are linear. */
 export interface DirtyLoopData {
@@ -16,7 +16,7 @@ export interface DirtyLoopData {
   /** Where it writes: pages. */
   buffers: number;
   pages: number;
-  /** What it writes: as many pages of private memory, or the disk's first. */
+  /** What it writes: a word of private memory, or the disk's first pages. */
   source: number;
   reads?: { dq: number; disk: number; submissions: number; completions: number };
   /** Of a request without a queue's other side, all of whose bytes are at `buffers`. */
@@ -52,9 +52,13 @@ for (let turn = 1; ; turn++) {
     Atomics.store(words, runs, 1);
     Atomics.notify(words, runs);
   }
+  if (request !== undefined) {
+    words[source / 4] = turn;
+    engine.requestWrite(vq, request, (turn % pages) * PAGE_SIZE, source, 4);
+    continue;
+  }
   const first = random(pages);
   const count = 1 + random(pages - first);
   words.fill(turn, source / 4, (source + count * PAGE_SIZE) / 4);
-  if (request === undefined) read(first, count);
-  else engine.requestWrite(vq, request, first * PAGE_SIZE, source, count * PAGE_SIZE);
+  read(first, count);
 }

@@ -47,14 +47,6 @@ export function pagesOf(iova: bigint, bytes: number): number[] {
   return Array.from({ length: pageOf(iova + BigInt(bytes) - 1n) - first + 1 }, (_, i) => first + i);
 }
 
-/** Random numbers below n from a seed. */
-export function generator(seed: number): (n: number) => number {
-  return (n) => {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    return Math.floor((seed / 2 ** 32) * n);
-  };
-}
-
 /** A ring whose driver's memory is REGIONS, and what its device has marked. */
 export class DirtyRing extends Ring {
   readonly #dirty: number;

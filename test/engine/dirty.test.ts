@@ -6,9 +6,10 @@ import * as assert from 'uvu/assert';
 import * as layout from '../../assembly/layout.js';
 import * as virtio from '../../assembly/virtio.js';
 import type { DirtyLoopData } from './dirty-loop-main.js';
-import { DirtyRing, generator, pageOf, pagesOf, RandomRequests, REGIONS } from './dirty-traffic.js';
-import { DISK_LINEAR, DISK_SECTORS, DRIVER_IOVA, DRIVER_LINEAR } from './fixture.js';
+import { DirtyRing, pageOf, pagesOf, RandomRequests, REGIONS } from './dirty-traffic.js';
+import { DISK_LINEAR, DISK_SECTORS, DRIVER_BYTES, DRIVER_IOVA, DRIVER_LINEAR } from './fixture.js';
 import { buildMortalEngine, mortalEngine } from './mortal-engine.js';
+import { generator } from './random.js';
 
 const { PAGE_SIZE } = layout;
 const WRITE = 2;
@@ -244,8 +245,8 @@ test('the bitmap and a log are marked together', () => {
   assert.is(ring.u8[log + 3], 0x10, 'and not the other');
 });
 
-/** Pages of each thread's buffers: the marks of both are in one word of the bitmap. */
-const LOOP_PAGES = 11;
+/** Pages of each thread's buffers: the marks of all are in one word of the bitmap. */
+const LOOP_PAGES = 7;
 const LOOP_BUFFERS = DRIVER_LINEAR + 8 * PAGE_SIZE;
 /** Times that the threads are stopped and the copy is compared, and fetches in between. */
 const EPISODES = 30;
@@ -253,17 +254,21 @@ const FETCHES = 100;
 /** Milliseconds; what a thread may need to get so far, on a busy machine. */
 const LOOP_LIMIT_MS = 20_000;
 
-test('copying what is dirty, again and again, while two queues run loses no write', async () => {
+test('copying what is dirty, again and again, while queues run loses no write', async () => {
   const ring = new DirtyRing({ size: 64 });
   const words = new Int32Array(ring.memory.buffer);
   const flag = () => ring.allocate(4) / 4;
   const run = flag();
-  const second = LOOP_BUFFERS + LOOP_PAGES * PAGE_SIZE;
-  const held = ring.allocate(layout.VQ_BLOCK_SIZE);
-  ring.set(held, { [layout.VQ_IOTLB]: ring.iotlb });
-  const request = ring.allocate(layout.REQUEST_DESCRIPTORS + virtio.VIRTQ_DESC_SIZE);
-  ring.set(request, { [layout.REQUEST_COUNT]: 1 });
-  ring.descriptor(0, ring.iova(second), LOOP_PAGES * PAGE_SIZE, 0, 0, request + layout.REQUEST_DESCRIPTORS);
+  /** A queue that is no more than a request that it holds, all of whose bytes are at `buffers`. */
+  const held = (buffers: number) => {
+    const vq = ring.allocate(layout.VQ_BLOCK_SIZE);
+    ring.set(vq, { [layout.VQ_IOTLB]: ring.iotlb });
+    const request = ring.allocate(layout.REQUEST_DESCRIPTORS + virtio.VIRTQ_DESC_SIZE);
+    ring.set(request, { [layout.REQUEST_COUNT]: 1 });
+    const table = request + layout.REQUEST_DESCRIPTORS;
+    ring.descriptor(0, ring.iova(buffers), LOOP_PAGES * PAGE_SIZE, 0, 0, table);
+    return { vq, buffers, request, source: ring.allocate(4) };
+  };
   const { memory, dq, vq, disk, submissions, completions } = ring;
   const common = { memory, pages: LOOP_PAGES, run };
   const threads: DirtyLoopData[] = [
@@ -272,7 +277,8 @@ test('copying what is dirty, again and again, while two queues run loses no writ
       ...{ vq, buffers: LOOP_BUFFERS, source: DISK_LINEAR, runs: flag() },
       reads: { dq, disk, submissions, completions },
     },
-    { ...common, vq: held, buffers: second, source: 0x480000, request, runs: flag() },
+    { ...common, ...held(LOOP_BUFFERS + LOOP_PAGES * PAGE_SIZE), runs: flag() },
+    { ...common, ...held(LOOP_BUFFERS + 2 * LOOP_PAGES * PAGE_SIZE), runs: flag() },
   ];
   ring.track(true);
   const workers = threads.map(
@@ -285,7 +291,7 @@ test('copying what is dirty, again and again, while two queues run loses no writ
         assert.is.not(Atomics.wait(words, runs, 1 - value, LOOP_LIMIT_MS), 'timed-out');
   };
   const copy = ring.snapshot();
-  const pages = Array.from({ length: 2 * LOOP_PAGES }, (_, i) => 8 + i);
+  const pages = Array.from({ length: 3 * LOOP_PAGES }, (_, i) => 8 + i);
   const pageAt = (memory: Uint8Array, base: number, page: number) =>
     memory.subarray(base + page * PAGE_SIZE, base + (page + 1) * PAGE_SIZE);
   const move = () => {
@@ -312,5 +318,36 @@ test('copying what is dirty, again and again, while two queues run loses no writ
     await Promise.all(workers.map((worker) => worker.terminate()));
   }
 });
+
+for (const inOrder of [false, true])
+  test(`used descriptors of a packed ring are marked, and what asks for kicks (${inOrder ? 'in order' : 'in any order'})`, () => {
+    const ring = new DirtyRing({ size: LARGE, packed: true, indirect: true, inOrder });
+    ring.track(true);
+    const random = generator(3);
+    const ringPages = new Set(pagesOf(ring.iova(ring.desc), ring.avail - ring.desc));
+    for (let round = 0; round < 60; round++) {
+      const count = 1 + random(64);
+      for (let i = 0; i < count; i++) ring.submission(i, { type: virtio.VIRTIO_BLK_T_FLUSH });
+      ring.engine.blkSubmit(ring.dq, ring.submissions, count);
+      const before = ring.u8.slice(DRIVER_LINEAR, DRIVER_LINEAR + DRIVER_BYTES);
+      if (round % 2) ring.engine.deviceArm(ring.vq);
+      else ring.engine.deviceDisarm(ring.vq);
+      ring.engine.blkServe(ring.vq, ring.disk);
+      const changed = ring.changedSince(before);
+      const marked = ring.fetch();
+      assert.equal(
+        changed.filter((page) => !marked.includes(page)),
+        [],
+        `round ${round}`,
+      );
+      // Of a batch one descriptor is written, but all of its places count.
+      const unchanged = marked.filter((page) => !changed.includes(page) && !ringPages.has(page));
+      assert.ok(
+        unchanged.every((page) => page === ring.pageAt(ring.used)),
+        `round ${round}`,
+      );
+      assert.is(ring.engine.blkReap(ring.dq, ring.completions, 64, 0, 0), count);
+    }
+  });
 
 test.run();

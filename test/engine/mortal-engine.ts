@@ -1,5 +1,5 @@
 import { instantiateSync } from '@assemblyscript/loader';
-import { compileVariant } from '../../bench/engine-variant.js';
+import { buildAssembly } from '../../bench/build-assembly.js';
 import type { Engine } from '../../host/aperture/engine.js';
 import type { Memory, Module } from '../../host/aperture/web-assembly.js';
 
@@ -8,7 +8,7 @@ export class Death extends Error {}
 
 /** The engine as it is released, with every store announced to the host before it is made. */
 export function buildMortalEngine(): Promise<Module> {
-  return compileVariant(['--runPasses', 'instrument-memory']);
+  return buildAssembly('assembly/index.ts', { options: ['--runPasses', 'instrument-memory'] });
 }
 
 /**

@@ -14,6 +14,8 @@ export interface Target {
   readonly about: string;
   /** What an operation is, in the plural. */
   readonly operations: string;
+  /** Cases that every run of the tests plays, always the same: a second of them. */
+  readonly tested: number;
   /** Makes whatever all cases use. */
   start(): Promise<Stage>;
 }

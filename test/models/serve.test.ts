@@ -25,7 +25,7 @@ const MISTAKES: [Partial<ServeOptions>, RegExp][] = [
   [{ queues: 0 }, /^queues must be an integer from 1 to 64, not 0$/],
   [{ queues: 65 }, /^queues must be an integer from 1 to 64, not 65$/],
   [{ queueSize: 100 }, /^queueSize must be a power of two, not 100$/],
-  [{ queueSize: 2 }, /^queueSize must be an integer from 4 to 1024, not 2$/],
+  [{ queueSize: 2 }, /^queueSize must be an integer from 4 to 32768, not 2$/],
   [{ threads: -1 }, /^threads must be 0 or an integer from 1 to 64, not -1$/],
   [{ queues: 64, threads: 2 }, /^threads must be 0 or an integer from 3 to 64, not 2$/],
   [{ mode: 'fast' as 'poll' }, /^mode must be 'notify' or 'poll', not 'fast'$/],

@@ -9,6 +9,7 @@ export class FakeVduseFile implements VduseFile {
   resets = 0;
   onIoctl: (request: number, argument?: Uint8Array) => number = () => 0;
   readonly #requests: Uint8Array[] = [];
+  #answered = () => {};
   #reader: { resolve: (request: Uint8Array) => void; reject: (error: Error) => void } | undefined;
 
   /** Lets the device read a message. */
@@ -36,6 +37,14 @@ export class FakeVduseFile implements VduseFile {
 
   async write(response: Uint8Array): Promise<void> {
     this.written.push(response);
+    this.#answered();
+  }
+
+  /** Resolves at the next answer. */
+  nextAnswer(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#answered = resolve;
+    });
   }
 
   async kickFd(_index: number, fd: number): Promise<number> {

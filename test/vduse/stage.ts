@@ -20,7 +20,7 @@ import { VduseDevice } from '../../host/vduse/device.js';
 import { DirtyPages } from '../../host/vduse/dirty-pages.js';
 import { DriverMemory } from '../../host/vduse/driver-memory.js';
 import { VDUSE_GET_LOG_FD } from '../../host/vduse/log-extension.js';
-import { until } from '../models/fixture.js';
+import { within } from '../conformance/protocol.js';
 import { FakeVduseFile } from './fake-file.js';
 
 const FEATURES = (1n << BigInt(VIRTIO_F_VERSION_1)) | (1n << BigInt(VIRTIO_F_ACCESS_PLATFORM));
@@ -138,8 +138,9 @@ export class Stage {
   ): Promise<ReturnType<typeof vduse.vduseDevResponse.decode>> {
     const request_id = ++this.#lastId;
     const answered = this.file.written.length;
+    const answer = this.file.nextAnswer();
     this.file.send(vduse.vduseDevRequest.encode({ type, request_id, ...body }));
-    await until(() => this.file.written.length > answered, `an answer to message ${type}`);
+    await within(answer, `an answer to message ${type}`);
     // What is done after the reply is done by the time that anything else can be asked for.
     await new Promise((resolve) => setImmediate(resolve));
     const response = vduse.vduseDevResponse.decode(this.file.written[answered]!);

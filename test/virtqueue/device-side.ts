@@ -1,47 +1,47 @@
 import type { Element, Segments } from './split-chain.js';
+import type { Writes } from './writes.js';
 
 /** A chain that a device has taken, in linear memory. */
 export interface Chain extends Segments {
-  /** What goes back to the driver: the head of a split chain, the buffer id of a packed one. */
-  readonly id: number;
+  /** The head of a split chain; the buffer id of a packed one | the descriptors of the ring that it takes << 16. */
+  readonly head: number;
 }
 
 /** A chain that a device holds by its addresses. */
 export interface Request {
-  readonly id: number;
+  readonly head: number;
   readonly elements: readonly Element[];
 }
 
 /** A used buffer: what was taken, and how many bytes were written to it. */
 export interface Used {
-  readonly id: number;
+  readonly head: number;
   readonly bytes: number;
 }
 
 /**
  * What a device does with its side of a virtqueue, whatever the format: the operations of the engine's device side, by the
- * specification and nothing else. What it would write to memory is in `area`, an image of the device area.
+ * specification and nothing else. What it would write to memory is in `writes`.
  */
 export interface DeviceSide {
-  /** First VERDICT_*, or 0. */
-  readonly verdict: number;
+  /** First VERDICT_*, or 0. A device model that refuses a chain sets it. */
+  verdict: number;
   /** The address at which a region is missing. */
   readonly miss: bigint | undefined;
   /** Chains taken and not given back. */
   readonly inFlight: number;
-  /** The area that the device writes, as it must be now. */
-  readonly area: Uint8Array;
+  readonly writes: Writes;
   /** A region was added: what was missed is looked for again. */
   mapped(): void;
   /** Takes a burst of at most `max` chains. */
   pop(max: number): Chain[];
-  /** Gives a burst back: whether the driver is owed an interrupt. */
+  /** Gives the first chains of the last burst back: whether the driver is owed an interrupt. */
   push(used: readonly Used[]): boolean;
-  /** Asks for notifications: how many chains wait. */
+  /** Asks for notifications: what `pending` says then. */
   arm(): number;
   /** Asks for none. */
   disarm(): void;
-  /** How many chains wait. */
+  /** At least how many chains wait. */
   pending(): number;
   /** Takes one chain by its addresses. */
   take(): Request | undefined;

@@ -1,4 +1,4 @@
-import { VERDICT_PERMISSION } from '../../assembly/layout.js';
+import { IOTLB_ACCESS_READ, VERDICT_PERMISSION } from '../../assembly/layout.js';
 
 /** A region of the IOTLB: what the model keeps is a list, searched from end to end. */
 export interface Region {
@@ -36,4 +36,21 @@ export function translate(
     left -= piece;
   }
   return undefined;
+}
+
+/** Copies [iova, iova + bytes) out of linear memory, as a device that may read it. */
+export function readAt(
+  data: DataView,
+  regions: readonly Region[],
+  iova: bigint,
+  bytes: number,
+): DataView | Refusal {
+  const pieces: Piece[] = [];
+  const refusal = translate(regions, iova, bytes, IOTLB_ACCESS_READ, pieces);
+  if (refusal) return refusal;
+  const copy = new DataView(new ArrayBuffer(bytes));
+  let at = 0;
+  for (const [linear, length] of pieces)
+    for (let i = 0; i < length; i++) copy.setUint8(at++, data.getUint8(linear + i));
+  return copy;
 }

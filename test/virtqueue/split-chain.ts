@@ -5,7 +5,7 @@ import {
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
 } from '../../assembly/virtio.js';
-import { type Piece, type Refusal, type Region, translate } from './regions.js';
+import { type Piece, type Refusal, type Region, readAt, translate } from './regions.js';
 
 /** What a device sees of a split virtqueue: memory by linear address, the table, the regions. */
 export interface SplitTable {
@@ -52,15 +52,11 @@ export function walkChain(queue: SplitTable, head: number): Refusal | Element[] 
     let at = queue.desc + index * VIRTQ_DESC_SIZE;
     let data = queue.data;
     if (tableIova !== undefined) {
-      const pieces: Piece[] = [];
       const where = tableIova + BigInt(index * VIRTQ_DESC_SIZE);
-      const refusal = translate(queue.regions, where, VIRTQ_DESC_SIZE, layout.IOTLB_ACCESS_READ, pieces);
-      if (refusal) return refusal;
-      if (pieces.length === 1) at = pieces[0]![0];
-      else {
-        data = gather(queue.data, pieces);
-        at = 0;
-      }
+      const entry = readAt(queue.data, queue.regions, where, VIRTQ_DESC_SIZE);
+      if (!(entry instanceof DataView)) return entry;
+      data = entry;
+      at = 0;
     }
     const iova = data.getBigUint64(at, true);
     const bytes = data.getUint32(at + 8, true);
@@ -113,12 +109,4 @@ export function segmentsOf(
     if (refusal) return refusal;
   }
   return segments;
-}
-
-/** The bytes of `pieces`, one after the other. */
-function gather(data: DataView, pieces: readonly Piece[]): DataView {
-  const bytes = pieces.flatMap(([linear, length]) =>
-    Array.from({ length }, (_, i) => data.getUint8(linear + i)),
-  );
-  return new DataView(Uint8Array.from(bytes).buffer);
 }

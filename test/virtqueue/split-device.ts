@@ -14,6 +14,7 @@ import type { Chain, DeviceSide, Request, Used } from './device-side.js';
 import { passes } from './notification.js';
 import type { Refusal } from './regions.js';
 import { type SplitTable, segmentsOf, walkChain } from './split-chain.js';
+import { Writes } from './writes.js';
 
 /** A split virtqueue as its device knows it. */
 export interface SplitQueue extends SplitTable {
@@ -31,9 +32,8 @@ export class SplitDevice implements DeviceSide {
   verdict = 0;
   miss: bigint | undefined;
   inFlight = 0;
-  readonly area: Uint8Array;
+  readonly writes = new Writes();
   readonly #queue: SplitQueue;
-  readonly #image: DataView;
   /** Next entry of the available ring to take, and how far it is known to reach. */
   #lastAvail: number;
   #seenAvail: number;
@@ -45,12 +45,9 @@ export class SplitDevice implements DeviceSide {
   /** Starts at `lastAvail` of the available ring, and where the used ring says that it is. */
   constructor(queue: SplitQueue, lastAvail: number) {
     this.#queue = queue;
-    const bytes = VIRTQ_USED_RING + queue.size * VIRTQ_USED_ENTRY_SIZE + 2;
-    this.area = Uint8Array.from(new Uint8Array(queue.data.buffer, queue.used, bytes));
-    this.#image = new DataView(this.area.buffer);
     this.#lastAvail = lastAvail;
     this.#seenAvail = lastAvail;
-    this.#used = this.#image.getUint16(VIRTQ_USED_IDX, true);
+    this.#used = queue.data.getUint16(queue.used + VIRTQ_USED_IDX, true);
     this.#signalledUsed = this.#used;
   }
 
@@ -74,7 +71,7 @@ export class SplitDevice implements DeviceSide {
         this.#refuse(segments);
         break;
       }
-      chains.push({ id: head, ...segments });
+      chains.push({ head, ...segments });
       room -= segments.readable.length + segments.writable.length;
       this.#next();
     }
@@ -83,53 +80,52 @@ export class SplitDevice implements DeviceSide {
 
   push(used: readonly Used[]): boolean {
     if (used.length === 0) return false;
-    for (const { id, bytes } of used) this.#give(id, bytes);
+    for (const { head, bytes } of used) this.#give(head, bytes);
     return this.publish();
   }
 
   take(): Request | undefined {
     if (this.#available(1) === 0) return undefined;
-    const id = this.#head();
-    const elements = walkChain(this.#queue, id);
+    const head = this.#head();
+    const elements = walkChain(this.#queue, head);
     const segments = Array.isArray(elements) ? segmentsOf(this.#queue.regions, elements) : elements;
     if (!Array.isArray(elements) || !('readable' in segments)) {
       this.#refuse(segments as Refusal);
       return undefined;
     }
-    if (this.#held.has(id)) {
+    if (this.#held.has(head)) {
       this.#refuse({ verdict: layout.VERDICT_HEAD_IN_FLIGHT });
       return undefined;
     }
-    this.#held.add(id);
+    this.#held.add(head);
     this.#next();
-    return { id, elements };
+    return { head, elements };
   }
 
   finish(request: Request, written: number): void {
     const writable = request.elements.reduce((sum, { bytes, writable }) => sum + (writable ? bytes : 0), 0);
-    this.#give(request.id, Math.min(written, writable));
-    this.#held.delete(request.id);
+    this.#give(request.head, Math.min(written, writable));
+    this.#held.delete(request.head);
   }
 
   publish(): boolean {
-    const { data, avail, size, eventIdx } = this.#queue;
+    const { data, avail, used, size, eventIdx } = this.#queue;
     const before = this.#signalledUsed;
-    this.#image.setUint16(VIRTQ_USED_IDX, this.#used, true);
+    this.writes.u16(used + VIRTQ_USED_IDX, this.#used);
     if (!eventIdx) return !(data.getUint16(avail + VIRTQ_AVAIL_FLAGS, true) & VIRTQ_AVAIL_F_NO_INTERRUPT);
     this.#signalledUsed = this.#used;
     return passes(data.getUint16(avail + VIRTQ_AVAIL_RING + size * 2, true), before, this.#used);
   }
 
   arm(): number {
-    const { size, eventIdx } = this.#queue;
-    if (eventIdx)
-      this.#image.setUint16(VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE, this.#lastAvail, true);
-    else this.#image.setUint16(VIRTQ_USED_FLAGS, 0, true);
+    const { used, size, eventIdx } = this.#queue;
+    if (eventIdx) this.writes.u16(used + VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE, this.#lastAvail);
+    else this.writes.u16(used + VIRTQ_USED_FLAGS, 0);
     return this.pending();
   }
 
   disarm(): void {
-    if (!this.#queue.eventIdx) this.#image.setUint16(VIRTQ_USED_FLAGS, VIRTQ_USED_F_NO_NOTIFY, true);
+    if (!this.#queue.eventIdx) this.writes.u16(this.#queue.used + VIRTQ_USED_FLAGS, VIRTQ_USED_F_NO_NOTIFY);
   }
 
   pending(): number {
@@ -165,10 +161,11 @@ export class SplitDevice implements DeviceSide {
     this.inFlight++;
   }
 
-  #give(id: number, bytes: number): void {
-    const at = VIRTQ_USED_RING + (this.#used % this.#queue.size) * VIRTQ_USED_ENTRY_SIZE;
-    this.#image.setUint32(at, id, true);
-    this.#image.setUint32(at + 4, bytes, true);
+  #give(head: number, bytes: number): void {
+    const { used, size } = this.#queue;
+    const at = used + VIRTQ_USED_RING + (this.#used % size) * VIRTQ_USED_ENTRY_SIZE;
+    this.writes.u32(at, head);
+    this.writes.u32(at + 4, bytes);
     this.#used = (this.#used + 1) & 0xffff;
     this.inFlight--;
   }

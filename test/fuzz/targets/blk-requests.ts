@@ -148,6 +148,7 @@ class Disks {
       segments: 1024,
     };
     const model = new SplitDevice(queue, 0);
+    const rings = u8.slice(desc, buffers);
     const memory = u8.slice(buffers, buffers + BUFFER_BYTES);
     const image = u8.slice(DISK_LINEAR, DISK_LINEAR + DISK_BYTES);
     const id = u8.slice(disk + layout.DISK_ID, disk + layout.DISK_ID + virtio.VIRTIO_BLK_ID_BYTES);
@@ -159,7 +160,7 @@ class Disks {
         model.verdict = layout.VERDICT_REQUEST;
         break;
       }
-      done.push({ id: chain.id, bytes });
+      done.push({ head: chain.head, bytes });
       const [last, length] = chain.writable.at(-1)!;
       const status = memory[last + length - 1 - buffers];
       this.reached.count(`status ${status}`);
@@ -173,7 +174,8 @@ class Disks {
     } else assert.is(engine.blkServe(vq, disk), expected, 'result of blkServe');
     assert.is(ring.verdict(), model.verdict, 'verdict');
     if (model.verdict) this.reached.count(`verdict ${model.verdict}`);
-    same(u8.subarray(used, used + model.area.length), model.area, 'used ring');
+    model.writes.apply(new DataView(rings.buffer), desc);
+    same(u8.subarray(desc, buffers), rings, 'rings');
     same(u8.subarray(buffers, buffers + BUFFER_BYTES), memory, 'buffers');
     same(u8.subarray(DISK_LINEAR, DISK_LINEAR + DISK_BYTES), image, 'disk');
     return Math.max(1, count);
@@ -190,6 +192,7 @@ export const blkRequests: Target = {
   name: 'blk-requests',
   about: 'block requests however cut, on a disk in memory, against a model of the disk',
   operations: 'requests',
+  tested: 20000,
   start: async (): Promise<Stage> => {
     const disks = new Disks();
     return { play: (choices) => disks.play(choices), reached: disks.reached, close: async () => {} };

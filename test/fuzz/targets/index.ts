@@ -1,11 +1,25 @@
 import type { Target } from '../target.js';
 import { blkRequests } from './blk-requests.js';
+import { busIoctls } from './bus-ioctls.js';
+import { indirectTables, packedDevice, splitDevice } from './device-side.js';
+import { differential } from './differential.js';
+import { packedDriver, splitDriver } from './driver-side.js';
 import { iotlb } from './iotlb.js';
-import { indirectTables, splitDevice } from './split-device.js';
-import { splitDriver } from './split-driver.js';
+import { vduseMessages } from './vduse-messages.js';
 
 /** Every target, in the order of a whole run. */
-export const targets: readonly Target[] = [splitDevice, indirectTables, splitDriver, iotlb, blkRequests];
+export const targets: readonly Target[] = [
+  splitDevice,
+  packedDevice,
+  indirectTables,
+  splitDriver,
+  packedDriver,
+  iotlb,
+  blkRequests,
+  differential,
+  vduseMessages,
+  busIoctls,
+];
 
 /** The target of that name. TypeError where there is none. */
 export function findTarget(name: string): Target {

@@ -110,6 +110,7 @@ export const iotlb: Target = {
   name: 'iotlb',
   about: 'regions mapped, unmapped and translated, against a list',
   operations: 'calls',
+  tested: 20000,
   start: async () => {
     const reached = new Reached();
     return { play: playOn(new Ring({ fence: true }), reached), reached, close: async () => {} };

@@ -39,10 +39,10 @@ if (!hasModule('vp_vdpa')) {
   const aperture = Aperture.create({ bytes: 2 ** 20, privateBytes: 2 ** 16 });
   const fd = loadAddon().memfd('vp-vdpa', PAGES * PAGE, true);
   const window = aperture.map({ fd, offset: 0n }, PAGES * PAGE, 'rw');
-  const region = (page: number, pages: number) => ({
+  const region = (page: number, pages: number, from = page) => ({
     iova: BigInt(IOVA + page * PAGE),
     bytes: BigInt(pages * PAGE),
-    address: aperture.address + BigInt(window.linear + page * PAGE),
+    address: aperture.address + BigInt(window.linear + from * PAGE),
   });
 
   test('what the device is', async () => {
@@ -76,6 +76,33 @@ if (!hasModule('vp_vdpa')) {
     const outside = { ...region(0, 1), iova: device.iovaRange.last + 1n };
     assert.is(codeOf(await refusal(device.map([outside]))), 'EFAULT');
     assert.is(device.iotlb.mapped.length, 1);
+  });
+
+  test('a memory table is what is mapped, page by page', async () => {
+    // A page that is mapped cannot be mapped again.
+    const isMapped = async (page: number) => {
+      const refused = await refusal(device.map([region(page, 1)]));
+      if (!refused) await device.unmap(region(page, 1));
+      return refused !== undefined;
+    };
+    const whole = [region(0, PAGES)];
+    for (const [table, updates, invalidations] of [
+      [[region(0, 16), region(16, 16)], 0, 0],
+      [[region(0, 8), region(8, 2, 20), region(20, 4)], 3, 1],
+      [[region(0, 8), region(8, 2, 24), region(20, 2), region(22, 2), region(28, 2)], 2, 1],
+      [[region(20, 4)], 0, 2],
+      [whole, 2, 0],
+      [[], 0, 1],
+      [whole, 1, 0],
+    ] as const) {
+      const change = await device.setMemTable(table);
+      assert.equal([change.updates, change.invalidations], [updates, invalidations]);
+      for (let page = 0; page < PAGES; page++) {
+        const { iova } = region(page, 1);
+        const expected = table.some((each) => each.iova <= iova && iova < each.iova + each.bytes);
+        assert.is(await isMapped(page), expected, `page ${page}`);
+      }
+    }
   });
 
   test('mappings persist through a reset', async () => {

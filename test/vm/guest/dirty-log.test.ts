@@ -18,8 +18,8 @@ for (const [name, model] of [
       const driver = await openRawDriver(path);
       assert.ok((await driver.start()) & VIRTIO_CONFIG_S_DRIVER_OK);
       await device.dirtyLog.start();
-      await compare(driver, device.dirtyLog, BYTES, 6);
-      await migrate(driver, () => fetchPages(device.dirtyLog), BYTES, 25);
+      await compare(driver, device.dirtyLog, BYTES, 4);
+      await migrate(driver, () => fetchPages(device.dirtyLog), BYTES, 12);
       await driver.reset();
       assert.ok((await driver.start()) & VIRTIO_CONFIG_S_DRIVER_OK);
       assert.ok(await driver.works());

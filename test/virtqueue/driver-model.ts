@@ -1,6 +1,5 @@
 import * as layout from '../../assembly/layout.js';
 import * as virtio from '../../assembly/virtio.js';
-import { passes } from './notification.js';
 
 /** A request as the driver's caller makes it. */
 export interface BlockRequest {
@@ -53,28 +52,18 @@ export function offered({ type, sector, linear, bytes, rangeFlags }: BlockReques
 }
 
 /**
- * The driver side of a virtqueue: which requests are in flight, under the ids that the ring shows, and what a device may
- * say about them. Used buffers come as the device has written them.
+ * The driver side of a virtqueue, whatever its format: which requests are in flight, under the ids that the ring shows, and
+ * what a device may say about them.
  */
 export class DriverModel {
   verdict = 0;
+  /** By id, in the order in which they were offered. */
   readonly inFlight = new Map<number, BlockRequest>();
   /** Requests that fit. */
   readonly #slots: number;
-  #avail = 0;
-  #signalledAvail = 0;
-  #lastUsed = 0;
 
   constructor(slots: number) {
     this.#slots = slots;
-  }
-
-  get avail(): number {
-    return this.#avail;
-  }
-
-  get lastUsed(): number {
-    return this.#lastUsed;
   }
 
   /** How many of `count` requests are taken now. */
@@ -82,51 +71,29 @@ export class DriverModel {
     return this.verdict ? 0 : Math.min(count, this.#slots - this.inFlight.size);
   }
 
-  /** The ring shows these requests under these ids. */
-  submitted(ids: readonly number[], requests: readonly BlockRequest[]): void {
-    for (const [i, id] of ids.entries()) {
-      if (this.inFlight.has(id)) throw new Error(`two requests in flight are called ${id}`);
-      this.inFlight.set(id, requests[i]!);
-    }
-    this.#avail = (this.#avail + ids.length) & 0xffff;
+  /** The ring shows this request under this id. */
+  submitted(id: number, request: BlockRequest): void {
+    if (this.inFlight.has(id)) throw new Error(`two requests in flight are called ${id}`);
+    this.inFlight.set(id, request);
   }
 
-  /** Whether the device is owed a kick, by its event index or its flags. */
-  notifies(wish: { event: number } | { flags: number }, count: number): boolean {
-    if (count === 0) return false;
-    if ('flags' in wish) return !(wish.flags & virtio.VIRTQ_USED_F_NO_NOTIFY);
-    const before = this.#signalledAvail;
-    this.#signalledAvail = this.#avail;
-    return passes(wish.event, before, this.#avail);
+  /** Refuses what the device has done. */
+  refuse(verdict: number): undefined {
+    this.verdict ||= verdict;
+    return undefined;
   }
 
-  /** How many used buffers wait, where the device says that it is at `index`. */
-  waiting(index: number): number {
-    if (this.verdict) return 0;
-    const waiting = (index - this.#lastUsed) & 0xffff;
-    if (waiting <= this.inFlight.size) return waiting;
-    this.verdict = layout.VERDICT_USED_INDEX;
-    return 0;
-  }
-
-  /** Takes one used buffer, whose status byte is `statusOf` of its request: what the caller learns; undefined after a verdict. */
+  /** Takes one used buffer, with the status byte of its request: what the caller learns; undefined after a verdict. */
   complete(id: number, bytes: number, statusOf: (id: number) => number): Completion | undefined {
     const request = this.inFlight.get(id);
-    if (!request) {
-      this.verdict = layout.VERDICT_USED_ID;
-      return undefined;
-    }
+    if (!request) return this.refuse(layout.VERDICT_USED_ID);
     const { writable, data } = offered(request);
-    if (bytes > writable) {
-      this.verdict = layout.VERDICT_USED_LENGTH;
-      return undefined;
-    }
+    if (bytes > writable) return this.refuse(layout.VERDICT_USED_LENGTH);
     let status = statusOf(id);
     // A read that was not written to the end is no success.
     if (status === virtio.VIRTIO_BLK_S_OK && data?.writable && bytes < writable)
       status = virtio.VIRTIO_BLK_S_IOERR;
     this.inFlight.delete(id);
-    this.#lastUsed = (this.#lastUsed + 1) & 0xffff;
     return { tag: request.tag, status, bytes };
   }
 }

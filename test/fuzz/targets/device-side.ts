@@ -1,46 +1,56 @@
 import * as assert from 'uvu/assert';
 import * as layout from '../../../assembly/layout.js';
-import {
-  VIRTQ_AVAIL_FLAGS,
-  VIRTQ_AVAIL_IDX,
-  VIRTQ_AVAIL_RING,
-  VIRTQ_USED_IDX,
-} from '../../../assembly/virtio.js';
+import { VIRTQ_DESC_SIZE } from '../../../assembly/virtio.js';
 import { Ring } from '../../engine/fixture.js';
-import type { Chain, Request } from '../../virtqueue/device-side.js';
+import type { Chain, DeviceSide, Request } from '../../virtqueue/device-side.js';
 import type { Region } from '../../virtqueue/regions.js';
-import { SplitDevice, type SplitQueue } from '../../virtqueue/split-device.js';
 import type { Choices } from '../choices.js';
 import { Reached, type Stage, type Target } from '../target.js';
-import { REGIONS, scribble, wipe } from './hostile-split-ring.js';
+import type { HostileDriver } from './hostile-driver.js';
+import { REGIONS, wipeMemory } from './hostile-memory.js';
+import { HostilePackedDriver } from './hostile-packed-driver.js';
+import { HostileSplitDriver } from './hostile-split-driver.js';
 
-const SIZES = [8, 4, 2, 16];
+const SPLIT_SIZES = [8, 4, 2, 16];
+const PACKED_SIZES = [8, 3, 1, 16, 5];
 /** Chains and segments that the tables of a small ring hold. */
 const SMALL = { burst: 3, segments: 4 };
 const LARGE = { burst: 64, segments: 1024 };
+/** Requests that are held at a time. */
+const HELD = 5;
 
 /** Outcomes of a chain by its segments; the fast path takes up to three. */
 const SEGMENT_NAMES = ['', '1 segment', '2 segments', '3 segments', '4 segments'];
 
-/** The ring of a configuration, made when it is first needed. */
-class Rings {
-  readonly #rings = new Map<number, { ring: Ring; queue: SplitQueue; regions: Region[] }>();
+interface Setting {
+  packed: boolean;
+  size: number;
+  indirect: boolean;
+  eventIdx: boolean;
+  inOrder: boolean;
+  small: boolean;
+}
 
-  choose(choices: Choices, indirectOnly: boolean): { ring: Ring; queue: SplitQueue; regions: Region[] } {
-    const size = choices.pick(SIZES);
-    const indirect = indirectOnly || choices.once(2);
-    const eventIdx = choices.once(2);
-    const small = choices.once(4);
-    const key = size * 8 + (indirect ? 4 : 0) + (eventIdx ? 2 : 0) + (small ? 1 : 0);
-    let made = this.#rings.get(key);
+/** A ring with what a case needs beside it. */
+interface Place {
+  ring: Ring;
+  regions: Region[];
+  /** Request blocks. */
+  blocks: number[];
+}
+
+/** The ring of a setting, made when it is first needed. */
+class Places {
+  readonly #places = new Map<string, Place>();
+
+  at({ small, ...setting }: Setting): Place {
+    const key = Object.values({ small, ...setting }).join();
+    let made = this.#places.get(key);
     if (!made) {
-      const tables = small ? SMALL : LARGE;
-      const ring = new Ring({ size, indirect, eventIdx, fence: true, ...tables });
-      const regions: Region[] = [];
-      const { data, desc, avail, used } = ring;
-      const queue = { data, size, desc, avail, used, indirect, eventIdx, regions, ...tables };
-      made = { ring, queue, regions };
-      this.#rings.set(key, made);
+      const ring = new Ring({ ...setting, fence: true, ...(small ? SMALL : LARGE) });
+      const bytes = layout.REQUEST_DESCRIPTORS + (ring.size + 1) * VIRTQ_DESC_SIZE;
+      made = { ring, regions: [], blocks: Array.from({ length: HELD }, () => ring.allocate(bytes)) };
+      this.#places.set(key, made);
     }
     return made;
   }
@@ -49,59 +59,52 @@ class Rings {
 /** One case: a queue between the engine and the model, both asked to do the same. */
 class Case {
   readonly #ring: Ring;
-  readonly #queue: SplitQueue;
   readonly #regions: Region[];
   readonly #choices: Choices;
-  readonly #tables: number;
-  readonly #model: SplitDevice;
+  readonly #driver: HostileDriver;
+  readonly #model: DeviceSide;
   /** Requests held by both, as the model and as the engine know them. */
   readonly #held: { request: Request; block: number }[] = [];
   readonly #blocks: number[];
+  readonly #reached: Reached;
   #unpublished = 0;
 
-  readonly #reached: Reached;
-
-  constructor(
-    rings: Rings,
-    blocksOf: (ring: Ring) => number[],
-    choices: Choices,
-    tables: number,
-    reached: Reached,
-  ) {
-    const { ring, queue, regions } = rings.choose(choices, tables > 1);
+  constructor(places: Places, setting: Setting, choices: Choices, tables: number, reached: Reached) {
+    const { ring, regions, blocks } = places.at(setting);
     this.#ring = ring;
-    this.#queue = queue;
     this.#regions = regions;
+    this.#blocks = blocks;
     this.#choices = choices;
-    this.#tables = tables;
     this.#reached = reached;
-    this.#blocks = blocksOf(ring);
-    wipe(ring);
+    wipeMemory(ring);
     ring.engine.iotlbInit(ring.iotlb, 32);
     regions.length = 0;
     for (const region of REGIONS) if (!choices.once(8)) this.#map(region);
-    const lastAvail = choices.pick([0, 65535, 65530, choices.below(65536)]);
-    ring.data.setUint16(ring.avail + VIRTQ_AVAIL_IDX, lastAvail, true);
-    ring.data.setUint16(ring.used + VIRTQ_USED_IDX, choices.pick([0, 65535, lastAvail]), true);
-    ring.engine.deviceStart(ring.vq, lastAvail);
-    for (let i = 0; i < queue.size; i++) scribble(ring, choices, i, tables);
-    this.#model = new SplitDevice(queue, lastAvail);
+    const { data, size, desc, avail, used } = ring;
+    const queue = { ...setting, ...(setting.small ? SMALL : LARGE), data, size, desc, avail, used, regions };
+    const Driver = setting.packed ? HostilePackedDriver : HostileSplitDriver;
+    this.#driver = new Driver(ring, queue, choices, tables);
+    this.#model = this.#driver.model;
   }
 
   /** Plays all steps: how many chains were judged. */
   play(): number {
     const choices = this.#choices;
+    const { u8, desc, buffers } = this.#ring;
     let chains = 0;
     const asynchronous = choices.once(3);
     for (let steps = 1 + choices.below(6); steps > 0; steps--) {
       if (choices.once(5)) this.#disturb();
-      else this.#offer(1 + choices.below(this.#queue.size));
-      const before = this.#driverArea();
+      else this.#driver.offer(1 + choices.below(this.#ring.size));
+      // Rings and slots: the device writes there what the model does, and nothing else.
+      const image = u8.slice(desc, buffers);
       chains += asynchronous ? this.#requests() : this.#burst();
-      assert.ok(before.equals(this.#driverArea()), 'what the driver owns has changed');
-      const image = new Uint8Array(this.#ring.u8.buffer, this.#queue.used, this.#model.area.length);
-      if (!Buffer.from(this.#model.area.buffer).equals(image))
-        assert.equal([...image], [...this.#model.area]);
+      this.#model.writes.apply(new DataView(image.buffer), desc);
+      const actual = u8.subarray(desc, buffers);
+      if (Buffer.compare(image, actual)) {
+        const at = image.findIndex((byte, i) => byte !== actual[i]);
+        assert.is(actual[at], image[at], `byte ${at} of the rings`);
+      }
       this.#compareState();
       if (this.#model.miss !== undefined) this.#mapAll();
     }
@@ -121,8 +124,10 @@ class Case {
     for (let i = 0; i < count; i++) {
       const chain = expected[i]!;
       segment = this.#compareChain(i, segment, chain);
-      const bytes = choices.below(32);
-      used.push({ id: chain.id, bytes });
+      const bytes = choices.once(2)
+        ? choices.below(32)
+        : chain.writable.reduce((sum, [, length]) => sum + length, 0);
+      used.push({ head: chain.head, bytes });
       this.#ring.data.setUint32(chains + i * layout.CHAIN_SIZE + layout.CHAIN_COUNTS, bytes, true);
     }
     if (choices.once(4)) this.#compareNotifications();
@@ -144,7 +149,7 @@ class Case {
       if (!request) break;
       taken++;
       this.#held.push({ request, block });
-      assert.is(this.#ring.u32(block + layout.REQUEST_HEAD), request.id, 'head of a request');
+      assert.is(this.#ring.u32(block + layout.REQUEST_HEAD), request.head, 'head of a request');
       const sum = (writable: boolean) =>
         request.elements.reduce((total, e) => total + (e.writable === writable ? e.bytes : 0), 0);
       assert.is(this.#ring.u32(block + layout.REQUEST_READABLE_BYTES), sum(false), 'readable bytes');
@@ -171,47 +176,17 @@ class Case {
     return taken + (this.#model.verdict || this.#model.miss !== undefined ? 1 : 0);
   }
 
-  /** Makes heads available, mostly sound ones. */
-  #offer(count: number): void {
-    const { data, avail, size } = this.#ring;
-    const choices = this.#choices;
-    let index = data.getUint16(avail + VIRTQ_AVAIL_IDX, true);
-    for (let i = 0; i < count; i++) {
-      let head = choices.below(size);
-      if (choices.once(40)) head = choices.pick([size, 65535]);
-      data.setUint16(avail + VIRTQ_AVAIL_RING + (index % size) * 2, head, true);
-      index = (index + 1) & 0xffff;
-    }
-    data.setUint16(avail + VIRTQ_AVAIL_IDX, index, true);
-  }
-
-  /** Something that drivers do to a queue between two bursts, or should not. */
+  /** The driver misbehaves, or the mappings change. */
   #disturb(): void {
-    const { data, avail, size } = this.#ring;
     const choices = this.#choices;
-    const event = avail + VIRTQ_AVAIL_RING + size * 2;
-    switch (choices.below(6)) {
+    switch (choices.below(3)) {
       case 0:
-        data.setUint16(avail + VIRTQ_AVAIL_FLAGS, choices.pick([0, 1, 2, 0xffff]), true);
+        this.#driver.disturb();
         break;
-      case 1: {
-        const used = data.getUint16(this.#queue.used + VIRTQ_USED_IDX, true);
-        data.setUint16(event, choices.pick([used, used + 1, used - 1, choices.below(65536)]), true);
-        break;
-      }
-      case 2:
-        scribble(this.#ring, choices, choices.below(size), this.#tables);
-        break;
-      case 3: {
-        const index = data.getUint16(avail + VIRTQ_AVAIL_IDX, true);
-        const jump = choices.pick([size, 1, size + 1, 65535, 65536 - size, choices.below(65536)]);
-        data.setUint16(avail + VIRTQ_AVAIL_IDX, index + jump, true);
-        break;
-      }
-      case 4:
+      case 1:
         this.#unmap(choices.pick(REGIONS));
         break;
-      case 5:
+      case 2:
         this.#mapAll();
         break;
     }
@@ -236,22 +211,18 @@ class Case {
     this.#ring.set(this.#ring.vq, { [layout.VQ_MISS]: 0 });
   }
 
-  #compareChain(index: number, segment: number, { id, readable, writable }: Chain): number {
+  #compareChain(index: number, segment: number, { head, readable, writable }: Chain): number {
     const ring = this.#ring;
     const at = ring.chains + index * layout.CHAIN_SIZE;
     const count = readable.length + writable.length;
     const counts = readable.length | (count << 16);
     this.#reached.count(SEGMENT_NAMES[count] ?? 'more segments');
-    if (ring.u32(at) !== id || ring.u32(at + layout.CHAIN_COUNTS) !== counts)
-      assert.equal(
-        [ring.u32(at), ring.u32(at + layout.CHAIN_COUNTS)],
-        [id, counts],
-        'head and counts of a chain',
-      );
+    assert.is(ring.u32(at), head, 'head of a chain');
+    assert.is(ring.u32(at + layout.CHAIN_COUNTS), counts, 'counts of a chain');
     for (const pieces of [readable, writable])
       for (const [linear, bytes] of pieces) {
         if (ring.u32(segment) !== linear || ring.u32(segment + layout.SEGMENT_BYTES) !== bytes)
-          assert.equal(ring.chain(index), { head: id, readable, writable });
+          assert.equal(ring.chain(index), { head, readable, writable });
         segment += layout.SEGMENT_SIZE;
       }
     return segment;
@@ -276,31 +247,25 @@ class Case {
     if (miss !== undefined) this.#reached.count('miss');
     assert.is(ring.u32(ring.vq + layout.VQ_IN_FLIGHT), this.#model.inFlight, 'chains in flight');
   }
-
-  /** Descriptor table and available ring: the device must not write them. */
-  #driverArea(): Buffer {
-    return Buffer.from(this.#ring.u8.slice(this.#queue.desc, this.#queue.used).buffer);
-  }
 }
 
-function stage(tables: number): Stage {
+/** A stage that plays rings of the formats given. */
+function stage(formats: readonly boolean[], tables: number): Stage {
   const reached = new Reached();
-  const rings = new Rings();
-  const blocks = new Map<Ring, number[]>();
-  const blocksOf = (ring: Ring): number[] => {
-    let made = blocks.get(ring);
-    if (!made) {
-      const bytes = layout.REQUEST_DESCRIPTORS + (ring.size + 1) * 16;
-      made = Array.from({ length: 5 }, () => ring.allocate(bytes));
-      blocks.set(ring, made);
-    }
-    return made;
+  const places = new Places();
+  const play = (choices: Choices) => {
+    const packed = choices.pick(formats);
+    const setting = {
+      packed,
+      size: choices.pick(packed ? PACKED_SIZES : SPLIT_SIZES),
+      indirect: tables > 1 || choices.once(2),
+      eventIdx: choices.once(2),
+      small: choices.once(4),
+      inOrder: packed && choices.once(3),
+    };
+    return new Case(places, setting, choices, tables, reached).play();
   };
-  return {
-    play: (choices) => new Case(rings, blocksOf, choices, tables, reached).play(),
-    reached,
-    close: async () => {},
-  };
+  return { play, reached, close: async () => {} };
 }
 
 /** Chains of a hostile driver, taken in bursts or one by one. */
@@ -308,13 +273,24 @@ export const splitDevice: Target = {
   name: 'split-device',
   about: 'split rings of a hostile driver, against the model of a device',
   operations: 'chains',
-  start: async () => stage(1),
+  tested: 10000,
+  start: async () => stage([false], 1),
 };
 
-/** The same with half of the descriptors referring to indirect tables. */
+/** The same on packed rings of any size. */
+export const packedDevice: Target = {
+  name: 'packed-device',
+  about: 'packed rings of a hostile driver, in order too, against the model of a device',
+  operations: 'chains',
+  tested: 10000,
+  start: async () => stage([true], 1),
+};
+
+/** Both with half of the descriptors referring to indirect tables. */
 export const indirectTables: Target = {
   name: 'indirect-tables',
   about: 'indirect tables of a hostile driver: nested, torn by regions, over the ring itself',
   operations: 'chains',
-  start: async () => stage(4),
+  tested: 10000,
+  start: async () => stage([false, true], 4),
 };

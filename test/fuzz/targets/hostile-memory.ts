@@ -1,9 +1,4 @@
-import {
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
-  VIRTQ_DESC_SIZE,
-} from '../../../assembly/virtio.js';
+import { VIRTQ_DESC_SIZE } from '../../../assembly/virtio.js';
 import { DRIVER_BYTES, DRIVER_IOVA, DRIVER_LINEAR, type Ring } from '../../engine/fixture.js';
 import type { Region } from '../../virtqueue/regions.js';
 import type { Choices } from '../choices.js';
@@ -47,28 +42,15 @@ const EDGES = [
 ];
 
 /** Forgets whatever earlier cases have left where tables are read from. */
-export function wipe(ring: Ring): void {
+export function wipeMemory(ring: Ring): void {
   ring.u8.fill(0, ring.desc, ring.buffers);
   ring.u8.fill(0, DRIVER_LINEAR + TABLES, DRIVER_LINEAR + TABLES + TABLE_COUNT * TABLE_STEP + 64);
   ring.u8.fill(0, LOW + 4096 - 64, LOW + 4096);
   ring.u8.fill(0, HIGH, HIGH + TABLE_STEP);
 }
 
-/** Writes descriptor `index` of a table: mostly sound, so that deep rules are reached, with one field in a few made bad. */
-export function scribble(
-  ring: Ring,
-  choices: Choices,
-  index: number,
-  tables: number,
-  table = ring.desc,
-  entries = ring.size,
-): void {
-  let next = (index + 1) % entries;
-  if (choices.once(10)) next = choices.pick([0, index, ring.size, 65535, choices.below(entries)]);
-  if (tables && choices.below(8) < tables) {
-    scribbleTable(ring, choices, index, next, table);
-    return;
-  }
+/** Address and length of a buffer: mostly sound, so that deep rules are reached. */
+export function hostileBuffer(choices: Choices): { iova: bigint; bytes: number } {
   let iova = DRIVER_IOVA + BigInt(BUFFERS + choices.below(0x1000));
   let bytes = 1 + choices.below(64);
   switch (choices.below(10)) {
@@ -83,25 +65,23 @@ export function scribble(
       bytes = choices.pick([4096, 9000, 2 ** 31, 0xffffffff, 0]);
       break;
   }
-  let flags = choices.pick([
-    VIRTQ_DESC_F_WRITE,
-    VIRTQ_DESC_F_NEXT,
-    VIRTQ_DESC_F_NEXT,
-    VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_WRITE,
-    0,
-  ]);
-  if (choices.once(24)) flags = choices.below(16);
-  ring.descriptor(index, iova, bytes, flags, next, table);
+  return { iova, bytes };
 }
 
-/** A descriptor that refers to an indirect table, and the table. */
-function scribbleTable(ring: Ring, choices: Choices, index: number, next: number, from: number): void {
+/** An indirect table: what its descriptor says of it, and where its entries are to be written by `write`. */
+export function hostileTable(
+  ring: Ring,
+  choices: Choices,
+  write: (table: number, index: number, entries: number, mayNest: boolean) => void,
+): { iova: bigint; bytes: number } {
   const count = 1 + choices.below(choices.once(8) ? 20 : 4);
   let table = DRIVER_LINEAR + TABLES + choices.below(TABLE_COUNT) * TABLE_STEP + choices.below(2) * 4;
   let iova = ring.iova(table);
+  let torn = false;
   switch (choices.below(10)) {
     case 9:
       // Across the boundary of two regions: the first entry, and half of the second, before it.
+      torn = true;
       table = LOW + 4096 - 24;
       iova = BOUNDARY - 24n;
       break;
@@ -110,12 +90,10 @@ function scribbleTable(ring: Ring, choices: Choices, index: number, next: number
       break;
   }
   const bytes = choices.once(16) ? choices.below(80) : count * VIRTQ_DESC_SIZE;
-  const flags = choices.once(10) ? VIRTQ_DESC_F_INDIRECT | choices.below(4) : VIRTQ_DESC_F_INDIRECT;
-  ring.descriptor(index, iova, bytes, flags, next, from);
   const entries = Math.min(count, ring.size + 1);
-  const nested = choices.once(8) ? 1 : 0;
-  for (let i = 0; i < entries; i++) scribble(ring, choices, i, nested, table, entries);
-  if (table !== LOW + 4096 - 24) return;
+  const mayNest = choices.once(8);
+  for (let i = 0; i < entries; i++) write(table, i, entries, mayNest);
   // What was written behind the boundary in linear memory belongs to the region that follows in the driver's addresses.
-  ring.u8.copyWithin(HIGH, LOW + 4096, LOW + 4096 + entries * VIRTQ_DESC_SIZE);
+  if (torn) ring.u8.copyWithin(HIGH, LOW + 4096, LOW + 4096 + entries * VIRTQ_DESC_SIZE);
+  return { iova, bytes };
 }

@@ -1,0 +1,227 @@
+import * as layout from '../../assembly/layout.js';
+import * as virtio from '../../assembly/virtio.js';
+import type { Ring } from '../engine/fixture.js';
+import { PackedRing } from '../engine/packed-ring.js';
+import { same } from './chain-cases.js';
+import { DeviceBench } from './device-bench.js';
+import { both, type HostileCase, type Side } from './hostile-case.js';
+
+const AVAILABLE = 'The Virtqueue Available Ring';
+const SUPPRESSION = 'Used Buffer Notification Suppression';
+const OWNERS = 'Driver and Device Ring Wrap Counters';
+const SIZE = 8;
+const breaks = (code: string) => `breaks: ERR_RING_${code}`;
+
+/** A split queue whose avail.idx is `index`, after a start at `from`. */
+function atIndex(from: number, index: number): string {
+  const bench = DeviceBench.make('split device', { size: SIZE });
+  const { ring } = bench;
+  for (let i = 0; i < SIZE; i++) ring.descriptor(i, bench.buffer(), 16);
+  for (let i = 0; i < SIZE; i++)
+    ring.data.setUint16(ring.avail + virtio.VIRTQ_AVAIL_RING + i * virtio.VIRTQ_AVAIL_ENTRY_SIZE, i, true);
+  ring.engine.deviceStart(ring.vq, from);
+  ring.data.setUint16(ring.avail + virtio.VIRTQ_AVAIL_IDX, index, true);
+  return bench.outcome();
+}
+
+/** Serves one chain under a wish of the driver: whether it is interrupted. */
+function interrupts(side: Side, eventIdx: boolean, wish: (ring: Ring) => void): string {
+  const bench = DeviceBench.make(side, { size: SIZE, eventIdx });
+  const { ring } = bench;
+  wish(ring);
+  bench.offer({});
+  const taken = ring.pop();
+  return ring.engine.devicePush(ring.vq, taken) & layout.NOTIFY_DUE ? 'an interrupt' : 'no interrupt';
+}
+
+/** Sets the flags of descriptor 0 of a packed ring to `flags`: what the device makes of it. */
+function withFlags(flags: number): string {
+  const bench = DeviceBench.make('packed device', { size: SIZE });
+  bench.ring.descriptor(0, bench.buffer(), 16, 0, flags);
+  return bench.outcome();
+}
+
+/** A request that is taken and not given back. */
+function hold(ring: Ring): void {
+  const block = ring.allocate(layout.REQUEST_DESCRIPTORS + (ring.size + 1) * virtio.VIRTQ_DESC_SIZE);
+  ring.engine.requestTake(ring.vq, block);
+}
+
+/** Rings: indices, ownership, suppression. */
+export const ringCases: readonly HostileCase[] = [
+  {
+    name: 'moves avail.idx ahead by more than the queue size',
+    rule: AVAILABLE,
+    play: () => atIndex(0, SIZE + 1),
+    outcomes: { 'split device': breaks('AVAIL_INDEX') },
+  },
+  {
+    name: 'moves avail.idx back',
+    rule: AVAILABLE,
+    play: () => same([atIndex(5, 4), atIndex(0, 65535)]),
+    outcomes: { 'split device': breaks('AVAIL_INDEX') },
+  },
+  {
+    name: 'moves avail.idx ahead by exactly the queue size, and past 65535',
+    rule: AVAILABLE,
+    play: () => same([atIndex(0, SIZE), atIndex(65532, 4)]),
+    outcomes: { 'split device': `${SIZE} chains served` },
+  },
+  {
+    name: 'names a head outside the table',
+    rule: AVAILABLE,
+    play: () =>
+      same(
+        [SIZE, 65535].map((head) => {
+          const bench = DeviceBench.make('split device', { size: SIZE });
+          bench.ring.offer(head);
+          return bench.outcome();
+        }),
+      ),
+    outcomes: { 'split device': breaks('HEAD') },
+  },
+  {
+    name: 'makes a head available again while a request holds it',
+    rule: 'policy; buffer ids of a packed ring are echoed, whatever they are',
+    play: (side) => {
+      const bench = DeviceBench.make(side, { size: SIZE });
+      const { ring } = bench;
+      bench.offer({});
+      hold(ring);
+      if (side === 'split device') ring.offer(0);
+      else bench.offer({});
+      hold(ring);
+      const inFlight = ring.u32(ring.vq + layout.VQ_IN_FLIGHT);
+      return ring.verdict() ? bench.outcome() : `${inFlight} in flight`;
+    },
+    outcomes: { 'split device': breaks('HEAD_IN_FLIGHT'), 'packed device': '2 in flight' },
+  },
+  {
+    name: 'offers more descriptors than the device has given back',
+    rule: OWNERS,
+    play: () => {
+      const bench = DeviceBench.make('packed device', { size: SIZE });
+      bench.offer({});
+      hold(bench.ring);
+      bench.offer(...Array.from({ length: SIZE }, () => ({})));
+      return bench.outcome();
+    },
+    outcomes: { 'packed device': breaks('AVAIL_INDEX') },
+  },
+  {
+    name: 'leaves a descriptor with AVAIL and USED alike, or as on the lap before',
+    rule: OWNERS,
+    play: () =>
+      same(
+        [0, virtio.VIRTQ_DESC_F_AVAIL | virtio.VIRTQ_DESC_F_USED, virtio.VIRTQ_DESC_F_USED].map(withFlags),
+      ),
+    outcomes: { 'packed device': 'nothing is taken' },
+  },
+  {
+    name: 'makes the head of a list available before its other descriptors',
+    rule: 'Next Flag: Descriptor Chaining; they follow by their place',
+    play: () => {
+      const bench = DeviceBench.make('packed device', { size: SIZE });
+      bench.ring.descriptor(1, bench.buffer(), 16, 0, 0);
+      bench.ring.descriptor(0, bench.buffer(), 16, 0, virtio.VIRTQ_DESC_F_AVAIL | virtio.VIRTQ_DESC_F_NEXT);
+      return bench.outcome();
+    },
+    outcomes: { 'packed device': 'served, 2 segments' },
+  },
+  {
+    name: 'lets a list go on at the start of the ring',
+    rule: 'Next Flag: Descriptor Chaining',
+    play: () => {
+      const bench = DeviceBench.make('packed device', { size: SIZE });
+      for (let i = 0; i < SIZE - 1; i++) {
+        bench.offer({});
+        bench.outcome();
+      }
+      bench.offer({}, {}, {});
+      return bench.outcome();
+    },
+    outcomes: { 'packed device': 'served, 3 segments' },
+  },
+  {
+    name: 'gives its list ids that differ, or one of 65535',
+    rule: 'Next Flag: Descriptor Chaining; the last one counts',
+    play: () => {
+      const ring = new PackedRing({ size: SIZE });
+      const iova = ring.iova(ring.buffers);
+      ring.list({ iova, bytes: 16, flags: virtio.VIRTQ_DESC_F_NEXT, id: 3 }, { iova, bytes: 16, id: 65535 });
+      ring.pop();
+      ring.push(0);
+      return `used as ${ring.use(2)?.id}`;
+    },
+    outcomes: { 'packed device': 'used as 65535' },
+  },
+  {
+    name: 'starts the queue with more in flight than it holds',
+    rule: 'policy: state that was saved is believed as little as a ring',
+    play: () => {
+      const bench = DeviceBench.make('packed device', { size: SIZE });
+      bench.ring.engine.deviceStart(bench.ring.vq, 3 | ((2 | 0x8000) << 16));
+      return bench.outcome();
+    },
+    outcomes: { 'packed device': breaks('AVAIL_INDEX') },
+  },
+  {
+    name: 'sets bits of avail.flags that mean nothing',
+    rule: SUPPRESSION,
+    play: (side) => interrupts(side, false, (ring) => ring.data.setUint16(ring.avail, 0xfffe, true)),
+    outcomes: { 'split device': 'an interrupt' },
+  },
+  {
+    name: 'sets avail.flags although the event index was negotiated',
+    rule: SUPPRESSION,
+    play: (side) => interrupts(side, true, (ring) => ring.data.setUint16(ring.avail, 1, true)),
+    outcomes: { 'split device': 'an interrupt' },
+  },
+  {
+    name: 'asks for a used event far away',
+    rule: SUPPRESSION,
+    play: (side) =>
+      interrupts(side, true, (ring) => {
+        if (side === 'split device')
+          ring.data.setUint16(ring.avail + virtio.VIRTQ_AVAIL_RING + SIZE * 2, 0x8000, true);
+        else ring.data.setUint32(ring.avail, 5 | 0x8000 | (virtio.RING_EVENT_FLAGS_DESC << 16), true);
+      }),
+    outcomes: both('device', 'no interrupt'),
+  },
+  {
+    name: 'asks for events at a descriptor that there is not, or in the reserved way',
+    rule: 'Event Suppression Structure Format; policy: an interrupt too many',
+    play: (side) =>
+      same(
+        [SIZE | (virtio.RING_EVENT_FLAGS_DESC << 16), 3 << 16].map((wish) =>
+          interrupts(side, true, (ring) => ring.data.setUint32(ring.avail, wish, true)),
+        ),
+      ),
+    outcomes: { 'packed device': 'an interrupt' },
+  },
+  {
+    name: 'kicks although there is nothing',
+    rule: 'Available Buffer Notification Suppression',
+    play: (side) => {
+      const bench = DeviceBench.make(side, { size: SIZE });
+      for (let i = 0; i < 100; i++) bench.ring.pop();
+      return bench.outcome();
+    },
+    outcomes: both('device', 'nothing is taken'),
+  },
+  {
+    name: 'finds out whether its descriptors, or what it asked for, are ever written by the device',
+    rule: `${AVAILABLE}; of a packed ring, where a used descriptor goes`,
+    play: (side) => {
+      const bench = DeviceBench.make(side, { size: SIZE });
+      const { ring } = bench;
+      bench.offer({ bytes: 32 }, { flags: virtio.VIRTQ_DESC_F_WRITE, bytes: 32 });
+      const end = side === 'split device' ? ring.used : ring.used + 4;
+      const before = ring.u8.slice(ring.desc, end);
+      ring.engine.devicePush(ring.vq, ring.pop());
+      const changed = [...ring.u8.slice(ring.desc, end)].filter((byte, i) => byte !== before[i]).length;
+      return changed ? 'written where used' : 'never';
+    },
+    outcomes: { 'split device': 'never', 'packed device': 'written where used' },
+  },
+];

@@ -1,0 +1,34 @@
+/** Prints the table of docs/hostile-rings.md: `node dist/test/hostile/table.js`. */
+import { pathToFileURL } from 'node:url';
+import { chainCases } from './chain-cases.js';
+import { changingMemoryCases } from './changing-memory.js';
+import { driverCases } from './driver-cases.js';
+import { type HostileCase, SIDES } from './hostile-case.js';
+import { ringCases } from './ring-cases.js';
+
+/** Every case, under the headings of the document. */
+export const chapters: readonly { title: string; peer: string; cases: readonly HostileCase[] }[] = [
+  { title: 'A hostile driver: chains', peer: 'The driver …', cases: chainCases },
+  { title: 'A hostile driver: rings', peer: 'The driver …', cases: ringCases },
+  { title: 'A hostile driver: memory that changes', peer: 'The driver …', cases: changingMemoryCases },
+  { title: 'A hostile device', peer: 'The device …', cases: driverCases },
+];
+
+/** The tables as Markdown, heading by heading. */
+export function tables(): string {
+  return chapters
+    .map(({ title, peer, cases }) => {
+      const sides = SIDES.filter((side) => cases.some(({ outcomes }) => outcomes[side]));
+      const rows = cases.map(({ name, rule, outcomes }) => [
+        name,
+        rule,
+        ...sides.map((side) => outcomes[side] ?? '–'),
+      ]);
+      const head = [peer, 'Rule', ...sides];
+      const lines = [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`);
+      return `## ${title}\n\n${lines.join('\n')}\n`;
+    })
+    .join('\n');
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) process.stdout.write(tables());
