@@ -50,7 +50,7 @@ async function fuzz(target: Target): Promise<boolean> {
     );
   else {
     process.stdout.write(
-      `${target.name}: ${tally.cases.toLocaleString('en')} cases, ${rate(tally, target.operations)}, seed ${seed}, ${finding ? '1 finding' : 'no finding'}\n`,
+      `${target.name}: ${tally.cases.toLocaleString('en')} cases, ${rate(tally, target.operations)}, seed ${seed}, ${finding ? '1 finding' : 'no finding, no trap'}\n`,
     );
     if (finding) process.stdout.write(`  case ${finding.index}: ${finding.failure}\n  kept in ${path}\n`);
   }

@@ -234,8 +234,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a packed device arms without a barrier',
     file: 'packed/device.ts',
-    from: 'atomic.store<u32>(<usize>load<u32>(vq, VQ_DEVICE), suppression)',
-    to: 'store<u32>(<usize>load<u32>(vq, VQ_DEVICE), suppression)',
+    from: '  atomic.store<u32>(device, suppression);',
+    to: '  store<u32>(device, suppression);',
     caughtBy: 'interleavings',
   },
   // Packed ring.
