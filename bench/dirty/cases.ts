@@ -83,7 +83,6 @@ function readCase({ batch, bytes }: (typeof READS)[number]): Case {
 }
 
 /**
- * What tracking costs while it is off, against an engine that was built without it, and while it is on, against off. In the
- * report "off" and "on" stand in the column of engine.wasm.
+ * What tracking costs while it is off, against an engine that was built without it, and while it is on, against off.
  */
 export const dirtyCases: Case[] = [...DESCRIPTORS.map(ringCase), ...READS.map(readCase)];

@@ -273,9 +273,10 @@ export class IotlbMapper {
       await this.#rebuild(asid, mappings);
     } catch (error) {
       if (!isSystemError(error)) throw error;
+      const left = this.#space(asid).mappings.length;
       throw new RingbellError(
         'ERR_MEMORY_TABLE',
-        `a change of address space ${asid} was refused, and so was what it had before: the device sees nothing of it`,
+        `a change of address space ${asid} was refused, and so was what it had before: the device sees ${left ? `${left} mappings` : 'nothing'} of it`,
         { cause },
       );
     }

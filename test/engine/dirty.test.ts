@@ -7,6 +7,7 @@ import * as layout from '../../assembly/layout.js';
 import * as virtio from '../../assembly/virtio.js';
 import type { DirtyLoopData } from './dirty-loop-main.js';
 import { DirtyRing, pageOf, pagesOf, RandomRequests, REGIONS } from './dirty-traffic.js';
+import type { DirtyWriterData } from './dirty-writer-main.js';
 import { DISK_LINEAR, DISK_SECTORS, DRIVER_BYTES, DRIVER_IOVA, DRIVER_LINEAR } from './fixture.js';
 import { buildMortalEngine, mortalEngine } from './mortal-engine.js';
 import { generator } from './random.js';
@@ -245,6 +246,20 @@ test('the bitmap and a log are marked together', () => {
   assert.is(ring.u8[log + 3], 0x10, 'and not the other');
 });
 
+/** A queue that is no more than a request that it holds, all of whose bytes are at `iova`, and a word to write. */
+function heldRequest(
+  ring: DirtyRing,
+  iova: bigint,
+  bytes: number,
+): { vq: number; request: number; source: number } {
+  const vq = ring.allocate(layout.VQ_BLOCK_SIZE);
+  ring.set(vq, { [layout.VQ_IOTLB]: ring.iotlb });
+  const request = ring.allocate(layout.REQUEST_DESCRIPTORS + virtio.VIRTQ_DESC_SIZE);
+  ring.set(request, { [layout.REQUEST_COUNT]: 1 });
+  ring.descriptor(0, iova, bytes, 0, 0, request + layout.REQUEST_DESCRIPTORS);
+  return { vq, request, source: ring.allocate(4) };
+}
+
 /** Pages of each thread's buffers: the marks of all are in one word of the bitmap. */
 const LOOP_PAGES = 7;
 const LOOP_BUFFERS = DRIVER_LINEAR + 8 * PAGE_SIZE;
@@ -259,16 +274,10 @@ test('copying what is dirty, again and again, while queues run loses no write', 
   const words = new Int32Array(ring.memory.buffer);
   const flag = () => ring.allocate(4) / 4;
   const run = flag();
-  /** A queue that is no more than a request that it holds, all of whose bytes are at `buffers`. */
-  const held = (buffers: number) => {
-    const vq = ring.allocate(layout.VQ_BLOCK_SIZE);
-    ring.set(vq, { [layout.VQ_IOTLB]: ring.iotlb });
-    const request = ring.allocate(layout.REQUEST_DESCRIPTORS + virtio.VIRTQ_DESC_SIZE);
-    ring.set(request, { [layout.REQUEST_COUNT]: 1 });
-    const table = request + layout.REQUEST_DESCRIPTORS;
-    ring.descriptor(0, ring.iova(buffers), LOOP_PAGES * PAGE_SIZE, 0, 0, table);
-    return { vq, buffers, request, source: ring.allocate(4) };
-  };
+  const held = (buffers: number) => ({
+    buffers,
+    ...heldRequest(ring, ring.iova(buffers), LOOP_PAGES * PAGE_SIZE),
+  });
   const { memory, dq, vq, disk, submissions, completions } = ring;
   const common = { memory, pages: LOOP_PAGES, run };
   const threads: DirtyLoopData[] = [
@@ -316,6 +325,44 @@ test('copying what is dirty, again and again, while queues run loses no write', 
     }
   } finally {
     await Promise.all(workers.map((worker) => worker.terminate()));
+  }
+});
+
+/** Marks of a thread that are each waited for. */
+const WRITES = 20_000;
+
+test('a mark that is set while another one is set, or fetched, in the same word is not lost', async () => {
+  const ring = new DirtyRing();
+  const words = new Int32Array(ring.memory.buffer);
+  const [written, seen] = [ring.allocate(4) / 4, ring.allocate(4) / 4];
+  const theirs = ring.iova(LOOP_BUFFERS);
+  const own = theirs + BigInt(PAGE_SIZE);
+  const { vq, request, source } = heldRequest(ring, own, 1);
+  ring.track(true);
+  const workerData: DirtyWriterData = {
+    ...{ memory: ring.memory, ...heldRequest(ring, theirs, 1) },
+    ...{ writes: WRITES, written, seen },
+  };
+  const worker = new Worker(new URL('dirty-writer-main.js', import.meta.url), { workerData });
+  await once(worker, 'online');
+  try {
+    let found = false;
+    for (let last = 0; last < WRITES; ) {
+      const now = Atomics.load(words, written);
+      ring.engine.requestWrite(vq, request, 0, source, 1);
+      const pages = ring.fetch();
+      assert.ok(pages.includes(pageOf(own)), 'a mark of its own is lost');
+      if (pages.includes(pageOf(theirs))) found = true;
+      if (now === last) continue;
+      // Its mark came before the count.
+      assert.ok(found, `mark ${now} is lost`);
+      found = false;
+      last = now;
+      Atomics.store(words, seen, now);
+      Atomics.notify(words, seen);
+    }
+  } finally {
+    await worker.terminate();
   }
 });
 

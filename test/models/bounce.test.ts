@@ -100,6 +100,28 @@ for (const parent of ['set_map', 'dma_map'] as const) {
     ));
 }
 
+for (const format of [
+  { packed: false },
+  { packed: false, indirect: false },
+  { packed: true },
+  { packed: true, inOrder: true },
+])
+  test(`every format of the ring bounces: ${JSON.stringify(format)}`, () =>
+    scene(
+      new BlockDevice({ memory: BYTES }),
+      { ...format, open: { bounce: true } },
+      async ({ disk, errors }) => {
+        assert.is(disk.features.includes('VIRTIO_F_RING_PACKED'), format.packed);
+        assert.is(disk.features.includes('VIRTIO_F_IN_ORDER'), format.inOrder ?? false);
+        const contents = randomBytes(BYTES);
+        await disk.write(0, contents);
+        assert.is(Buffer.compare(await disk.read(0, BYTES), contents), 0);
+        await disk.discard(0, LENGTH);
+        assert.ok((await disk.read(0, LENGTH)).every((byte) => byte === 0));
+        assert.equal(errors, []);
+      },
+    ));
+
 test('where the device takes no more buffers, requests wait for one another', async () => {
   await using bus = new Bus();
   await using device = await serve(new BlockDevice({ memory: BYTES }), { name: 'disk0', bus });

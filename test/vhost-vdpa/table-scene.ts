@@ -22,7 +22,7 @@ export const PAGES = 1024;
 /** IOVA of page 0. */
 export const BASE = 2n ** 32n;
 /** Milliseconds; a scene that takes longer hangs. */
-const SCENE_LIMIT_MS = 120_000;
+const SCENE_LIMIT_MS = 150_000;
 
 /** Memories that regions are made of: each page begins with the memory's number and its own. */
 const memories = [0, 1].map((number) => {

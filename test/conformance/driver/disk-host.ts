@@ -12,6 +12,8 @@ import {
 
 /** Bytes of a disk unless it says otherwise. */
 export const DISK_BYTES = 2 ** 20;
+/** What a file's disk answers to GET_ID. */
+export const DISK_ID = 'scenes';
 
 /** What a disk is like. */
 export interface HostedDiskOptions {
@@ -20,7 +22,6 @@ export interface HostedDiskOptions {
   /** Requests stay with the model until `release`. */
   held?: boolean;
   readOnly?: boolean;
-  id?: string;
   queues?: number;
   queueSize?: number;
   inOrder?: boolean;
@@ -64,14 +65,14 @@ export class HostedDisk {
 
   /** Serves a disk by a transport. */
   static async serve(
-    { by = 'engine', held = false, readOnly, id, ...queues }: HostedDiskOptions,
+    { by = 'engine', held = false, readOnly, ...queues }: HostedDiskOptions,
     transport: ServeOptions,
   ): Promise<HostedDisk> {
     const folder = mkdtempSync(join(tmpdir(), 'ringbell-'));
     const file = join(folder, 'disk.img');
     writeFileSync(file, new Uint8Array(DISK_BYTES));
     const model = by === 'model' ? new HeldModel() : undefined;
-    const engine = () => new BlockDevice({ file, ...(readOnly && { readOnly }), ...(id && { id }) });
+    const engine = () => new BlockDevice({ file, id: DISK_ID, ...(readOnly && { readOnly }) });
     const device: DeviceModel = model ?? engine();
     return new HostedDisk(await serve(device, { ...transport, ...queues }), model, held, file);
   }

@@ -11,22 +11,17 @@ export class KernelDriverWorld implements DriverWorld {
   readonly place = kernelSeries() as Place;
   readonly nobody = '/dev/vhost-vdpa-999';
   readonly #process = new DiskProcess();
-  /** Name of each disk, by its options. */
-  readonly #names = new Map<string, string>();
+  /** Name and path of each disk, by its options. */
+  readonly #disks = new Map<string, Promise<{ name: string; path: string }>>();
 
   async serve(options: HostedDiskOptions = {}): Promise<StagedDisk> {
     const key = JSON.stringify(options);
-    const name = this.#names.get(key) ?? `scene${this.#names.size}`;
-    if (!this.#names.has(key)) await this.#process.call(name, { type: 'serve', options });
-    this.#names.set(key, name);
+    const served = this.#disks.get(key) ?? this.#serve(`scene${this.#disks.size}`, options);
+    this.#disks.set(key, served);
+    const { name, path } = await served;
     await this.#process.call(name, { type: 'reset' });
-    let node: string | undefined;
-    await until(`the node of ${name}`, () => {
-      node = readdirSync(`${VDPA_BUS}/devices/${name}`).find((entry) => entry.startsWith('vhost-vdpa-'));
-      return node;
-    });
     return {
-      open: (open: OpenBlockOptions = {}) => openBlock(`/dev/${node}`, open),
+      open: (open: OpenBlockOptions = {}) => openBlock(path, open),
       bytes: () => this.#process.call(name, { type: 'bytes' }),
       fill: (bytes) => this.#process.call(name, { type: 'fill', bytes }),
       resize: (bytes) => this.#process.call(name, { type: 'resize', bytes }),
@@ -36,7 +31,20 @@ export class KernelDriverWorld implements DriverWorld {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const name of this.#names.values()) await this.#process.call(name, { type: 'close' });
+    for (const served of this.#disks.values()) {
+      const { name } = await served;
+      await this.#process.call(name, { type: 'close' });
+    }
     await this.#process.close();
+  }
+
+  async #serve(name: string, options: HostedDiskOptions): Promise<{ name: string; path: string }> {
+    await this.#process.call(name, { type: 'serve', options });
+    let node: string | undefined;
+    await until(`the node of ${name}`, () => {
+      node = readdirSync(`${VDPA_BUS}/devices/${name}`).find((entry) => entry.startsWith('vhost-vdpa-'));
+      return node;
+    });
+    return { name, path: `/dev/${node}` };
   }
 }

@@ -8,7 +8,7 @@ import { BlockDevice, BlockModel, type ServeOptions } from '../../../host/index.
 import { imageFile, run, withDisk } from '../disk-fixture.js';
 import { kernelIsSince, shell } from '../fixture.js';
 
-const BYTES = 16 * 2 ** 20;
+const BYTES = 4 * 2 ** 20;
 
 /** Whether the kernel's driver of a disk has accepted a feature. */
 function accepted(path: string, bit: number): boolean {
@@ -32,15 +32,13 @@ class Shuffled extends BlockModel {
 
 /** Random traffic whose every block is verified; the checks of fio end it with an error. */
 const verify = (path: string) =>
-  run(`fio --name=verify --filename=${path} --rw=randrw --bsrange=4k-64k --size=1m --direct=1 --iodepth=16 \
+  run(`fio --name=verify --filename=${path} --rw=randrw --bsrange=4k-64k --size=512k --direct=1 --iodepth=16 \
     --ioengine=io_uring --verify=crc32c --verify_fatal=1 --do_verify=1 --output-format=terse`);
 
 for (const options of [
-  { packed: true },
   { packed: true, indirect: true },
-  { packed: true, inOrder: true },
   // One lap is a few requests.
-  { packed: true, queueSize: 32 },
+  { packed: true, inOrder: true, queueSize: 32 },
   { packed: false, inOrder: true },
 ] as Partial<ServeOptions>[])
   test(`a file, random traffic with verification, served with ${JSON.stringify(options)}`, async () => {
@@ -52,7 +50,7 @@ for (const options of [
       assert.is(accepted(path, VIRTIO_F_IN_ORDER), options.inOrder === true && kernelIsSince('7.0'));
       await verify(path);
       shell(`sync; echo 3 > /proc/sys/vm/drop_caches; cmp ${path} ${file}`);
-      assert.ok(device.stats().requests > 50);
+      assert.ok(device.stats().requests > 20);
       assert.equal(errors, []);
     });
   });
