@@ -40,7 +40,7 @@ const INDIRECT: u32 = VIRTQ_DESC_F_INDIRECT << 16;
 const SECOND_ID: usize = VIRTQ_DESC_SIZE + PVIRTQ_DESC_ID;
 const THIRD_ID: usize = 2 * VIRTQ_DESC_SIZE + PVIRTQ_DESC_ID;
 const FOURTH_ID: usize = 3 * VIRTQ_DESC_SIZE + PVIRTQ_DESC_ID;
-/** Bit of VIRTQ_DESC_F_WRITE in it. */
+/** Bit of VIRTQ_DESC_F_WRITE in that word. */
 const WRITE_BIT: i32 = 17;
 
 /**
