@@ -69,10 +69,13 @@ export class DirtyRing extends Ring {
   }
 
   /** Ranges of pages that have been marked since the last fetch, `capacity` at a time. */
-  fetchRanges(capacity = layout.DIRTY_RANGES_CAPACITY): [page: number, pages: number][] {
+  fetchRanges(
+    capacity = layout.DIRTY_RANGES_CAPACITY,
+    engine = this.engine,
+  ): [page: number, pages: number][] {
     const ranges: [number, number][] = [];
     for (let from = 0n; ; ) {
-      const count = this.engine.dirtyFetch(this.iotlb, from, this.#dirty, capacity);
+      const count = engine.dirtyFetch(this.iotlb, from, this.#dirty, capacity);
       if (count === 0) return ranges;
       for (let i = 0; i < count; i++) {
         const at = this.#dirty + i * layout.DIRTY_RANGE_SIZE;
@@ -85,8 +88,10 @@ export class DirtyRing extends Ring {
   }
 
   /** The same, page by page. */
-  fetch(): number[] {
-    return this.fetchRanges().flatMap(([page, pages]) => Array.from({ length: pages }, (_, i) => page + i));
+  fetch(engine = this.engine): number[] {
+    return this.fetchRanges(layout.DIRTY_RANGES_CAPACITY, engine).flatMap(([page, pages]) =>
+      Array.from({ length: pages }, (_, i) => page + i),
+    );
   }
 
   /** Page of IOVA of a place in the driver's memory. */

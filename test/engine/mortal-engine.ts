@@ -39,3 +39,16 @@ export function mortalEngine(
   );
   return instantiateSync(module, { env: imports as never }).instance.exports as unknown as Engine;
 }
+
+/** An instance that calls `between` before each of its loads and stores, and once more when a value is loaded or is about to be stored. */
+export function interruptedEngine(module: Module, memory: Memory, between: () => void): Engine {
+  const interrupt = (name: string | symbol) => {
+    const result = String(name).endsWith('_ptr') ? 3 : 1;
+    return (...announced: unknown[]) => {
+      between();
+      return announced[result];
+    };
+  };
+  const env = new Proxy({ memory }, { get: (_, name) => (name === 'memory' ? memory : interrupt(name)) });
+  return instantiateSync(module, { env: env as never }).instance.exports as unknown as Engine;
+}
