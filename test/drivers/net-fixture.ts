@@ -40,6 +40,8 @@ export interface TestNetOptions extends AttachOptions {
   config?: Partial<Decoded<typeof virtioNetConfig>>;
   /** Frames are left on the transmit queue until `release`. */
   hold?: boolean;
+  /** Milliseconds that the scene may take. */
+  patience?: number;
 }
 
 /** A virtqueue as a device sees it: written by hand, against the specification and not against the engine. */
@@ -269,7 +271,7 @@ export async function netScene(
   try {
     const net = await within(openNet('net0', { bus, ...open }), 'opening the device');
     try {
-      await within(act({ bus, device, net, file }), 'the scene');
+      await within(act({ bus, device, net, file }), 'the scene', options.patience);
     } finally {
       device.release();
       await within(net.close(), 'closing the device');

@@ -21,6 +21,8 @@ export interface HostedDiskOptions {
   by?: 'engine' | 'model';
   /** Requests stay with the model until `release`. */
   held?: boolean;
+  /** Offset in bytes of a sector that the model can neither read nor write. */
+  bad?: number;
   readOnly?: boolean;
   queues?: number;
   queueSize?: number;
@@ -33,6 +35,12 @@ class HeldModel extends BlockModel {
   readonly bytes = new Uint8Array(DISK_BYTES);
   #held: Promise<void> = Promise.resolve();
   #release: () => void = () => {};
+  readonly #bad: number;
+
+  constructor(bad = Number.POSITIVE_INFINITY) {
+    super();
+    this.#bad = bad;
+  }
 
   hold(): void {
     this.#held = new Promise((resolve) => {
@@ -46,12 +54,18 @@ class HeldModel extends BlockModel {
 
   override async read(offset: number, into: Uint8Array): Promise<void> {
     await this.#held;
+    this.#judge(offset, into.length);
     into.set(this.bytes.subarray(offset, offset + into.length));
   }
 
   override async write(offset: number, from: Uint8Array): Promise<void> {
     await this.#held;
+    this.#judge(offset, from.length);
     this.bytes.set(from, offset);
+  }
+
+  #judge(offset: number, length: number): void {
+    if (offset <= this.#bad && this.#bad < offset + length) throw new Error('a bad sector');
   }
 }
 
@@ -65,13 +79,13 @@ export class HostedDisk {
 
   /** Serves a disk by a transport. */
   static async serve(
-    { by = 'engine', held = false, readOnly, ...queues }: HostedDiskOptions,
+    { by = 'engine', held = false, bad, readOnly, ...queues }: HostedDiskOptions,
     transport: ServeOptions,
   ): Promise<HostedDisk> {
     const folder = mkdtempSync(join(tmpdir(), 'ringbell-'));
     const file = join(folder, 'disk.img');
     writeFileSync(file, new Uint8Array(DISK_BYTES));
-    const model = by === 'model' ? new HeldModel() : undefined;
+    const model = by === 'model' ? new HeldModel(bad) : undefined;
     const engine = () => new BlockDevice({ file, id: DISK_ID, ...(readOnly && { readOnly }) });
     const device: DeviceModel = model ?? engine();
     return new HostedDisk(await serve(device, { ...transport, ...queues }), model, held, file);

@@ -23,6 +23,8 @@ export interface DriverScene {
   readonly name: string;
   readonly device?: HostedDiskOptions;
   readonly open?: OpenBlockOptions;
+  /** Codes of the errors that the device has to emit; none by default. */
+  readonly errors?: readonly string[];
   readonly play: (stage: Stage) => Promise<void>;
 }
 
@@ -60,6 +62,7 @@ const RINGS: readonly [name: string, HostedDiskOptions, OpenBlockOptions][] = [
   ['on a ring of four entries', SMALL, { packed: false, indirect: false, slotBytes: SECTOR }],
   ['on several queues', SEVERAL, { queues: 3 }],
   ['of a model in TypeScript', { by: 'model' }, {}],
+  ['through bounce buffers', {}, { bounce: true }],
 ];
 
 const requests: readonly DriverScene[] = [
@@ -178,14 +181,36 @@ const requests: readonly DriverScene[] = [
       assert.equal(await disk.read(0, SECTOR), part(CONTENT, 0, SECTOR));
     },
   },
+  {
+    name: 'a sector that the device cannot read fails its request, and no other',
+    device: { by: 'model', bad: 8192 },
+    errors: ['ERR_MODEL', 'ERR_MODEL'],
+    play: async ({ device, disk }) => {
+      await device.fill(CONTENT);
+      const whole = rejects(disk.read(4096, 8192), 'ERR_IO');
+      const before = await disk.read(4096, 4096);
+      await whole;
+      assert.equal(before, part(CONTENT, 4096, 4096));
+      await rejects(disk.write(8192, pattern(SECTOR)), 'ERR_IO');
+      await disk.write(8192 + SECTOR, pattern(SECTOR));
+      const bytes = await device.bytes();
+      assert.equal(part(bytes, 8192, SECTOR), part(CONTENT, 8192, SECTOR));
+      assert.equal(part(bytes, 8192 + SECTOR, SECTOR), pattern(SECTOR));
+    },
+  },
   ...RINGS.map(
     ([name, device, open]): DriverScene => ({
       name: `keeps every byte ${name}`,
       device,
       open,
       play: async ({ disk }) => {
-        assert.is(disk.features.includes('VIRTIO_F_RING_PACKED'), open.packed !== false);
-        assert.is(disk.features.includes('VIRTIO_F_IN_ORDER'), device.inOrder === true);
+        for (const [feature, agreed] of [
+          ['VIRTIO_F_RING_PACKED', open.packed !== false],
+          ['VIRTIO_F_IN_ORDER', device.inOrder === true],
+          ['VIRTIO_RING_F_INDIRECT_DESC', open.indirect !== false],
+          ['VIRTIO_RING_F_EVENT_IDX', open.eventIdx !== false],
+        ] as const)
+          assert.is(disk.features.includes(feature), agreed, feature);
         await exercise(disk, 3);
       },
     }),
