@@ -31,6 +31,7 @@ import {
   RING_EVENT_FLAGS_DESC,
   RING_EVENT_FLAGS_DISABLE,
   RING_EVENT_FLAGS_ENABLE,
+  VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
 } from '../virtio';
 import { chainSnapshot, nextHead } from './chain';
@@ -78,17 +79,17 @@ export function push(vq: usize, count: u32): void {
   const size = load<u32>(vq, VQ_SIZE);
   const ring: usize = load<u32>(vq, VQ_DESC) + PVIRTQ_DESC_LEN;
   let index = indexOf(load<u32>(vq, VQ_USED));
-  let owner = <u64>usedOwner(load<u32>(vq, VQ_USED)) << 32;
+  let owner = usedOwner(load<u32>(vq, VQ_USED));
   for (let chain = chains + CHAIN_SIZE; chain < end; chain += CHAIN_SIZE) {
     const entry = load<u64>(chain);
-    store<u64>(ring + (index << 4), (entry >> 32) | ((entry & 0xffff) << 32) | owner);
+    store<u64>(ring + (index << 4), usedDescriptor(<u32>entry & 0xffff, <u32>(entry >> 32), owner));
     index += <u32>entry >> 16;
     if (index >= size) {
       index -= size;
-      owner ^= <u64>OWNER_MASK << 32;
+      owner ^= OWNER_MASK;
     }
   }
-  store<u32>(vq, usedPositionOf(index, <u32>(owner >> 32)), VQ_USED);
+  store<u32>(vq, usedPositionOf(index, owner), VQ_USED);
 }
 
 /**
@@ -197,7 +198,7 @@ export function take(vq: usize, head: u32): bool {
 export function give(vq: usize, head: u32, written: u32): void {
   const position = load<u32>(vq, VQ_USED);
   const index = indexOf(position);
-  const used = <u64>written | (<u64>((head & 0xffff) | usedOwner(position)) << 32);
+  const used = usedDescriptor(head & 0xffff, written, usedOwner(position));
   if (load<u32>(vq, VQ_HELD_AT)) {
     store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used, PVIRTQ_DESC_LEN);
   } else {
@@ -205,4 +206,13 @@ export function give(vq: usize, head: u32, written: u32): void {
     store<u32>(vq, index + 1, VQ_HELD_AT);
   }
   store<u32>(vq, advance(position, head >> 16, load<u32>(vq, VQ_SIZE)), VQ_USED);
+}
+
+/** Length, buffer id and flags of a used descriptor: one word, so that a driver that sees its flags sees all of it. */
+// @ts-ignore: decorator
+@inline
+function usedDescriptor(id: u32, written: u32, owner: u32): u64 {
+  // "Element Address and Length": where WRITE is missing a driver ignores the length.
+  const write = select<u32>(VIRTQ_DESC_F_WRITE << 16, 0, written != 0);
+  return <u64>written | (<u64>(id | owner | write) << 32);
 }

@@ -185,7 +185,10 @@ function reapBatches(dq: usize, table: usize, max: u32): u32 {
 /** What usedDescriptor answers where there is none: no used descriptor has such an id. */
 const NONE: u64 = u64.MAX_VALUE;
 
-/** Length | buffer id << 32 of the descriptor at DQ_LAST_USED if it is used, else NONE. */
+/**
+ * Length | buffer id << 32 of the descriptor at DQ_LAST_USED if it is used, else NONE. The length counts without WRITE, too:
+ * devices of QEMU and of Linux leave that flag out of every used descriptor.
+ */
 // @ts-ignore: decorator
 @inline
 function usedDescriptor(dq: usize): u64 {

@@ -199,8 +199,8 @@ class PackedDevice : public Translator {
 
   /** Writes the used descriptor of a chain, or of the batch that ends with it; keeps the first of a burst. */
   void push(uint16_t id, uint32_t descriptors, uint32_t written) {
-    const uint64_t word =
-        written | static_cast<uint64_t>(id) << 32 | static_cast<uint64_t>(used_.wrap ? kOwnerFlags : 0) << 48;
+    const uint16_t flags = (used_.wrap ? kOwnerFlags : 0) | (written ? VIRTQ_DESC_F_WRITE : 0);
+    const uint64_t word = written | static_cast<uint64_t>(id) << 32 | static_cast<uint64_t>(flags) << 48;
     if (first_)
       owner_word(ring_[used_.index]) = word;
     else {

@@ -260,6 +260,23 @@ test('requests finish in any order, each in the place where the next used descri
   }
 });
 
+test('WRITE of a used descriptor says whether anything was written, in every place of a burst', () => {
+  for (const inOrder of [false, true]) {
+    const ring = new PackedRing({ size: 7, inOrder });
+    for (let round = 0; round < 20; round++) {
+      const lengths = Array.from({ length: 1 + (round % 7) }, (_, i) => ((round >> (i % 5)) & 1) * (i + 1));
+      for (const id of lengths.keys()) ring.list({ iova: at(ring), bytes: 16, flags: WRITE, id });
+      assert.is(ring.pop(), lengths.length);
+      // None is written completely, so that in order each ends a batch, too.
+      ring.push(...lengths);
+      assert.equal(
+        lengths.map(() => ring.use(1)),
+        lengths.map((bytes, id) => ({ id, bytes })),
+      );
+    }
+  }
+});
+
 test('in order, a batch is one used descriptor, with the id and the length of its last chain', () => {
   const ring = new PackedRing({ inOrder: true });
   for (let round = 0; round < 20; round++) {

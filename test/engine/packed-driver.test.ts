@@ -9,6 +9,7 @@ import {
   VIRTQ_DESC_F_AVAIL,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_USED,
+  VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
 } from '../../assembly/virtio.js';
 import { Ring, type RingOptions } from './fixture.js';
@@ -29,7 +30,7 @@ function use(ring: Ring, index: number, id: number, bytes: number): void {
   const at = ring.desc + index * VIRTQ_DESC_SIZE;
   ring.data.setUint16(at + PVIRTQ_DESC_ID, id, true);
   ring.data.setUint32(at + PVIRTQ_DESC_LEN, bytes, true);
-  ring.data.setUint16(at + PVIRTQ_DESC_FLAGS, USED, true);
+  ring.data.setUint16(at + PVIRTQ_DESC_FLAGS, USED | VIRTQ_DESC_F_WRITE, true);
 }
 
 const reap = (ring: Ring, max = 64) => ring.engine.blkReap(ring.dq, ring.completions, max, 0, 0);

@@ -1,3 +1,4 @@
+import * as assert from 'uvu/assert';
 import * as layout from '../../assembly/layout.js';
 import * as virtio from '../../assembly/virtio.js';
 import { Ring, type RingOptions } from './fixture.js';
@@ -59,15 +60,24 @@ export class PackedRing extends Ring {
     };
   }
 
-  /** Takes the next used descriptor, of a chain or a batch of `descriptors` descriptors; undefined if it is not used. */
+  /**
+   * Takes the next used descriptor, of a chain or a batch of `descriptors` descriptors; undefined if it is not used. Throws
+   * where its flags are not what a device may say.
+   */
   use(descriptors: number): { id: number; bytes: number } | undefined {
     const { index, wrap } = this.nextUsed;
     const at = this.desc + index * virtio.VIRTQ_DESC_SIZE;
-    const owner =
-      this.u16(at + virtio.PVIRTQ_DESC_FLAGS) & (virtio.VIRTQ_DESC_F_AVAIL | virtio.VIRTQ_DESC_F_USED);
-    if (owner !== (wrap ? virtio.VIRTQ_DESC_F_AVAIL | virtio.VIRTQ_DESC_F_USED : 0)) return undefined;
+    const owners = virtio.VIRTQ_DESC_F_AVAIL | virtio.VIRTQ_DESC_F_USED;
+    const flags = this.u16(at + virtio.PVIRTQ_DESC_FLAGS);
+    if ((flags & owners) !== (wrap ? owners : 0)) return undefined;
     this.nextUsed = this.#after(this.nextUsed, descriptors);
-    return { id: this.u16(at + virtio.PVIRTQ_DESC_ID), bytes: this.u32(at + virtio.PVIRTQ_DESC_LEN) };
+    const bytes = this.u32(at + virtio.PVIRTQ_DESC_LEN);
+    assert.is(
+      flags & ~owners,
+      bytes ? virtio.VIRTQ_DESC_F_WRITE : 0,
+      `WRITE for ${bytes} bytes, and no more`,
+    );
+    return { id: this.u16(at + virtio.PVIRTQ_DESC_ID), bytes };
   }
 
   /** Buffer id of entry `index` of the chain table, and how many descriptors of the ring it takes. */

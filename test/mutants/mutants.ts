@@ -288,6 +288,13 @@ export const mutants: readonly Mutant[] = [
     to: 'if (chain + CHAIN_SIZE < end) continue;',
     caughtBy: 'packed-device',
   },
+  {
+    name: 'the write flag of a used descriptor is left out',
+    file: 'packed/device.ts',
+    from: 'id | owner | write',
+    to: 'id | owner',
+    caughtBy: 'packed-device',
+  },
   // What drivers believe.
   {
     name: 'used.idx may be ahead of what is in flight',

@@ -8,6 +8,7 @@ import {
   RING_EVENT_FLAGS_ENABLE,
   VIRTQ_DESC_F_AVAIL,
   VIRTQ_DESC_F_USED,
+  VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
 } from '../../assembly/virtio.js';
 import type { Chain, DeviceSide, Request, Used } from './device-side.js';
@@ -165,7 +166,9 @@ export class PackedDevice implements DeviceSide {
   /** Writes a used descriptor in place of the first that it uses, once published. */
   #give(head: number, bytes: number): void {
     const at = this.#queue.desc + this.#used.index * VIRTQ_DESC_SIZE;
-    const flags = this.#used.wrap ? VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED : 0;
+    const owner = this.#used.wrap ? VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED : 0;
+    // "Write Flag": whether the device has written any data into the buffer.
+    const flags = owner | (bytes ? VIRTQ_DESC_F_WRITE : 0);
     const write = () => {
       this.writes.u32(at + PVIRTQ_DESC_LEN, bytes);
       this.writes.u16(at + PVIRTQ_DESC_ID, head & 0xffff);

@@ -7,6 +7,7 @@ import {
   RING_EVENT_FLAGS_ENABLE,
   VIRTQ_DESC_F_AVAIL,
   VIRTQ_DESC_F_USED,
+  VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
 } from '../../../assembly/virtio.js';
 import type { Ring } from '../../engine/fixture.js';
@@ -113,7 +114,9 @@ export class HostilePackedDevice implements HostileDevice {
     const at = desc + this.#used.index * VIRTQ_DESC_SIZE;
     data.setUint32(at + PVIRTQ_DESC_LEN, bytes, true);
     data.setUint16(at + PVIRTQ_DESC_ID, id, true);
-    data.setUint16(at + PVIRTQ_DESC_FLAGS, this.#used.wrap ? OWNER : 0, true);
+    // Devices of QEMU and of Linux leave WRITE out, whatever they have written.
+    const write = this.#choices.pick([bytes ? VIRTQ_DESC_F_WRITE : 0, 0]);
+    data.setUint16(at + PVIRTQ_DESC_FLAGS, (this.#used.wrap ? OWNER : 0) | write, true);
     this.#used.advance(Math.min(descriptors, size));
     this.#batch = undefined;
   }
