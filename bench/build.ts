@@ -85,17 +85,26 @@ export interface Reference {
   copyLoop(memory: Uint8Array, to: number, from: number, bytes: number, times: number): void;
 }
 
-/** The C++ references, which `buildAll` has built. */
+/** The C++ references, which `buildReference` has built. */
 export function loadReference(): Reference {
   return require(addonFile) as Reference;
 }
 
 /** Builds whatever part of the benchmark is older than its sources. Throws with the compiler's output on failure. */
 export function buildAll(): void {
+  buildReference();
+  for (const name of ['ring', 'copy', 'round-trip', 'doorbell']) buildModule(name);
+}
+
+/** The same for the C++ references alone. Not by two processes at once: they would use one folder. */
+export function buildReference(): void {
   buildWithNodeGyp(nativeFolder, addonFile, join(nativeFolder, 'build/constants.h'), constantsHeader());
-  for (const name of ['ring', 'copy', 'round-trip', 'doorbell'])
-    if (isOlder(assemblyFile(name), [join(root, 'bench/assembly'), join(root, 'assembly')]))
-      buildAssembly(name);
+}
+
+/** The same for the WebAssembly module made from bench/assembly/NAME.ts. */
+export function buildModule(name: string): void {
+  if (isOlder(assemblyFile(name), [join(root, 'bench/assembly'), join(root, 'assembly')]))
+    compileModule(name);
 }
 
 /** The layout and the specification's constants in C++: written from what everybody else imports. */
@@ -116,7 +125,7 @@ ${constants.join('\n')}
 `;
 }
 
-function buildAssembly(name: string): void {
+function compileModule(name: string): void {
   const output = assemblyFile(name);
   const { status, stdout, stderr } = spawnSync(
     process.execPath,

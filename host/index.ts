@@ -62,6 +62,7 @@ export {
   type VdpaDeviceOptions,
 } from './vdpa/vdpa-bus.js';
 export type { DirtyRange } from './vduse/dirty-pages.js';
-export type { MemTableOptions, VhostVdpa, Vring } from './vhost-vdpa/device.js';
+export type { MemTableOptions, VhostVdpa } from './vhost-vdpa/device.js';
 export type { IotlbChange, IotlbRegion } from './vhost-vdpa/iotlb-mapper.js';
 export type { MemoryRegion } from './vhost-vdpa/memory-table.js';
+export type { Vring } from './vhost-vdpa/vring.js';

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { RingbellError, systemError } from '../errors.js';
+import { systemError } from '../errors.js';
 import { Mutex } from '../mutex.js';
+import { hasBit } from '../uapi/bits.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_F_QUEUE_READY,
@@ -18,19 +19,14 @@ import {
   VIRTIO_F_RING_PACKED,
 } from '../uapi/virtio.js';
 import { VDUSE_SET_LOG } from '../vduse/log-extension.js';
+import { type Attachment, type AttachOptions, attach, type BusDriver } from './attachment.js';
 import { DeviceIotlb } from './device-iotlb.js';
 import { DirtyLogFile, type DirtyLogMemory } from './dirty-log-file.js';
-import { Doorbell } from './doorbell.js';
-import {
-  type DoorbellLayout,
-  type DoorbellLayoutName,
-  doorbellLayout,
-  placeDoorbells,
-} from './doorbell-layout.js';
+import type { Doorbell } from './doorbell.js';
 import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
-import { MESSAGE_TIMEOUT_MS, MessageQueue } from './message-queue.js';
-import { DmaMapParent, type Parent, type ParentKind, SetMapParent } from './parent.js';
+import { MessageQueue } from './message-queue.js';
+import type { Parent } from './parent.js';
 import { Virtqueue, type VqState } from './virtqueue.js';
 
 /** What VDUSE_CREATE_DEV creates. */
@@ -48,35 +44,6 @@ export interface VdpaDeviceConfig {
   config: Uint8Array;
   /** Bytes of a page of the host. */
   pageSize: number;
-}
-
-/** Driver of the bus that a device is bound to: how programs open it. */
-export type BusDriver = 'vhost_vdpa' | 'vhost_mdev';
-
-/** How a device is attached to the bus. */
-export interface AttachOptions {
-  /** To which driver it is bound: 'vhost_vdpa' (default), or 'vhost_mdev', the proposal that came before it. */
-  driver?: BusDriver;
-  /** How it takes mappings; 'set_map' if left out. */
-  parent?: ParentKind;
-  /** Where the doorbells of its queues lie; none if left out, as with most parents. */
-  doorbell?: DoorbellLayoutName | DoorbellLayout;
-  /** Milliseconds that the device has to answer a message, 0 for ever; 30,000 if left out. */
-  messageTimeout?: number;
-  /**
-   * VHOST_BACKEND_F_* that vhost-vdpa may offer a driver, as a mask; all that it has if left out. An older kernel has
-   * fewer.
-   */
-  backendFeatures?: bigint;
-}
-
-const ALL_BACKEND_FEATURES = 2n ** 64n - 1n;
-
-interface Attachment {
-  readonly driver: BusDriver;
-  readonly parent: Parent;
-  readonly doorbell: Doorbell | undefined;
-  readonly backendFeatures: bigint;
 }
 
 /**
@@ -143,28 +110,10 @@ export class VdpaDevice {
     if (this.vqs.some((vq) => vq.numMax === 0))
       throw systemError('EINVAL', 'attach', `${this.name} has queues that were not set up`);
     if (this.#attachment) throw systemError('EEXIST', 'attach', `${this.name} is attached already`);
-    const { driver = 'vhost_vdpa', parent = 'set_map', doorbell } = options;
-    const { messageTimeout = MESSAGE_TIMEOUT_MS, backendFeatures = ALL_BACKEND_FEATURES } = options;
-    if (driver !== 'vhost_vdpa' && driver !== 'vhost_mdev')
-      throw new RingbellError('ERR_ARGUMENT', `driver is 'vhost_vdpa' or 'vhost_mdev', not ${driver}`);
-    if (parent !== 'set_map' && parent !== 'dma_map')
-      throw new RingbellError('ERR_ARGUMENT', `parent is 'set_map' or 'dma_map', not ${parent}`);
-    if (!(messageTimeout >= 0 && messageTimeout < 2 ** 31))
-      throw new RingbellError('ERR_ARGUMENT', `messageTimeout is milliseconds, not ${messageTimeout}`);
-    if (typeof backendFeatures !== 'bigint')
-      throw new TypeError(`backendFeatures is a mask, a bigint, not ${backendFeatures}`);
-    const layout =
-      doorbell === undefined || this.vqs.length === 0
-        ? undefined
-        : placeDoorbells(doorbellLayout(doorbell), this.vqs.length);
-    this.messages.timeout = messageTimeout;
+    const { name, iotlbs } = this;
     const update = (asid: number, start: bigint, last: bigint) => this.#updateIotlb(asid, start, last);
-    this.#attachment = {
-      driver,
-      parent: new (parent === 'set_map' ? SetMapParent : DmaMapParent)(this.iotlbs, update),
-      doorbell: layout && new Doorbell(this.name, layout),
-      backendFeatures,
-    };
+    this.#attachment = attach({ name, queues: this.vqs.length, iotlbs, update }, options);
+    this.messages.timeout = this.#attachment.messageTimeout;
   }
 
   /** Takes the device off the bus. */
@@ -222,7 +171,7 @@ export class VdpaDevice {
    * (VDUSE_F_QUEUE_READY) is told; it must not refuse, a refusal breaks it. Others ask by VDUSE_VQ_GET_INFO.
    */
   async setVqReady(vq: Virtqueue, ready: boolean): Promise<void> {
-    if (this.#optedIn(VDUSE_F_QUEUE_READY)) {
+    if (hasBit(this.vduseFeatures, VDUSE_F_QUEUE_READY)) {
       try {
         await this.messages.request({
           type: VDUSE_SET_VQ_READY,
@@ -281,7 +230,7 @@ export class VdpaDevice {
   }
 
   get packed(): boolean {
-    return (this.driverFeatures & (1n << BigInt(VIRTIO_F_RING_PACKED))) !== 0n;
+    return hasBit(this.driverFeatures, VIRTIO_F_RING_PACKED);
   }
 
   /** VDUSE_GET_STATUS of the RFC: no message, the kernel remembers. */
@@ -325,7 +274,7 @@ export class VdpaDevice {
 
   /** Whether the parent has the suspend operation: only for a device that opted in (VDUSE_F_SUSPEND). */
   get canSuspend(): boolean {
-    return this.#optedIn(VDUSE_F_SUSPEND);
+    return hasBit(this.vduseFeatures, VDUSE_F_SUSPEND);
   }
 
   /** From the device's consent on, no kick and no interrupt passes; only a reset revives it. EIO when it refuses. */
@@ -431,10 +380,6 @@ export class VdpaDevice {
 
   #closeQueues(): void {
     for (const vq of this.vqs) vq.close();
-  }
-
-  #optedIn(feature: number): boolean {
-    return (this.vduseFeatures & (1n << BigInt(feature))) !== 0n;
   }
 
   #checkDriverOk(): void {

@@ -1,5 +1,6 @@
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import { systemError } from '../errors.js';
+import { hasBit, mask } from '../uapi/bits.js';
 import { u64 } from '../uapi/codec.js';
 import type { Decoded } from '../uapi/struct.js';
 import * as vduse from '../uapi/vduse.js';
@@ -23,7 +24,7 @@ const CONTROL_NAME = 'control';
 /** The newest API version that the bus speaks. */
 const API_VERSION = vduse.VDUSE_API_VERSION_1;
 /** VDUSE_F_* that a creator can opt in to, as a mask. */
-const VDUSE_FEATURES = (1n << BigInt(vduse.VDUSE_F_QUEUE_READY)) | (1n << BigInt(vduse.VDUSE_F_SUSPEND));
+const VDUSE_FEATURES = mask(vduse.VDUSE_F_QUEUE_READY, vduse.VDUSE_F_SUSPEND);
 const ALLOWED_DEVICE_IDS: readonly number[] = [VIRTIO_ID_BLOCK, VIRTIO_ID_NET, VIRTIO_ID_FS];
 /** VIRTIO_NET_F_CTRL_VQ, a bit number. */
 const VIRTIO_NET_F_CTRL_VQ = 17;
@@ -193,7 +194,7 @@ export class VduseControl implements VduseControlFile {
 
 /** What features_is_valid objects to. */
 function featureMistake({ device_id: id, features }: Config): string | undefined {
-  const has = (bit: number) => (features & (1n << BigInt(bit))) !== 0n;
+  const has = (bit: number) => hasBit(features, bit);
   if (!has(VIRTIO_F_ACCESS_PLATFORM)) return 'VIRTIO_F_ACCESS_PLATFORM is missing';
   if (id === VIRTIO_ID_BLOCK && has(VIRTIO_BLK_F_CONFIG_WCE))
     return 'VIRTIO_BLK_F_CONFIG_WCE: config is read-only';

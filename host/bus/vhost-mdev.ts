@@ -6,6 +6,7 @@ import {
 } from '../../assembly/virtio.js';
 import { addressSpace } from '../aperture/address-space.js';
 import { systemError } from '../errors.js';
+import { mask } from '../uapi/bits.js';
 import { VHOST_F_LOG_ALL } from '../uapi/vhost.js';
 import { VHOST_MDEV_S_MAX, VHOST_MDEV_S_RUNNING, VHOST_MDEV_S_STOPPED } from '../uapi/vhost-mdev.js';
 import type { DirtyLogMemory } from './dirty-log-file.js';
@@ -18,7 +19,7 @@ import type { Virtqueue, VqState } from './virtqueue.js';
 /** Entries of a virtqueue at most as far as vhost can tell; what the device thinks of a number shows when it is started. */
 const VRING_NUM_MAX = 2 ** 15;
 
-const LOG_ALL = 1n << BigInt(VHOST_F_LOG_ALL);
+const LOG_ALL = mask(VHOST_F_LOG_ALL);
 /** Bytes of a log that has a bit for every page of IOVA, 4 KiB each. */
 const LOG_BYTES_MAX = 2n ** 64n / 4096n / 8n;
 

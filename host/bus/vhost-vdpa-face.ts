@@ -1,4 +1,5 @@
 import { isSystemError, systemError } from '../errors.js';
+import { mask } from '../uapi/bits.js';
 import { u8, u32, u64 } from '../uapi/codec.js';
 import { backendFeatureNames } from '../uapi/names.js';
 import * as vhost from '../uapi/vhost.js';
@@ -12,8 +13,6 @@ import type { VdpaDevice } from './vdpa-device.js';
 import { VhostDev } from './vhost-dev.js';
 import { VhostIotlb } from './vhost-iotlb.js';
 import { VhostVdpaVirtqueue } from './vhost-virtqueue.js';
-
-const mask = (...bits: number[]) => bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
 
 /** What vhost-vdpa offers whatever the parent can do. */
 const BACKEND_FEATURES = mask(

@@ -1,5 +1,6 @@
 import { VIRTQ_AVAIL_ALIGN, VIRTQ_USED_ALIGN } from '../../assembly/virtio.js';
 import { systemError } from '../errors.js';
+import { hasBit } from '../uapi/bits.js';
 import * as vhost from '../uapi/vhost.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_RING_PACKED } from '../uapi/virtio.js';
 import {
@@ -163,7 +164,7 @@ export class VhostVirtqueue {
   }
 
   get #packed(): boolean {
-    return ((this.ackedFeatures >> BigInt(VIRTIO_F_RING_PACKED)) & 1n) === 1n;
+    return hasBit(this.ackedFeatures, VIRTIO_F_RING_PACKED);
   }
 
   #checkNotRunning(): void {

@@ -1,3 +1,4 @@
+import { hasBit } from '../uapi/bits.js';
 import type { Codec } from '../uapi/codec.js';
 import * as virtio from '../uapi/virtio.js';
 import { formatMacAddress } from '../vdpa/config.js';
@@ -52,7 +53,7 @@ function validFields<Name extends string>(
 ): ConfigFields {
   const fields: Record<string, number | bigint | string> = {};
   for (const [feature, names] of byFeature)
-    if ((features >> BigInt(feature)) & 1n)
+    if (hasBit(features, feature))
       for (const name of names) {
         const value = raw[name] as number | bigint | number[];
         fields[name] = Array.isArray(value) ? formatMacAddress(value) : value;

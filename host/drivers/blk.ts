@@ -25,6 +25,7 @@ import {
   checkQueueSize,
   checkSignal,
 } from '../options.js';
+import { mask } from '../uapi/bits.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
 import { BLOCK_SLOT, bufferBytes, tableBytes } from './block-queue.js';
@@ -169,8 +170,4 @@ function validate(options: OpenBlockOptions): void {
 /** The largest request has room in the first ones. */
 function bounceSize(bytes: number = BOUNCE_BYTES_DEFAULT): BounceSize {
   return { first: BOUNCE_BYTES_MIN, most: Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE };
-}
-
-function mask(...bits: number[]): bigint {
-  return bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
 }

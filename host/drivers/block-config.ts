@@ -10,6 +10,7 @@ import {
   VIRTIO_BLK_SECTOR_SIZE,
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
+import { hasBit } from '../uapi/bits.js';
 import { virtioBlkConfig } from '../uapi/virtio.js';
 
 /** Limits of DISCARD or WRITE_ZEROES. */
@@ -63,7 +64,7 @@ export function decodeBlockConfig(bytes: Uint8Array, features: bigint): BlockCon
   const padded = new Uint8Array(virtioBlkConfig.size);
   padded.set(bytes.subarray(0, padded.length));
   const raw = virtioBlkConfig.decode(padded);
-  const has = (bit: number) => ((features >> BigInt(bit)) & 1n) === 1n;
+  const has = (bit: number) => hasBit(features, bit);
   const capacity = Number(raw.capacity) * VIRTIO_BLK_SECTOR_SIZE;
   if (capacity > Number.MAX_SAFE_INTEGER)
     throw new RingbellError('ERR_NOT_SUPPORTED', `a disk of ${raw.capacity} sectors is beyond 2^53 bytes`);

@@ -12,6 +12,7 @@ import {
 } from '../../assembly/virtio.js';
 import { abortError, RingbellError } from '../errors.js';
 import { checkOptions, checkSignal } from '../options.js';
+import { mask } from '../uapi/bits.js';
 import { featureNames } from '../uapi/names.js';
 import { BlockBatch } from './block-batch.js';
 import { type BlockConfig, decodeBlockConfig } from './block-config.js';
@@ -214,7 +215,7 @@ export class BlockDisk extends DrivenDevice<BlockConfig> {
   }
 
   #lacks(feature: number): RingbellError {
-    const [name] = featureNames(this.driver.device.deviceId, 1n << BigInt(feature));
+    const [name] = featureNames(this.driver.device.deviceId, mask(feature));
     return new RingbellError('ERR_NOT_SUPPORTED', `${this.name} lacks ${name}`);
   }
 

@@ -25,18 +25,12 @@ import {
   SLOT_STATE_SIZE,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
-  VQ_F_EVENT_IDX,
-  VQ_F_IN_ORDER,
-  VQ_F_INDIRECT_DESC,
-  VQ_F_PACKED,
   VQ_KICKS,
   VQ_KICKS_SUPPRESSED,
   VQ_REQUESTS,
 } from '../../assembly/layout.js';
 import {
-  VIRTIO_F_IN_ORDER,
   VIRTIO_F_RING_PACKED,
-  VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTQ_USED_ENTRY_SIZE,
   VIRTQ_USED_RING,
@@ -44,6 +38,8 @@ import {
 import type { Window } from '../aperture/aperture.js';
 import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
+import { ringFlags } from '../queue/ring-flags.js';
+import { hasBit } from '../uapi/bits.js';
 import { vringAreas } from '../uapi/vring-areas.js';
 import type { DriverMemory } from './driver-memory.js';
 
@@ -133,10 +129,9 @@ export class DriverQueue {
     this.memory = memory;
     this.index = index;
     this.size = size;
-    const has = (bit: number) => (features >> BigInt(bit)) & 1n;
-    const slotDescriptors = has(VIRTIO_RING_F_INDIRECT_DESC) ? 1 : slot.descriptors;
+    const slotDescriptors = hasBit(features, VIRTIO_RING_F_INDIRECT_DESC) ? 1 : slot.descriptors;
     this.slots = Math.floor(size / slotDescriptors);
-    this.packed = has(VIRTIO_F_RING_PACKED) === 1n;
+    this.packed = hasBit(features, VIRTIO_F_RING_PACKED);
     // The three areas lie on lines of their own: of a split ring each is written by one side only.
     const areas = vringAreas(size, this.packed);
     const shift = this.packed ? 0 : USED_RING_SHIFT;
@@ -153,13 +148,7 @@ export class DriverQueue {
       aperture.u32[(this.block + offset) / 4] = value;
     };
     word(DQ_SIZE, size);
-    word(
-      DQ_FLAGS,
-      (has(VIRTIO_RING_F_EVENT_IDX) ? VQ_F_EVENT_IDX : 0) |
-        (has(VIRTIO_RING_F_INDIRECT_DESC) ? VQ_F_INDIRECT_DESC : 0) |
-        (this.packed ? VQ_F_PACKED : 0) |
-        (has(VIRTIO_F_IN_ORDER) ? VQ_F_IN_ORDER : 0),
-    );
+    word(DQ_FLAGS, ringFlags(features));
     word(DQ_DESC, this.rings.desc);
     word(DQ_DRIVER, this.rings.driver);
     word(DQ_DEVICE, this.rings.device);

@@ -7,6 +7,7 @@ import {
   VIRTIO_NET_S_LINK_UP,
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
+import { hasBit } from '../uapi/bits.js';
 import { virtioNetConfig } from '../uapi/virtio.js';
 import { formatMacAddress } from '../vdpa/config.js';
 import type { VirtioDriver } from './virtio-driver.js';
@@ -45,7 +46,7 @@ export function decodeNetConfig(bytes: Uint8Array, features: bigint): NetConfig 
   const padded = new Uint8Array(virtioNetConfig.size);
   padded.set(bytes.subarray(0, padded.length));
   const raw = virtioNetConfig.decode(padded);
-  const has = (bit: number) => ((features >> BigInt(bit)) & 1n) === 1n;
+  const has = (bit: number) => hasBit(features, bit);
   const mtu = has(VIRTIO_NET_F_MTU) ? raw.mtu : ETH_DATA_LEN;
   if (mtu < ETH_MIN_MTU)
     throw new RingbellError('ERR_NOT_SUPPORTED', `the MTU is ${mtu} bytes, less than ${ETH_MIN_MTU}`);

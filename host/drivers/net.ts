@@ -8,6 +8,7 @@ import {
   VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
 import { checkBoolean, checkBus, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
+import { mask } from '../uapi/bits.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import type { CompletionMode } from './completion-watch.js';
 import { readNetConfig } from './net-config.js';
@@ -96,8 +97,4 @@ function validate(options: OpenNetOptions): void {
   checkQueueSize(options.queueSize, 1, VIRTQUEUE_MAX_SIZE);
   checkBoolean('bounce', options.bounce);
   checkMode(options.mode);
-}
-
-function mask(...bits: number[]): bigint {
-  return bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
 }

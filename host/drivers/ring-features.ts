@@ -1,4 +1,5 @@
 import { VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED, VIRTIO_RING_F_EVENT_IDX } from '../../assembly/virtio.js';
+import { hasBit, mask } from '../uapi/bits.js';
 
 /** Options of a driver that say which features of virtqueues it wants; each true if left out. */
 interface RingOptions {
@@ -13,7 +14,7 @@ export function ringFeatures({ eventIdx = true, packed = true, inOrder = true }:
   if (eventIdx) bits.push(VIRTIO_RING_F_EVENT_IDX);
   if (packed) bits.push(VIRTIO_F_RING_PACKED);
   if (inOrder) bits.push(VIRTIO_F_IN_ORDER);
-  return bits.reduce((features, bit) => features | (1n << BigInt(bit)), 0n);
+  return mask(...bits);
 }
 
 /**
@@ -21,7 +22,5 @@ export function ringFeatures({ eventIdx = true, packed = true, inOrder = true }:
  * the order of its descriptor table.
  */
 export function compatible(features: bigint): bigint {
-  return (features >> BigInt(VIRTIO_F_RING_PACKED)) & 1n
-    ? features
-    : features & ~(1n << BigInt(VIRTIO_F_IN_ORDER));
+  return hasBit(features, VIRTIO_F_RING_PACKED) ? features : features & ~mask(VIRTIO_F_IN_ORDER);
 }

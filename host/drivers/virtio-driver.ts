@@ -4,6 +4,7 @@ import {
   VIRTIO_F_VERSION_1,
 } from '../../assembly/virtio.js';
 import { isSystemError, RingbellError } from '../errors.js';
+import { hasBit, mask } from '../uapi/bits.js';
 import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../uapi/vring-base.js';
 import { VhostVdpa } from '../vhost-vdpa/device.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
@@ -25,7 +26,7 @@ export interface VirtioDriverOptions {
  * Feature Bits"), whatever an IOMMU maps: it would wait for ever for rings that lie elsewhere, and write over what lies
  * where it looks.
  */
-const REQUIRED = (1n << BigInt(VIRTIO_F_VERSION_1)) | (1n << BigInt(VIRTIO_F_ACCESS_PLATFORM));
+const REQUIRED = mask(VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM);
 
 /** What a driver asks of `setUp`. Bytes a queue are the driver's own: rings and slots come on top. */
 export interface QueuePlan {
@@ -91,7 +92,7 @@ export class VirtioDriver {
   }
 
   hasFeature(bit: number): boolean {
-    return ((this.features >> BigInt(bit)) & 1n) === 1n;
+    return hasBit(this.features, bit);
   }
 
   get memory(): DriverMemory {

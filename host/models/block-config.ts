@@ -1,5 +1,6 @@
 import { DISK_F_DISCARD, DISK_F_FLUSH, DISK_F_RO, DISK_F_WRITE_ZEROES } from '../../assembly/layout.js';
 import { RingbellError } from '../errors.js';
+import { mask } from '../uapi/bits.js';
 import {
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_DISCARD,
@@ -93,7 +94,7 @@ export function blockFeatures(geometry: BlockGeometry, queues: number): bigint {
   if (geometry.flush) bits.push(VIRTIO_BLK_F_FLUSH);
   if (geometry.discard) bits.push(VIRTIO_BLK_F_DISCARD);
   if (geometry.writeZeroes) bits.push(VIRTIO_BLK_F_WRITE_ZEROES);
-  return bits.reduce((features, bit) => features | (1n << BigInt(bit)), 0n);
+  return mask(...bits);
 }
 
 /** DISK_F_* of a disk. */

@@ -4,6 +4,7 @@ import {
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
 } from '../../assembly/virtio.js';
+import { mask } from '../uapi/bits.js';
 
 /** What a device is told to offer of its virtqueues. */
 export interface RingFeatures {
@@ -21,5 +22,5 @@ export function ringFeatures({ indirect, packed, inOrder }: RingFeatures, backin
   if (indirect) bits.push(VIRTIO_RING_F_INDIRECT_DESC);
   if (packed) bits.push(VIRTIO_F_RING_PACKED);
   if (inOrder && backing) bits.push(VIRTIO_F_IN_ORDER);
-  return bits.reduce((features, bit) => features | (1n << BigInt(bit)), 0n);
+  return mask(...bits);
 }

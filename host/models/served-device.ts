@@ -2,7 +2,7 @@ import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
-import { Aperture } from '../aperture/aperture.js';
+import type { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
 import { QueueBlock } from '../queue/queue-block.js';
@@ -15,17 +15,12 @@ import type { VduseControlFile } from '../vduse/file.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
 import { DataPaths } from './data-paths.js';
+import { createDeviceAperture, shareDriverWindow } from './device-aperture.js';
 import type { AttachedModel, DeviceModel } from './device-model.js';
 import { DeviceNode } from './device-node.js';
 import { DirtyLog } from './dirty-log.js';
 import { type RingFeatures, ringFeatures } from './ring-features.js';
 
-/** Bytes of address space of a device: all that linear addresses reach; only what is touched costs memory. */
-const APERTURE_BYTES = 2 ** 32;
-/** Bytes for blocks, tables and bounce buffers. */
-const PRIVATE_BYTES = 2 ** 27;
-/** Bytes of address space for the driver's memory: the largest of these that the model has left. */
-const DRIVER_WINDOW_BYTES = [3.5 * 2 ** 30, 1.5 * 2 ** 30, 2 ** 29];
 /** Milliseconds that a thread has to leave a ring: slow disks are not lost threads, yet VDUSE waits 30 s at most. */
 const PAUSE_LIMIT_MS = 10_000;
 
@@ -143,7 +138,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       this.#checkOpen();
       return this.#messages.dirtyPages(operation);
     });
-    this.#aperture = Aperture.create({ bytes: APERTURE_BYTES, privateBytes: PRIVATE_BYTES });
+    this.#aperture = createDeviceAperture();
     this.#undo.push(() => {
       if (!this.#abandoned) this.#aperture.close();
     });
@@ -316,7 +311,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     };
     messages = await MessageThread.start(
       file,
-      { aperture: this.#shareWindows(), layout, attentionFd },
+      { aperture: shareDriverWindow(aperture), layout, attentionFd },
       {
         status: (status) => this.#statusChanged(status),
         bounceBuffer: (bounceBuffer, reason) => this.#bounceBufferChanged(bounceBuffer, reason),
@@ -340,17 +335,6 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     await transport.attach(name);
     node.own();
     this.#undo.push(() => transport.detach(name));
-  }
-
-  #shareWindows() {
-    for (const bytes of DRIVER_WINDOW_BYTES) {
-      try {
-        return this.#aperture.share(bytes);
-      } catch (error) {
-        if (!(error instanceof RingbellError && error.code === 'ERR_APERTURE_FULL')) throw error;
-      }
-    }
-    throw new RingbellError('ERR_APERTURE_FULL', 'the disk leaves no room for the memory of a driver');
   }
 
   /** An eventfd that is closed when everything that may use it has gone. */

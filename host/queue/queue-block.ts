@@ -17,8 +17,6 @@ import {
   VQ_EPOCH,
   VQ_EXIT,
   VQ_F_EVENT_IDX,
-  VQ_F_IN_ORDER,
-  VQ_F_INDIRECT_DESC,
   VQ_F_PACKED,
   VQ_FAULT_ACCESS,
   VQ_FAULT_IOVA,
@@ -43,16 +41,10 @@ import {
   VQ_VERDICT_HEAD,
   VQ_WRITABLE,
 } from '../../assembly/layout.js';
-import {
-  VIRTIO_F_IN_ORDER,
-  VIRTIO_F_RING_PACKED,
-  VIRTIO_RING_F_EVENT_IDX,
-  VIRTIO_RING_F_INDIRECT_DESC,
-  VIRTQ_AVAIL_ENTRY_SIZE,
-  VIRTQ_DESC_SIZE,
-} from '../../assembly/virtio.js';
+import { VIRTQ_AVAIL_ENTRY_SIZE, VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { Gate } from './gate.js';
+import { ringFlags } from './ring-flags.js';
 
 /** Chains; the most that one pop takes. */
 export const BURST_LIMIT = 128;
@@ -158,12 +150,7 @@ export class QueueBlock {
 
   #negotiate(features: bigint): void {
     this.aperture.data.setBigUint64(this.vq + VQ_FEATURES, features, true);
-    let flags = 0;
-    if (this.negotiated(VIRTIO_RING_F_EVENT_IDX)) flags |= VQ_F_EVENT_IDX;
-    if (this.negotiated(VIRTIO_RING_F_INDIRECT_DESC)) flags |= VQ_F_INDIRECT_DESC;
-    if (this.negotiated(VIRTIO_F_RING_PACKED)) flags |= VQ_F_PACKED;
-    if (this.negotiated(VIRTIO_F_IN_ORDER)) flags |= VQ_F_IN_ORDER;
-    this.#set(VQ_FLAGS, flags);
+    this.#set(VQ_FLAGS, ringFlags(features));
   }
 
   /** Whether the feature of bit number `bit` was negotiated. */

@@ -1,4 +1,5 @@
 /** Numbers back to their names, for messages and for people. Read off the modules that define the numbers. */
+import { hasBit } from './bits.js';
 import { iocType } from './ioc.js';
 import * as vduse from './vduse.js';
 import * as vfio from './vfio.js';
@@ -50,7 +51,7 @@ const DEVICE_FEATURES = new Map([
 function bitNames(bits: bigint, nameOf: (bit: number) => string | undefined): string[] {
   const names: string[] = [];
   for (let bit = 0; bit < 64; bit++) {
-    if ((bits >> BigInt(bit)) & 1n) names.push(nameOf(bit) ?? `bit ${bit}`);
+    if (hasBit(bits, bit)) names.push(nameOf(bit) ?? `bit ${bit}`);
   }
   return names;
 }

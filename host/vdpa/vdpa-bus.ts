@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { isSystemError, RingbellError } from '../errors.js';
+import { hasBit } from '../uapi/bits.js';
 import { array, u8, u16, u32, u64 } from '../uapi/codec.js';
 import { type Attributes, encodeAttribute, nulString } from '../uapi/netlink.js';
 import * as vdpa from '../uapi/vdpa.js';
@@ -217,7 +218,7 @@ function managementDeviceAttributes(name: string): Uint8Array[] {
 
 /** Numbers of the bits that are set. */
 function bits(mask: bigint): number[] {
-  return Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => (mask >> BigInt(bit)) & 1n);
+  return Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => hasBit(mask, bit));
 }
 
 function parseMacAddress(text: string): number[] {

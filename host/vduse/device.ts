@@ -5,7 +5,8 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
 } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
-import { type ErrorCode, RingbellError, VERDICT_CODES } from '../errors.js';
+import { RingbellError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_F_QUEUE_READY,
@@ -19,6 +20,7 @@ import {
 } from '../uapi/vduse.js';
 import { decodePackedVringBase, decodeSplitVringBase } from '../uapi/vring-base.js';
 import { AbandonedDriver, STATUS_RUNNING } from './abandoned-driver.js';
+import { Breakdown } from './breakdown.js';
 import { interruptConfig, setConfig } from './config-space.js';
 import type { VduseDeviceLayout, VduseDeviceListener } from './device-layout.js';
 import type { DirtyOperation, DirtyRange } from './dirty-pages.js';
@@ -43,14 +45,11 @@ export class VduseDevice {
   readonly #layout: VduseDeviceLayout;
   readonly #listener: VduseDeviceListener;
   readonly #queues: Virtqueues;
-  /** The end of the chain of operations: each starts when the one before has ended. */
-  #last: Promise<unknown> = Promise.resolve();
+  /** Operations run one after the other: a message, a miss and a lost thread may come at the same time. */
+  readonly #operations = new Mutex();
+  readonly #breakdown: Breakdown;
   #status = 0;
   #features = 0n;
-  /** A queue broke: nothing runs until the driver resets. */
-  #broken = false;
-  /** A thread is stuck inside a ring: nothing runs ever again, and nothing may be unmapped. */
-  #stuck = false;
   /** The driver has suspended the device: nothing runs until it resets. */
   #suspended = false;
   #closed = false;
@@ -63,6 +62,7 @@ export class VduseDevice {
     this.#layout = layout;
     this.#listener = listener;
     this.#queues = new Virtqueues(file, aperture, layout, listener);
+    this.#breakdown = new Breakdown(file, this.#queues, listener, () => this.#needsReset());
     this.#abandoned = new AbandonedDriver(file);
     this.#lateQueues = new LateQueues(() => this.#adoptLate());
   }
@@ -74,7 +74,7 @@ export class VduseDevice {
 
   /** Answers messages until the file is closed. */
   async run(): Promise<void> {
-    if (this.#layout.takenOver) await this.#exclusive(() => this.#takeOver());
+    if (this.#layout.takenOver) await this.#operations.run(() => this.#takeOver());
     for (;;) {
       let request: Uint8Array;
       try {
@@ -82,32 +82,32 @@ export class VduseDevice {
       } catch (error) {
         if (this.#closed) return;
         // Without its transport a device has no descriptors that it may still use.
-        await this.#exclusive(async () => this.#stop());
+        await this.#operations.run(async () => this.#breakdown.stop());
         throw new RingbellError('ERR_CONTROL_PLANE', 'reading a message of the device failed', {
           cause: error,
         });
       }
-      await this.#exclusive(() => this.#answer(request));
+      await this.#operations.run(() => this.#answer(request));
     }
   }
 
   /** Looks after the queues: to be called whenever one of them has asked for attention. */
   attend(): Promise<void> {
-    return this.#exclusive(async () => {
+    return this.#operations.run(async () => {
       for (const queue of this.#queues) {
         if (this.#layout.reportIoErrors) this.#reportIoErrors(queue);
         if (queue.block.miss && !queue.block.verdict) await this.#resolveMiss(queue);
       }
-      await this.#judge();
+      await this.#breakdown.judge();
     });
   }
 
   /** The thread that ran queue `index` has ended: the gate has been forced already. */
   threadLost(index: number): Promise<void> {
-    return this.#exclusive(async () => {
+    return this.#operations.run(async () => {
       const queue = this.#queues.at(index)!;
       this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_THREAD_LOST);
-      await this.#break('ERR_THREAD_LOST', queue.describeVerdict());
+      await this.#breakdown.break('ERR_THREAD_LOST', queue.describeVerdict());
     });
   }
 
@@ -135,24 +135,17 @@ export class VduseDevice {
   /** Stops the queues, gives the driver's memory back, and closes the file. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#exclusive(() => this.#reset());
+    await this.#operations.run(() => this.#reset());
     await this.#file.close();
   }
 
-  /** Runs operations one after the other: a message, a miss and a lost thread may come at the same time. */
-  #exclusive<T>(operation: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(operation);
-    this.#last = result.catch(() => {});
-    return result;
-  }
-
-  /** The same for what somebody in this process asks for, and is told of its failure besides. */
+  /** Runs what somebody in this process asks for, and is told of its failure besides. */
   #reported<T>(operation: () => Promise<T>): Promise<T> {
-    return this.#exclusive(async () => {
+    return this.#operations.run(async () => {
       try {
         return await operation();
       } catch (error) {
-        await this.#fail(error);
+        await this.#breakdown.fail(error);
         throw error;
       }
     });
@@ -167,7 +160,7 @@ export class VduseDevice {
       answer = await this.#handle(message);
     } catch (error) {
       answer = FAILED;
-      await this.#fail(error);
+      await this.#breakdown.fail(error);
     }
     await give(answer, message, this.#file);
   }
@@ -211,16 +204,18 @@ export class VduseDevice {
       if (await this.#abandoned.runs()) await this.#resume();
       else await this.#abandoned.watch(() => this.#lookAtAbandoned());
     } catch (error) {
-      await this.#fail(error);
+      await this.#breakdown.fail(error);
     }
   }
 
   #lookAtAbandoned(): void {
-    this.#exclusive(async () => {
-      if (this.#status || this.#closed || !(await this.#abandoned.runs())) return;
-      this.#abandoned.stop();
-      await this.#resume();
-    }).catch((error) => this.#fail(error));
+    this.#operations
+      .run(async () => {
+        if (this.#status || this.#closed || !(await this.#abandoned.runs())) return;
+        this.#abandoned.stop();
+        await this.#resume();
+      })
+      .catch((error) => this.#breakdown.fail(error));
   }
 
   /** Runs the queues of a driver that runs. A queue that cannot be run breaks the device: only a reset helps. */
@@ -233,10 +228,10 @@ export class VduseDevice {
       await this.#watchLate(await this.#queues.adoptReady(this.#features));
     } catch (error) {
       const { code, message } = failureOf(error);
-      return this.#break(code, message);
+      return this.#breakdown.break(code, message);
     }
-    await this.#judge();
-    if (!this.#broken) this.#queues.openAdopted();
+    await this.#breakdown.judge();
+    if (!this.#breakdown.broken) this.#queues.openAdopted();
   }
 
   async #vqState(index: number): Promise<Answer> {
@@ -274,16 +269,7 @@ export class VduseDevice {
   }
 
   async #adopt(): Promise<void> {
-    if (this.#stuck)
-      throw new RingbellError(
-        'ERR_DEVICE_BROKEN',
-        'a thread of the device hangs inside a ring, which no reset ends: close the device and serve another one',
-      );
-    if (this.#broken)
-      throw new RingbellError(
-        'ERR_DEVICE_BROKEN',
-        'the device is broken and cannot be started without a reset',
-      );
+    this.#breakdown.check();
     if (this.#layout.memoryLossIsFinal && Atomics.load(this.#aperture.i32, this.#layout.sigbusFlag / 4))
       throw new RingbellError(
         'ERR_MEMORY_LOST',
@@ -302,15 +288,17 @@ export class VduseDevice {
 
   /** Adopts queues that have become ready since DRIVER_OK. */
   #adoptLate(): void {
-    this.#exclusive(async () => {
-      if (!this.#runs) return;
-      for (const queue of this.#queues) {
-        if (queue.adopted || !(await queue.isReady())) continue;
-        await queue.adopt(this.#features);
-        queue.open();
-      }
-      if ([...this.#queues].every((queue) => queue.adopted)) this.#lateQueues.stop();
-    }).catch((error) => this.#fail(error));
+    this.#operations
+      .run(async () => {
+        if (!this.#runs) return;
+        for (const queue of this.#queues) {
+          if (queue.adopted || !(await queue.isReady())) continue;
+          await queue.adopt(this.#features);
+          queue.open();
+        }
+        if ([...this.#queues].every((queue) => queue.adopted)) this.#lateQueues.stop();
+      })
+      .catch((error) => this.#breakdown.fail(error));
   }
 
   /**
@@ -329,7 +317,7 @@ export class VduseDevice {
       queue.block.idle();
       await queue.adopt(this.#features);
     } catch (error) {
-      await this.#fail(error);
+      await this.#breakdown.fail(error);
       return DONE;
     }
     return { after: () => queue.openOnceReady() };
@@ -344,7 +332,7 @@ export class VduseDevice {
 
   /** Whether queues may run: a driver is there, and has neither broken nor suspended the device. */
   get #runs(): boolean {
-    return (this.#status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0 && !this.#broken && !this.#suspended;
+    return (this.#status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0 && !this.#breakdown.broken && !this.#suspended;
   }
 
   /** Idempotent: opening, resetting and closing each send status 0. */
@@ -354,40 +342,33 @@ export class VduseDevice {
     this.#status = 0;
     this.#features = 0n;
     this.#suspended = false;
-    this.#stop();
+    this.#breakdown.stop();
     // Under a stuck thread nothing may be unmapped; the device stays broken.
-    if (this.#stuck) return;
+    if (this.#breakdown.stuck) return;
     await this.#queues.reset();
     if (!this.#layout.memoryLossIsFinal) Atomics.store(this.#aperture.i32, this.#layout.sigbusFlag / 4, 0);
-    this.#broken = false;
+    this.#breakdown.mend();
   }
 
   /** The driver's mappings have changed. */
   async #updateIotlb(asid: number, first: bigint, last: bigint): Promise<Answer> {
     await this.#queues.unmap(asid, first, last);
-    await this.#judge();
+    await this.#breakdown.judge();
     return DONE;
   }
 
   /** A group of queues gets another address space: before DRIVER_OK, as far as kernels go. */
   async #setGroupAsid(group: number, asid: number): Promise<Answer> {
     if (!(await this.#queues.assign(group, asid))) return FAILED;
-    await this.#judge();
+    await this.#breakdown.judge();
     return DONE;
-  }
-
-  /** Breaks the device if one of its queues is broken. */
-  async #judge(): Promise<void> {
-    for (const queue of this.#queues)
-      if (queue.block.verdict)
-        await this.#break(VERDICT_CODES[queue.block.verdict]!, queue.describeVerdict());
   }
 
   async #resolveMiss(queue: Virtqueue): Promise<void> {
     try {
       if (await this.#queues.resolveMiss(queue)) return;
     } catch (error) {
-      await this.#fail(error);
+      await this.#breakdown.fail(error);
     }
     this.#aperture.engine.deviceBreak(queue.block.vq, VERDICT_UNMAPPED);
   }
@@ -398,31 +379,8 @@ export class VduseDevice {
       this.#listener.error('ERR_IO', `queue ${queue.index}: ${failed} request(s) ended with an I/O error`);
   }
 
-  /** Stops the device until the driver resets it, tells the driver where the transport can, and the listener. */
-  async #break(code: ErrorCode, message: string): Promise<void> {
-    if (this.#broken) return;
-    this.#broken = true;
-    this.#stop();
-    const told = await this.#file.needsReset().catch(() => false);
-    this.#listener.error(
-      code,
-      told ? message : `${message}; the driver does not know: its transport has no DEVICE_NEEDS_RESET`,
-    );
-    if (!told) return;
+  #needsReset(): void {
     this.#status |= VIRTIO_CONFIG_S_NEEDS_RESET;
     this.#listener.status(this.#status);
-  }
-
-  /** An operation failed. A stuck thread breaks the device; anything else is reported, and it goes on. */
-  async #fail(error: unknown): Promise<void> {
-    const { code, message } = failureOf(error);
-    if (code !== 'ERR_THREAD_LOST') return this.#listener.error(code, message);
-    this.#stuck = true;
-    await this.#break(code, message);
-  }
-
-  /** Stops the queues. Under a thread that does not leave its ring nothing may be unmapped ever after. */
-  #stop(): void {
-    if (!this.#queues.stop()) this.#stuck = true;
   }
 }

@@ -1,5 +1,6 @@
 import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
+import { hasBit } from '../uapi/bits.js';
 import { u64 } from '../uapi/codec.js';
 import { VDUSE_DEV_GET_FEATURES } from '../uapi/vduse.js';
 import type { VduseFile } from './file.js';
@@ -16,7 +17,7 @@ export async function driverFeatures(file: VduseFile): Promise<bigint> {
 
 /** Whether a driver that has accepted `features` has packed rings, and not split ones. */
 export function isPacked(features: bigint): boolean {
-  return ((features >> BigInt(VIRTIO_F_RING_PACKED)) & 1n) === 1n;
+  return hasBit(features, VIRTIO_F_RING_PACKED);
 }
 
 /**
@@ -25,8 +26,7 @@ export function isPacked(features: bigint): boolean {
  */
 export function judgeFeatures(features: bigint, offered: bigint): void {
   for (const [name, bit] of Object.entries(NEEDED))
-    if (!((features >> BigInt(bit)) & 1n))
-      throw new RingbellError('ERR_FEATURES', `the driver did not accept ${name}`);
+    if (!hasBit(features, bit)) throw new RingbellError('ERR_FEATURES', `the driver did not accept ${name}`);
   const unknown = features & ~offered;
   if (unknown)
     throw new RingbellError(

@@ -1,4 +1,5 @@
 import { isSystemError } from '../errors.js';
+import { hasBit, mask } from '../uapi/bits.js';
 import { u64 } from '../uapi/codec.js';
 import {
   VDUSE_API_VERSION_1,
@@ -20,7 +21,7 @@ export interface VduseProtocol {
 }
 
 /** VDUSE_F_* that VduseDevice makes use of. */
-const FEATURES = (1n << BigInt(VDUSE_F_QUEUE_READY)) | (1n << BigInt(VDUSE_F_SUSPEND));
+const FEATURES = mask(VDUSE_F_QUEUE_READY, VDUSE_F_SUSPEND);
 
 /**
  * Agrees with the transport on what the next device that `control` creates will speak: of the API versions the newest up
@@ -54,5 +55,5 @@ async function negotiateFeatures(control: VduseControlFile): Promise<bigint> {
 
 /** Whether the feature of bit number `bit` was agreed on. */
 export function speaks({ features }: VduseProtocol, bit: number): boolean {
-  return ((features >> BigInt(bit)) & 1n) !== 0n;
+  return hasBit(features, bit);
 }

@@ -9,47 +9,23 @@ import {
 } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { RingbellError } from '../errors.js';
-import { s32, u8, u16, u32, u64 } from '../uapi/codec.js';
+import { hasBit } from '../uapi/bits.js';
+import { s32, u8, u32, u64 } from '../uapi/codec.js';
 import { featureNames } from '../uapi/names.js';
 import * as vhost from '../uapi/vhost.js';
-import { SPLIT_VRING_BASE_RESET } from '../uapi/vring-base.js';
+import { getConfig, setConfig } from './config-space.js';
 import { ConfigWatch } from './config-watch.js';
 import type { VhostVdpaFile } from './file.js';
-import { call, get, probe, refused } from './ioctl.js';
+import { call, get, refused } from './ioctl.js';
 import { type IotlbChange, IotlbMapper, type IotlbRegion } from './iotlb-mapper.js';
 import { endOf, type MemoryRegion } from './memory-table.js';
+import { type DeviceFacts, takeOwnership } from './ownership.js';
+import { getVringState, maxVringNum, setVring, setVringState, type Vring } from './vring.js';
 
 /** Milliseconds that a device has to become 0 again after status 0 was written. */
 const RESET_TIMEOUT_MS = 5000;
 /** Milliseconds between two looks at the status meanwhile. */
 const RESET_POLL_MS = 1;
-/** Reads of the config space until two in a row agree. */
-const CONFIG_READS_MAX = 16;
-
-const BACKEND_FEATURES_KNOWN = mask(
-  vhost.VHOST_BACKEND_F_IOTLB_MSG_V2,
-  vhost.VHOST_BACKEND_F_IOTLB_BATCH,
-  vhost.VHOST_BACKEND_F_IOTLB_ASID,
-  vhost.VHOST_BACKEND_F_SUSPEND,
-  vhost.VHOST_BACKEND_F_RESUME,
-  vhost.VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK,
-  vhost.VHOST_BACKEND_F_DESC_ASID,
-  vhost.VHOST_BACKEND_F_IOTLB_PERSIST,
-);
-
-/** Where a split virtqueue lies and who rings for it. Addresses are IOVAs. */
-export interface Vring {
-  index: number;
-  /** Entries. */
-  num: number;
-  desc: bigint;
-  avail: bigint;
-  used: bigint;
-  /** Available index to start from; SPLIT_VRING_BASE_RESET if left out. */
-  base?: number;
-  kickFd: number;
-  callFd: number;
-}
 
 /** How a memory table is set. */
 export interface MemTableOptions {
@@ -92,31 +68,14 @@ export class VhostVdpa {
    */
   static async open(file: VhostVdpaFile): Promise<VhostVdpa> {
     try {
-      // Straight after the open: many ioctls are EPERM without an owner.
-      await call(file, vhost.VHOST_SET_OWNER);
-      const offered = await probe(file, vhost.VHOST_GET_BACKEND_FEATURES, u64);
-      const backendFeatures = (offered ?? 0n) & BACKEND_FEATURES_KNOWN;
-      if (backendFeatures) await call(file, vhost.VHOST_SET_BACKEND_FEATURES, u64.encode(backendFeatures));
-      return new VhostVdpa(file, {
-        backendFeatures,
-        deviceId: await get(file, vhost.VHOST_VDPA_GET_DEVICE_ID, u32),
-        queueCount: await probe(file, vhost.VHOST_VDPA_GET_VQS_COUNT, u32),
-        configSize: await probe(file, vhost.VHOST_VDPA_GET_CONFIG_SIZE, u32),
-        iovaRange: (await probe(file, vhost.VHOST_VDPA_GET_IOVA_RANGE, vhost.vhostVdpaIovaRange)) ?? {
-          first: 0n,
-          last: 2n ** 64n - 1n,
-        },
-      });
+      return new VhostVdpa(file, await takeOwnership(file));
     } catch (error) {
       await file.close().catch(() => {});
       throw error;
     }
   }
 
-  private constructor(
-    file: VhostVdpaFile,
-    facts: Pick<VhostVdpa, 'backendFeatures' | 'deviceId' | 'queueCount' | 'configSize' | 'iovaRange'>,
-  ) {
+  private constructor(file: VhostVdpaFile, facts: DeviceFacts) {
     this.file = file;
     this.backendFeatures = facts.backendFeatures;
     this.deviceId = facts.deviceId;
@@ -198,42 +157,27 @@ export class VhostVdpa {
   }
 
   /**
-   * The first `bytes` of the config space. vhost-vdpa has no way to ask for the config generation, and VDUSE changes it at
-   * a reset only: so reads are repeated until two in a row are equal, lest a 64-bit field be torn. Rejects with
-   * ERR_CONTROL_PLANE when the space never settles.
+   * The first `bytes` of the config space, read until two reads agree: a field is never torn. Rejects with ERR_CONTROL_PLANE
+   * when the space never settles.
    */
-  async config(bytes: number): Promise<Uint8Array> {
-    let last: Uint8Array | undefined;
-    for (let reads = 0; reads < CONFIG_READS_MAX; reads++) {
-      const argument = vhost.vhostVdpaConfig.encode({ off: 0, len: bytes, buf: new Uint8Array(bytes) });
-      await call(this.file, vhost.VHOST_VDPA_GET_CONFIG, argument);
-      const buf = vhost.vhostVdpaConfig.get(argument, 'buf');
-      if (last && Buffer.compare(last, buf) === 0) return buf;
-      last = buf;
-    }
-    throw new RingbellError(
-      'ERR_CONTROL_PLANE',
-      `${this.name}: the config space changed during each of ${CONFIG_READS_MAX} reads`,
-    );
+  config(bytes: number): Promise<Uint8Array> {
+    return getConfig(this.file, bytes);
   }
 
   /** Writes to the config space. A VDUSE device never sees it. */
-  async setConfig(off: number, bytes: Uint8Array): Promise<void> {
-    const argument = vhost.vhostVdpaConfig.encode({ off, len: bytes.byteLength, buf: bytes });
-    await call(this.file, vhost.VHOST_VDPA_SET_CONFIG, argument);
+  setConfig(off: number, bytes: Uint8Array): Promise<void> {
+    return setConfig(this.file, off, bytes);
   }
 
   /** The most entries that queue `index` may have. */
-  async maxQueueSize(index: number): Promise<number> {
-    const argument = vhost.vhostVringState.encode({ index });
-    const own = await probe(this.file, vhost.VHOST_VDPA_GET_VRING_SIZE, vhost.vhostVringState, argument);
-    return own?.num || get(this.file, vhost.VHOST_VDPA_GET_VRING_NUM, u16);
+  maxQueueSize(index: number): Promise<number> {
+    return maxVringNum(this.file, index);
   }
 
   /** Group of a queue, 0 where there are no groups. */
   async vringGroup(index: number): Promise<number> {
     if (!this.hasBackendFeature(vhost.VHOST_BACKEND_F_IOTLB_ASID)) return 0;
-    return this.#queueState(vhost.VHOST_VDPA_GET_VRING_GROUP, index);
+    return getVringState(this.file, vhost.VHOST_VDPA_GET_VRING_GROUP, index);
   }
 
   /** Groups and address spaces that the device has: 1 and 1 where it knows of neither. */
@@ -248,11 +192,7 @@ export class VhostVdpa {
   /** Puts a group into an address space; before DRIVER_OK. */
   async setGroupAsid(group: number, asid: number): Promise<void> {
     this.#need(vhost.VHOST_BACKEND_F_IOTLB_ASID, 'address spaces');
-    await call(
-      this.file,
-      vhost.VHOST_VDPA_SET_GROUP_ASID,
-      vhost.vhostVringState.encode({ index: group, num: asid }),
-    );
+    await setVringState(this.file, vhost.VHOST_VDPA_SET_GROUP_ASID, group, asid);
   }
 
   /**
@@ -305,24 +245,8 @@ export class VhostVdpa {
   }
 
   /** Sets a queue up: size, position, addresses, eventfds. Before DRIVER_OK. */
-  async setVring(vring: Vring): Promise<void> {
-    const { index } = vring;
-    const state = (num: number) => vhost.vhostVringState.encode({ index, num });
-    const eventfd = (fd: number) => vhost.vhostVringFile.encode({ index, fd });
-    await call(this.file, vhost.VHOST_SET_VRING_NUM, state(vring.num));
-    await call(this.file, vhost.VHOST_SET_VRING_BASE, state(vring.base ?? SPLIT_VRING_BASE_RESET));
-    await call(
-      this.file,
-      vhost.VHOST_SET_VRING_ADDR,
-      vhost.vhostVringAddr.encode({
-        index,
-        desc_user_addr: vring.desc,
-        avail_user_addr: vring.avail,
-        used_user_addr: vring.used,
-      }),
-    );
-    await call(this.file, vhost.VHOST_SET_VRING_CALL, eventfd(vring.callFd));
-    await call(this.file, vhost.VHOST_SET_VRING_KICK, eventfd(vring.kickFd));
+  setVring(vring: Vring): Promise<void> {
+    return setVring(this.file, vring);
   }
 
   /**
@@ -348,12 +272,8 @@ export class VhostVdpa {
   }
 
   /** Enables or disables a queue: before DRIVER_OK, or at any time with VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK. */
-  async enableVring(index: number, enable = true): Promise<void> {
-    await call(
-      this.file,
-      vhost.VHOST_VDPA_SET_VRING_ENABLE,
-      vhost.vhostVringState.encode({ index, num: enable ? 1 : 0 }),
-    );
+  enableVring(index: number, enable = true): Promise<void> {
+    return setVringState(this.file, vhost.VHOST_VDPA_SET_VRING_ENABLE, index, enable ? 1 : 0);
   }
 
   /**
@@ -397,7 +317,7 @@ export class VhostVdpa {
 
   /** Available index that the device will read next. */
   vringBase(index: number): Promise<number> {
-    return this.#queueState(vhost.VHOST_GET_VRING_BASE, index);
+    return getVringState(this.file, vhost.VHOST_GET_VRING_BASE, index);
   }
 
   /** Tells the device that its driver has given up on it. */
@@ -406,7 +326,7 @@ export class VhostVdpa {
   }
 
   hasBackendFeature(bit: number): boolean {
-    return ((this.backendFeatures >> BigInt(bit)) & 1n) === 1n;
+    return hasBit(this.backendFeatures, bit);
   }
 
   /** Keeps the process alive while the device is open. */
@@ -439,12 +359,6 @@ export class VhostVdpa {
     return this.close();
   }
 
-  async #queueState(request: number, index: number): Promise<number> {
-    const argument = vhost.vhostVringState.encode({ index });
-    await call(this.file, request, argument);
-    return vhost.vhostVringState.get(argument, 'num');
-  }
-
   #need(bit: number, what: string): void {
     if (!this.hasBackendFeature(bit))
       throw new RingbellError('ERR_NOT_SUPPORTED', `${this.name} does not know of ${what}`);
@@ -458,8 +372,4 @@ export class VhostVdpa {
   [inspect.custom](): string {
     return `VhostVdpa { ${this.name}, device id ${this.deviceId}, ${this.queueCount ?? '?'} queues }`;
   }
-}
-
-function mask(...bits: number[]): bigint {
-  return bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
 }

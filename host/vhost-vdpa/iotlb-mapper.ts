@@ -1,5 +1,6 @@
 import { isSystemError, RingbellError } from '../errors.js';
 import { Mutex } from '../mutex.js';
+import { hasBit } from '../uapi/bits.js';
 import {
   VHOST_BACKEND_F_IOTLB_ASID,
   VHOST_BACKEND_F_IOTLB_BATCH,
@@ -347,6 +348,6 @@ export class IotlbMapper {
   }
 
   #has(feature: number): boolean {
-    return ((this.#backendFeatures >> BigInt(feature)) & 1n) === 1n;
+    return hasBit(this.#backendFeatures, feature);
   }
 }

@@ -1,6 +1,7 @@
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_NEEDS_RESET } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { systemError } from '../errors.js';
+import { mask } from '../uapi/bits.js';
 import { u8, u64 } from '../uapi/codec.js';
 import * as vfio from '../uapi/vfio.js';
 import * as vhost from '../uapi/vhost.js';
@@ -24,12 +25,12 @@ export interface VfioBus {
 }
 
 /** Stopping keeps the positions of the queues. Mappings are the container's: no reset of the device touches them. */
-const BACKEND_FEATURES = [
+const BACKEND_FEATURES = mask(
   vhost.VHOST_BACKEND_F_IOTLB_MSG_V2,
   vhost.VHOST_BACKEND_F_SUSPEND,
   vhost.VHOST_BACKEND_F_RESUME,
   vhost.VHOST_BACKEND_F_IOTLB_PERSIST,
-].reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n);
+);
 /** What the device says of its status itself. Of the rest a vhost-mdev device knows nothing. */
 const STATUS_OF_DEVICE = VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET;
 

@@ -1,11 +1,11 @@
 /** What the doorbell benchmark measures is there: each kick is made by one thread and seen by another. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { buildAll } from '../../bench/build.js';
+import { buildModule } from '../../bench/build.js';
 import { Driver } from '../../bench/doorbell/driver.js';
 import { KICKS_LIMIT } from '../../bench/doorbell/stage.js';
 
-buildAll();
+buildModule('doorbell');
 
 for (const way of ['doorbell', 'eventfd'] as const)
   test(`kicks by ${way} are seen after they are made`, async () => {

@@ -21,7 +21,7 @@ import {
   VIRTQ_DESC_F_WRITE,
   VIRTQ_DESC_SIZE,
 } from '../../assembly/virtio.js';
-import { buildAll, loadReference } from '../../bench/build.js';
+import { buildReference, loadReference } from '../../bench/build.js';
 import { TypeScriptRing } from '../../bench/reference/ring.js';
 import { Ring } from '../../bench/ring/ring.js';
 
@@ -186,7 +186,7 @@ function scribble(ring: Ring, random: (below: number) => number): void {
 
 function buildFailure(): string | undefined {
   try {
-    buildAll();
+    buildReference();
     return undefined;
   } catch (error) {
     return (
