@@ -1,5 +1,6 @@
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP } from '../../assembly/virtio.js';
-import { abortError, RingbellError } from '../errors.js';
+import { RingbellError } from '../errors.js';
+import { PendingCall } from './pending-call.js';
 
 /** What an application can ask of a disk. */
 export type BlockOperationKind = 'read' | 'write' | 'flush' | 'discard' | 'writeZeroes' | 'getId';
@@ -23,32 +24,23 @@ export interface BlockRequest {
 }
 
 /** A promise of one call of the application, kept by one or more requests. */
-export class BlockOperation {
+export class BlockOperation extends PendingCall {
   readonly kind: BlockOperationKind;
   /** Bytes from the start of the disk. */
   readonly offset: number;
   /** Bytes. */
   readonly length: number;
-  readonly promise: Promise<void>;
-  /** Whether the promise is kept or broken. Requests of a settled operation move no more data of the application. */
-  settled = false;
-  #resolve!: () => void;
-  #reject!: (error: Error) => void;
   #remaining: number;
   #failure: { sector: number; error: RingbellError } | undefined;
-  #unlisten: (() => void) | undefined;
 
   /** `requests`: how many keep the promise; an operation of none has succeeded. */
   constructor(kind: BlockOperationKind, offset: number, length: number, requests: number) {
+    super();
     this.kind = kind;
     this.offset = offset;
     this.length = length;
     this.#remaining = requests;
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    if (requests === 0 && this.#settle()) this.#resolve();
+    if (requests === 0) this.succeed();
   }
 
   /** For messages: 'read of 512 bytes at 0', 'flush'. */
@@ -56,14 +48,6 @@ export class BlockOperation {
     return this.kind === 'flush' || this.kind === 'getId'
       ? this.kind
       : `${this.kind} of ${this.length} bytes at ${this.offset}`;
-  }
-
-  /** Rejects as soon as `signal` aborts, whatever its requests do. */
-  abortOn(signal: AbortSignal): void {
-    if (this.settled) return;
-    const abort = () => this.fail(abortError(signal));
-    signal.addEventListener('abort', abort, { once: true });
-    this.#unlisten = () => signal.removeEventListener('abort', abort);
   }
 
   /**
@@ -75,19 +59,7 @@ export class BlockOperation {
       this.#failure = { sector: request.sector, error };
     if (--this.#remaining > 0) return;
     if (this.#failure) this.fail(this.#failure.error);
-    else if (this.#settle()) this.#resolve();
-  }
-
-  /** Rejects at once. */
-  fail(error: Error): void {
-    if (this.#settle()) this.#reject(error);
-  }
-
-  #settle(): boolean {
-    if (this.settled) return false;
-    this.settled = true;
-    this.#unlisten?.();
-    return true;
+    else this.succeed();
   }
 }
 

@@ -19,6 +19,7 @@ import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue, SlotShape } from './driver-queue.js';
 import type { BounceUser } from './iova-domain.js';
 import { keepSubmissions, writeSubmission } from './submission.js';
+import { WaitingLine } from './waiting-line.js';
 
 /** Bit of a tag: the request belongs to a promise, not to a batch. The other bits are then the index in `#pending`. */
 const TAG_PROMISE = 0x80000000;
@@ -74,9 +75,10 @@ export class BlockQueue extends DriverLane implements BounceUser {
   /** By tag: requests in flight. */
   readonly #pending: (BlockRequest | undefined)[];
   readonly #freeTags: number[];
-  #waitingFirst: BlockRequest | undefined;
-  #waitingLast: BlockRequest | undefined;
-  #flushScheduled = false;
+  readonly #waiting = new WaitingLine<BlockRequest>(() => {
+    this.#flush();
+    this.settle();
+  });
   /** Entries of the submission table that the IOVA domain has had no room for yet. */
   #staged = 0;
   #batch: BatchSink | undefined;
@@ -103,7 +105,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
 
   /** Whether nothing is on its way, of promises or of the batch. */
   get idle(): boolean {
-    return this.#waitingFirst === undefined && this.#staged === 0 && this.queue.free === this.queue.slots;
+    return this.#waiting.first === undefined && this.#staged === 0 && this.queue.free === this.queue.slots;
   }
 
   /** Whether the queue waits for room in the IOVA domain. */
@@ -117,16 +119,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
       request.operation.fail(this.error);
       return;
     }
-    if (this.#waitingLast) this.#waitingLast.next = request;
-    else this.#waitingFirst = request;
-    this.#waitingLast = request;
-    if (this.#flushScheduled) return;
-    this.#flushScheduled = true;
-    queueMicrotask(() => {
-      this.#flushScheduled = false;
-      this.#flush();
-      this.settle();
-    });
+    this.#waiting.join(request);
   }
 
   /**
@@ -219,8 +212,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
 
   protected override failAll(error: RingbellError): void {
     for (const request of this.#pending) request?.operation.fail(error);
-    for (let request = this.#waitingFirst; request; request = request.next) request.operation.fail(error);
-    this.#waitingFirst = this.#waitingLast = undefined;
+    this.#waiting.dissolve((request) => request.operation.fail(error));
     this.queue.memory.domain?.leave(this);
     this.#batch?.wake(error);
   }
@@ -229,10 +221,8 @@ export class BlockQueue extends DriverLane implements BounceUser {
   #flush(): void {
     let count = this.#unstageSettled();
     const limit = count + Math.min(this.#freeTags.length, this.queue.free - count);
-    while (count < limit && this.#waitingFirst) {
-      const request = this.#waitingFirst;
-      this.#waitingFirst = request.next;
-      if (!this.#waitingFirst) this.#waitingLast = undefined;
+    for (let request = this.#waiting.first; request && count < limit; request = this.#waiting.first) {
+      this.#waiting.leave();
       // Aborted before its turn.
       if (request.operation.settled) continue;
       if (detached(request)) {
@@ -331,7 +321,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
     const waits =
       !this.error &&
       (this.inFlight > 0 ||
-        this.#waitingFirst !== undefined ||
+        this.#waiting.first !== undefined ||
         this.#batch?.waits() === true ||
         (this.#idle !== undefined && !this.idle));
     if (!waits) {

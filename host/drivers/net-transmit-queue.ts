@@ -4,6 +4,7 @@ import type { DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue } from './driver-queue.js';
 import { NetQueue } from './net-queue.js';
 import type { Transmission } from './transmission.js';
+import { WaitingLine } from './waiting-line.js';
 
 /**
  * The transmit queue of a network device: frames come in, wait for a slot if need be, go to the ring once a turn with at
@@ -16,9 +17,10 @@ export class NetTransmitQueue extends NetQueue {
   readonly #longest: number;
   // A stack: the slot used last is the one that is still in the cache.
   readonly #free: number[];
-  #waitingFirst: Transmission | undefined;
-  #waitingLast: Transmission | undefined;
-  #flushScheduled = false;
+  readonly #waiting = new WaitingLine<Transmission>(() => {
+    this.#flush();
+    this.settle();
+  });
   #drained: (() => void) | undefined;
 
   constructor(queue: DriverQueue, options: DriverLaneOptions) {
@@ -35,16 +37,7 @@ export class NetTransmitQueue extends NetQueue {
       transmission.fail(this.error);
       return;
     }
-    if (this.#waitingLast) this.#waitingLast.next = transmission;
-    else this.#waitingFirst = transmission;
-    this.#waitingLast = transmission;
-    if (this.#flushScheduled) return;
-    this.#flushScheduled = true;
-    queueMicrotask(() => {
-      this.#flushScheduled = false;
-      this.#flush();
-      this.settle();
-    });
+    this.#waiting.join(transmission);
   }
 
   override drained(): Promise<void> {
@@ -55,7 +48,7 @@ export class NetTransmitQueue extends NetQueue {
   }
 
   get #idle(): boolean {
-    return this.#waitingFirst === undefined && this.#free.length === this.queue.slots;
+    return this.#waiting.first === undefined && this.#free.length === this.queue.slots;
   }
 
   protected override look(): void {
@@ -81,19 +74,17 @@ export class NetTransmitQueue extends NetQueue {
 
   protected override failAll(error: RingbellError): void {
     for (const transmission of this.#pending) transmission?.fail(error);
-    for (let waiting = this.#waitingFirst; waiting; waiting = waiting.next) waiting.fail(error);
-    this.#waitingFirst = this.#waitingLast = undefined;
+    this.#waiting.dissolve((transmission) => transmission.fail(error));
   }
 
   /** Moves frames that wait to free slots. */
   #flush(): void {
     let count = 0;
-    while (this.#waitingFirst && this.#free.length > 0) {
-      const transmission = this.#waitingFirst;
+    while (this.#waiting.first && this.#free.length > 0) {
+      const transmission = this.#waiting.first;
       const frame = transmission.take();
       if (!frame) {
-        this.#waitingFirst = transmission.next;
-        if (!this.#waitingFirst) this.#waitingLast = undefined;
+        this.#waiting.leave();
       } else if (frame.byteLength < ETH_HLEN || frame.byteLength > this.#longest) {
         transmission.fail(new TypeError('the buffer was detached, or resized, before it was sent'));
       } else {

@@ -3,9 +3,8 @@ import * as assert from 'uvu/assert';
 import { configFields } from '../../host/cli/config-fields.js';
 import type { DeviceInfo } from '../../host/cli/device-info.js';
 import { deviceLines, listLines } from '../../host/cli/info-report.js';
+import { mask } from '../../host/uapi/bits.js';
 import * as virtio from '../../host/uapi/virtio.js';
-
-const mask = (...bits: number[]) => bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
 
 const DEVICE: DeviceInfo = {
   name: 'disk0',

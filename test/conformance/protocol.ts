@@ -1,6 +1,7 @@
 /** What every test of the two file seams needs: messages, arguments, a device that answers, waits that end. */
 import * as assert from 'uvu/assert';
 import { type ErrnoName, isSystemError, type SystemError } from '../../host/errors.js';
+import { mask } from '../../host/uapi/bits.js';
 import { u8, u64 } from '../../host/uapi/codec.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vhost from '../../host/uapi/vhost.js';
@@ -15,43 +16,19 @@ import {
 } from '../../host/uapi/virtio.js';
 import type { VduseControlFile, VduseFile } from '../../host/vduse/file.js';
 import type { VhostVdpaFile } from '../../host/vhost-vdpa/file.js';
+import { until, within } from '../waiting.js';
+
+export { mask, until, within };
 
 /** Milliseconds; a wait that takes longer is a failure. */
 const WAIT_MS = 5000;
-/** Milliseconds between two looks at a condition. */
-const LOOK_MS = 2;
 
 export const NAME = 'disk0';
-export const FEATURES = (1n << BigInt(VIRTIO_F_VERSION_1)) | (1n << BigInt(VIRTIO_F_ACCESS_PLATFORM));
+export const FEATURES = mask(VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM);
 export const LAST_IOVA = 2n ** 64n - 1n;
 export const STATUS_FEATURES_OK =
   VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK;
 export const STATUS_DRIVER_OK = STATUS_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
-
-/** A mask of bit numbers. */
-export const mask = (...bits: number[]) => bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
-
-/** Fails instead of waiting for ever. */
-export async function within<T>(promise: Promise<T>, what: string, milliseconds = WAIT_MS): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`timed out: ${what}`)), milliseconds);
-  });
-  try {
-    return await Promise.race([promise, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Waits until something has become true. */
-export async function eventually(what: string, condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + WAIT_MS;
-  while (!condition()) {
-    assert.ok(performance.now() < deadline, `timed out: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-  }
-}
 
 /** Asserts that a call fails with an errno, and returns the error. */
 export async function fails(

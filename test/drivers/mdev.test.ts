@@ -21,7 +21,7 @@ import {
 import type { VfioBus } from '../../host/vhost-vdpa/mdev-dialect.js';
 import type { VhostVdpaBus } from '../../host/vhost-vdpa/open.js';
 import type { VfioDeviceFile } from '../../host/vhost-vdpa/vfio-file.js';
-import { createDevice, eventually, mask, REFUSED, Responder, SharedMemory, within } from '../bus/fixture.js';
+import { createDevice, mask, REFUSED, Responder, SharedMemory, until, within } from '../bus/fixture.js';
 import { diskScene, pattern, rejects, serveTestDisk } from './block-fixture.js';
 import { netScene, testFrame } from './net-fixture.js';
 
@@ -188,7 +188,7 @@ for (const [rings, parent] of [
       assert.is(bus.list()[0]?.status, 0);
       const before = reads;
       await setState(VHOST_MDEV_S_RUNNING);
-      await eventually('traffic', () => reads > before);
+      await until(() => reads > before, 'traffic');
     }
     await within(Promise.all(streams), 'the last reads');
     assert.equal(served.stats().hostileChains, 0);

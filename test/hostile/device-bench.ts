@@ -20,6 +20,8 @@ export interface Element {
 /** A ring under a hostile driver, of either format, and what its device makes of it. */
 export abstract class DeviceBench {
   readonly ring: Ring;
+  /** Chains taken and given back. */
+  served = 0;
 
   static make(side: Side, options: RingOptions = {}): DeviceBench {
     return side === 'packed device' ? new PackedBench(options) : new SplitBench(options);
@@ -31,6 +33,9 @@ export abstract class DeviceBench {
 
   /** Makes a chain of these descriptors available. */
   abstract offer(...elements: Element[]): void;
+
+  /** Makes a chain available that is sound; on a split ring with the last descriptor of the table. */
+  abstract offerSound(): void;
 
   /** Writes an indirect table at `at`: the descriptor that refers to it. */
   abstract table(elements: Element[], at?: number): Element;
@@ -45,11 +50,13 @@ export abstract class DeviceBench {
     const { ring } = this;
     const taken = ring.pop();
     const segments = taken ? this.segments(taken - 1) : 0;
-    ring.engine.devicePush(ring.vq, taken);
+    this.served += ring.engine.devicePush(ring.vq, taken) & layout.COUNT_MASK;
     const verdict = ring.verdict();
     if (verdict) {
       if (ring.pop() !== 0) return 'taken after a verdict';
-      return `breaks: ${VERDICT_CODES[verdict]}`;
+      if (ring.counter(ring.vq, layout.VQ_HOSTILE_CHAINS) !== 1) return 'not counted';
+      ring.start();
+      return ring.verdict() ? 'broken after a reset' : `breaks: ${VERDICT_CODES[verdict]}`;
     }
     if (ring.missed()) return 'waits for a mapping';
     if (taken === 0) return 'nothing is taken';
@@ -75,6 +82,12 @@ class SplitBench extends DeviceBench {
     const head = this.#next;
     for (const [i, element] of elements.entries())
       this.#write(this.#next++, element, i + 1 < elements.length, this.ring.desc);
+    this.ring.offer(head);
+  }
+
+  offerSound(): void {
+    const head = this.ring.size - 1;
+    this.ring.descriptor(head, this.buffer(), 64);
     this.ring.offer(head);
   }
 
@@ -105,6 +118,10 @@ class PackedBench extends DeviceBench {
         return { iova, bytes, flags: flags | link };
       }),
     );
+  }
+
+  offerSound(): void {
+    this.offer({ bytes: 64 });
   }
 
   table(elements: Element[], at = this.ring.buffers + 0x2000): Element {

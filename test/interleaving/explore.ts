@@ -4,6 +4,7 @@ import {
   PVIRTQ_DESC_ID,
   PVIRTQ_DESC_LEN,
   VIRTIO_BLK_T_FLUSH,
+  VIRTQ_AVAIL_ENTRY_SIZE,
   VIRTQ_AVAIL_IDX,
   VIRTQ_AVAIL_RING,
   VIRTQ_DESC_SIZE,
@@ -273,12 +274,19 @@ class Exploration {
   }
 }
 
-/** Where both sides look while they run: the indices, and what each asks of the other. */
+/** Where both sides look while they run: the indices, the entries that they count, and what each asks of the other. */
 function splitWords({ avail, used, size }: Ring): Set<number> {
   const flags = [avail, used];
   const indices = [avail + VIRTQ_AVAIL_IDX, used + VIRTQ_USED_IDX];
-  const events = [avail + VIRTQ_AVAIL_RING + size * 2, used + VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE];
-  return new Set([...flags, ...indices, ...events]);
+  const entries = Array.from({ length: size }, (_, i) => [
+    avail + VIRTQ_AVAIL_RING + i * VIRTQ_AVAIL_ENTRY_SIZE,
+    used + VIRTQ_USED_RING + i * VIRTQ_USED_ENTRY_SIZE,
+  ]);
+  const events = [
+    avail + VIRTQ_AVAIL_RING + size * VIRTQ_AVAIL_ENTRY_SIZE,
+    used + VIRTQ_USED_RING + size * VIRTQ_USED_ENTRY_SIZE,
+  ];
+  return new Set([...flags, ...indices, ...entries.flat(), ...events]);
 }
 
 /** The same of a packed ring: the flags of each descriptor, with what is accessed together with them, and both wishes. */

@@ -11,22 +11,9 @@ import { type ErrorCode, RingbellError } from '../../host/errors.js';
 import type { DeviceModel } from '../../host/models/device-model.js';
 import type { ServedDevice } from '../../host/models/served-device.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
+import { until, within } from '../waiting.js';
 
-/** Milliseconds; a wait that takes longer is a failure. */
-const WAIT_MS = 10_000;
-
-/** Fails instead of waiting for ever. */
-export async function within<T>(promise: Promise<T>, what: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`timed out: ${what}`)), WAIT_MS);
-  });
-  try {
-    return await Promise.race([promise, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
+export { until, within };
 
 /** A bus of one's own, a device on it and a driver for it. */
 export interface Scene {
@@ -90,13 +77,4 @@ export async function rejects(call: Promise<unknown>, code: string, message = /.
   assert.ok(error instanceof RingbellError, `expected ${code}, got ${error ?? 'success'}`);
   assert.is(error.code, code, error.message);
   assert.match(error.message, message);
-}
-
-/** Resolves once `condition` holds. Fails, saying `what` did not happen, instead of waiting for ever. */
-export async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + WAIT_MS;
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`timed out: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
 }

@@ -204,6 +204,13 @@ export const mutants: readonly Mutant[] = [
     caughtBy: 'interleavings',
   },
   {
+    name: 'the used index is published before its entries',
+    file: 'split/device.ts',
+    from: '  let left = count;\n  while (left) {',
+    to: '  let left = count;\n  atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>(used + count), VIRTQ_USED_IDX);\n  while (left) {',
+    caughtBy: 'interleavings',
+  },
+  {
     name: 'a device sleeps without looking again',
     file: 'device.ts',
     from: 'else split.arm(vq);\n  return devicePending(vq);',
@@ -236,6 +243,13 @@ export const mutants: readonly Mutant[] = [
     file: 'packed/device.ts',
     from: '  atomic.store<u32>(device, suppression);',
     to: '  store<u32>(device, suppression);',
+    caughtBy: 'interleavings',
+  },
+  {
+    name: 'the first used descriptor of a burst is published before the others',
+    file: 'packed/device.ts',
+    from: '  give(vq, load<u32>(chains), load<u32>(chains, CHAIN_COUNTS));\n',
+    to: '  give(vq, load<u32>(chains), load<u32>(chains, CHAIN_COUNTS));\n  publish(vq);\n',
     caughtBy: 'interleavings',
   },
   // Packed ring.

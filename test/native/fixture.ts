@@ -5,6 +5,9 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { type Memory, Module } from '../../host/aperture/web-assembly.js';
 import { type Addon, loadAddon } from '../../host/native/addon.js';
+import { within } from '../waiting.js';
+
+export { within };
 
 /** The addon under test. */
 export const addon: Addon = loadAddon();
@@ -69,18 +72,6 @@ export function startWorker<Data, Result>(
 (async () => { ${SCENE} return (${body})(scene, workerData, (message) => parentPort.postMessage(message)); })()
   .catch((error) => process.nextTick(() => { throw error; }));`;
   return new Worker(source, { eval: true, workerData: data });
-}
-
-/** Milliseconds: long enough for the slowest machine, short enough to say which test hangs. */
-const LIMIT_MS = 30_000;
-
-/** What `promise` gives, or an error that says what was waited for. */
-export async function within<T>(promise: Promise<T>, what: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`waited ${LIMIT_MS} ms for ${what}`)), LIMIT_MS);
-  });
-  return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
 /** The first message of a worker. */

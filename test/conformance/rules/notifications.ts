@@ -5,13 +5,13 @@ import { s32, u32 } from '../../../host/uapi/codec.js';
 import * as vduse from '../../../host/uapi/vduse.js';
 import * as vhost from '../../../host/uapi/vhost.js';
 import {
-  eventually,
   fails,
   mask,
   NAME,
   Responder,
   STATUS_DRIVER_OK,
   setStatus,
+  until,
   vringFile,
   vringState,
 } from '../protocol.js';
@@ -75,7 +75,7 @@ class Bells {
   /** The device sees a kick, sooner or later. */
   async kicked(): Promise<void> {
     const fd = await this.#scene.device.kickFd(0, this.own);
-    await eventually('a kick', () => this.#addon.eventfdDrain(fd) > 0);
+    await until(() => this.#addon.eventfdDrain(fd) > 0, 'a kick');
   }
 
   /** Kicks so far are behind both. */
@@ -94,7 +94,7 @@ class Bells {
 
   /** An eventfd of the driver's is signalled, sooner or later. */
   async signalled(fd: number): Promise<void> {
-    await eventually('an interrupt', () => this.#addon.eventfdDrain(fd) > 0);
+    await until(() => this.#addon.eventfdDrain(fd) > 0, 'an interrupt');
   }
 
   /** An eventfd of the driver's is not signalled. */
@@ -243,7 +243,7 @@ export const notificationRules: readonly Rule[] = [
       void new Responder(again);
       bells.ring();
       const fd = at('bus') ? await again.kickFd(0, bells.own) : bells.own;
-      await eventually('a kick', () => loadAddon().eventfdDrain(fd) > 0);
+      await until(() => loadAddon().eventfdDrain(fd) > 0, 'a kick');
     }),
   },
   {
