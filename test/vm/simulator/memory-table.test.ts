@@ -75,6 +75,8 @@ if (!hasModule('vdpa_sim_blk')) {
     ['one mapping at a time, of pinned memory', 'batch_mapping=0 use_va=0'],
   ])
     test(`${name}: the disk finds what each table says`, async () => {
+      // Whoever came before may have loaded it, and its drivers, with other parameters.
+      shell(`modprobe -d ${root} -r vdpa_sim_blk vdpa_sim_net vdpa_sim`);
       shell(`modprobe -d ${root} vdpa_sim ${parameters}`);
       addSimulator('blk', 'disk0');
       const driver = await openRawDriver(await bindDriver('disk0', 'vhost_vdpa'));
@@ -136,7 +138,7 @@ if (!hasModule('vdpa_sim_blk')) {
       assert.is(await arrival(driver, 0), undefined);
       await driver.close();
       removeDevice('disk0');
-      shell(`modprobe -d ${root} -r vdpa_sim_blk vdpa_sim`);
+      shell(`modprobe -d ${root} -r vdpa_sim_blk vdpa_sim_net vdpa_sim`);
     });
 
   test.after(() => memory.close());
