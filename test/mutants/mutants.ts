@@ -37,7 +37,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the fast path follows a next outside the table',
     file: 'split/parse.ts',
-    from: '  if (next0 >= entries) return 0;\n',
+    from: '  if (next0 > last) return 0;\n',
     to: '',
     caughtBy: 'differential',
   },
@@ -140,6 +140,27 @@ export const mutants: readonly Mutant[] = [
     caughtBy: 'differential',
   },
   {
+    name: 'a short burst writes to regions that are read-only',
+    file: 'segments.ts',
+    from: 'if (flags & load<u32>(vq, VQ_REGION_DENY)) return 0;',
+    to: '',
+    caughtBy: 'differential',
+  },
+  {
+    name: 'a short burst follows a head outside the table',
+    file: 'split/few.ts',
+    from: 'if (head >= size) return 0;',
+    to: 'if (head > size) return 0;',
+    caughtBy: 'differential',
+  },
+  {
+    name: 'a short burst takes what a packed driver may not offer',
+    file: 'packed/few.ts',
+    from: 'if (room < descriptors) return 0;',
+    to: '',
+    caughtBy: 'packed-device',
+  },
+  {
     name: 'the complete path writes to regions that are read-only',
     file: 'chain.ts',
     from: 'if (deny & access) {',
@@ -177,8 +198,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the used index is forgotten at the end of its ring',
     file: 'split/device.ts',
-    from: 'const run = min(left, size - index);',
-    to: 'const run = left;',
+    from: 'const run = min(count, size - index);',
+    to: 'const run = count;',
     caughtBy: 'split-device',
   },
   // Suppression, on either side.
@@ -205,9 +226,9 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the used index is published before its entries',
-    file: 'split/device.ts',
-    from: '  let left = count;\n  while (left) {',
-    to: '  let left = count;\n  atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>(used + count), VIRTQ_USED_IDX);\n  while (left) {',
+    file: 'split/few.ts',
+    from: '  const written = <u64>load<u32>(chain, CHAIN_COUNTS);\n',
+    to: '  const written = <u64>load<u32>(chain, CHAIN_COUNTS);\n  publishIndex(vq, used + 1);\n',
     caughtBy: 'interleavings',
   },
   {
@@ -234,8 +255,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a used descriptor is published without a barrier',
     file: 'packed/device.ts',
-    from: 'atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE',
-    to: 'store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE',
+    from: 'atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used',
+    to: 'store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used',
     caughtBy: 'interleavings',
   },
   {

@@ -1,5 +1,5 @@
 // The fast path against the complete one, at the speed of the engine: random rings are made, taken as a burst (split/parse.ts),
-// and each chain is judged once more, alone, by split/chain.ts. Whatever a burst has taken must be what the complete path
+// or as one chain or two (split/few.ts), and each chain is judged once more, alone, by split/chain.ts. Whatever a burst has taken must be what the complete path
 // makes of it, segment by segment; what it has not taken must be refused there for the same reason.
 
 import { NO_ROOM } from '../../../assembly/chain';
@@ -12,10 +12,12 @@ import {
   IOTLB_ENTRY_IOVA,
   IOTLB_ENTRY_LINEAR,
   IOTLB_ENTRY_SIZE,
+  IOTLB_GENERATION,
   SEGMENT_SIZE,
   VERDICT_TOO_MANY_SEGMENTS,
   VQ_CHAINS,
   VQ_DESC,
+  VQ_DRIVER,
   VQ_F_INDIRECT_DESC,
   VQ_FAULT_IOVA,
   VQ_FLAGS,
@@ -23,17 +25,23 @@ import {
   VQ_MISS,
   VQ_REGION_BYTES,
   VQ_REGION_DENY,
+  VQ_REGION_GENERATION,
   VQ_REGION_IOVA,
   VQ_REGION_LINEAR,
   VQ_SEGMENTS,
   VQ_SEGMENTS_CAPACITY,
+  VQ_SHADOW_AVAIL,
   VQ_SIZE,
   VQ_VERDICT,
 } from '../../../assembly/layout';
+import { FEW } from '../../../assembly/segments';
 import { chainParse } from '../../../assembly/split/chain';
+import { popFew } from '../../../assembly/split/few';
 import { parseBurst } from '../../../assembly/split/parse';
 import { VIRTQ_AVAIL_RING, VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_WRITE, VIRTQ_DESC_SIZE } from '../../../assembly/virtio';
 
+/** What `alike` answers where a chain is not: more than any capacity. */
+const DIFFERENT: u32 = 0xffff_ffff;
 /** Chains of a ring, and the largest queue: what the fixture has room for. */
 const CHAINS: u32 = 8;
 /** Indirect tables, each of TABLE_ENTRIES descriptors. */
@@ -62,6 +70,7 @@ export function differ(
   let state = seed;
   for (let i: u32 = 0; i < count; i++) {
     state = make(vq, other, ring, iotlb, regions, home, tables, tablesIova, state);
+    if (!agreeFew(vq, other, ring, iotlb)) return i;
     if (!agree(vq, other, ring + VIRTQ_AVAIL_RING)) return i;
   }
   return count;
@@ -110,7 +119,7 @@ function make(
   const deny = load<u32>(entry, IOTLB_ENTRY_DENY);
   store<u64>(vq, load<u64>(entry, IOTLB_ENTRY_IOVA), VQ_REGION_IOVA);
   store<u64>(vq, deny & 1 || (random >> 24 & 15) == 0 ? 0 : load<u64>(entry, IOTLB_ENTRY_BYTES), VQ_REGION_BYTES);
-  store<u32>(vq, load<u32>(entry, IOTLB_ENTRY_LINEAR), VQ_REGION_LINEAR);
+  store<u64>(vq, <u64>load<u32>(entry, IOTLB_ENTRY_LINEAR), VQ_REGION_LINEAR);
   store<u32>(vq, deny & VIRTQ_DESC_F_WRITE, VQ_REGION_DENY);
   const table: usize = load<u32>(vq, VQ_DESC);
   const withTables = flags != 0 || (random >> 28 & 15) == 0;
@@ -215,23 +224,48 @@ function agree(vq: usize, other: usize, heads: usize): bool {
   const last = load<u32>(vq, VQ_LAST_AVAIL);
   const count = min(size, CHAINS);
   const taken = parseBurst(vq, heads, count);
+  const room = alike(vq, other, heads, last, taken);
+  if (room > load<u32>(vq, VQ_SEGMENTS_CAPACITY)) return false;
+  if (taken == count) return isSound(vq);
+  const head = <u32>load<u16>(heads + (((last + taken) & (size - 1)) << 1));
+  return refusedAlike(vq, other, chainParse(other, head, load<u32>(other, VQ_SEGMENTS), room), taken);
+}
+
+/** The same of a burst of FEW, which judges nothing, and which is then put back. */
+function agreeFew(vq: usize, other: usize, ring: usize, iotlb: usize): bool {
+  const last = load<u32>(vq, VQ_LAST_AVAIL);
+  store<u32>(vq, ring, VQ_DRIVER);
+  store<u32>(vq, last + FEW, VQ_SHADOW_AVAIL);
+  store<u32>(vq, load<u32>(iotlb, IOTLB_GENERATION), VQ_REGION_GENERATION);
+  const taken = popFew(vq, FEW);
+  if (load<u32>(vq, VQ_LAST_AVAIL) != ((last + taken) & 0xffff)) return false;
+  store<u32>(vq, last, VQ_LAST_AVAIL);
+  return alike(vq, other, ring + VIRTQ_AVAIL_RING, last, taken) <= load<u32>(vq, VQ_SEGMENTS_CAPACITY) && isSound(vq);
+}
+
+function isSound(vq: usize): bool {
+  return load<u32>(vq, VQ_VERDICT) == 0 && load<u32>(vq, VQ_MISS) == 0;
+}
+
+/** Whether the `taken` chains of `vq` are what each is by itself: the segments that there is room for behind them, or DIFFERENT. */
+function alike(vq: usize, other: usize, heads: usize, last: u32, taken: u32): u32 {
+  const size = load<u32>(vq, VQ_SIZE);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
   let segment: usize = load<u32>(vq, VQ_SEGMENTS);
   let room = load<u32>(vq, VQ_SEGMENTS_CAPACITY);
   const alone: usize = load<u32>(other, VQ_SEGMENTS);
-  for (let i: u32 = 0; i < count; i++) {
+  for (let i: u32 = 0; i < taken; i++) {
     const head = <u32>load<u16>(heads + (((last + i) & (size - 1)) << 1));
     const counts = chainParse(other, head, alone, room);
-    if (i == taken) return refusedAlike(vq, other, counts, i);
     const produced = counts >> 16;
-    if (counts == 0 || counts == NO_ROOM) return false;
-    if (load<u32>(chains + i * CHAIN_SIZE) != head) return false;
-    if (load<u32>(chains + i * CHAIN_SIZE, CHAIN_COUNTS) != counts) return false;
+    if (counts == 0 || counts == NO_ROOM) return DIFFERENT;
+    if (load<u32>(chains + i * CHAIN_SIZE) != head) return DIFFERENT;
+    if (load<u32>(chains + i * CHAIN_SIZE, CHAIN_COUNTS) != counts) return DIFFERENT;
     for (let s: u32 = 0; s < produced; s++, segment += SEGMENT_SIZE)
-      if (load<u64>(segment) != load<u64>(alone + s * SEGMENT_SIZE)) return false;
+      if (load<u64>(segment) != load<u64>(alone + s * SEGMENT_SIZE)) return DIFFERENT;
     room -= produced;
   }
-  return taken == count && load<u32>(vq, VQ_VERDICT) == 0 && load<u32>(vq, VQ_MISS) == 0;
+  return room;
 }
 
 function refusedAlike(vq: usize, other: usize, counts: u32, index: u32): bool {
