@@ -11,6 +11,7 @@ const LAYERS = [
   ['cli'],
   ['.'],
   ['bus', 'drivers', 'models'],
+  ['observability'],
   ['vhost-vdpa', 'vduse', 'vdpa'],
   ['queue'],
   ['aperture'],
