@@ -67,6 +67,7 @@ function read(type: number, body: Buffer, capture: ReadCapture): void {
       const captured = body.readUInt32LE(12);
       if (body.readUInt32LE(16) !== captured) throw new Error('a frame was cut');
       const end = 20 + Math.ceil(captured / 4) * 4;
+      if (body.subarray(20 + captured, end).some((byte) => byte !== 0)) throw new Error('padding');
       capture.frames.push({
         interfaceId,
         time: (BigInt(body.readUInt32LE(4)) << 32n) | BigInt(body.readUInt32LE(8)),
