@@ -45,6 +45,7 @@ export { BlockDevice, type BlockDeviceOptions } from './models/block-device.js';
 export { BlockModel } from './models/block-model.js';
 export type { DeviceModel } from './models/device-model.js';
 export type { DirtyLog } from './models/dirty-log.js';
+export { NbdDisk, type NbdDiskEvents, type NbdDiskOptions } from './models/nbd/nbd-disk.js';
 export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './models/served-device.js';
 export { openBlock } from './open-block.js';
 export { openNet } from './open-net.js';
