@@ -11,6 +11,7 @@ const LAYERS = [
   ['cli'],
   ['.'],
   ['models/nbd'],
+  ['served', 'models/blk'],
   ['bus', 'drivers', 'models'],
   ['vhost-vdpa', 'vduse', 'vdpa', 'nbd'],
   ['queue'],

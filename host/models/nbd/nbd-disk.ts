@@ -6,8 +6,8 @@ import { ExportBytes } from '../../nbd/export-bytes.js';
 import { parseNbdUri } from '../../nbd/uri.js';
 import { checkBoolean, checkInteger, checkOptions } from '../../options.js';
 import { VIRTIO_BLK_SECTOR_SIZE } from '../../uapi/virtio.js';
-import { BLOCK_SIZE_LIMIT, encodeId } from '../block-config.js';
-import { BlockModel } from '../block-model.js';
+import { BLOCK_SIZE_LIMIT, encodeId } from '../blk/block-config.js';
+import { BlockModel } from '../blk/block-model.js';
 
 /** How an export of an NBD server is to be had. */
 export interface NbdDiskOptions {
