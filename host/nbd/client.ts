@@ -64,10 +64,14 @@ export class NbdClient extends EventEmitter<NbdClientEvents> {
   #idle: (() => void) | undefined;
 
   /** Makes the first connection; others follow where the server allows them. Rejects as `connect` does. */
-  static async connect(address: NbdAddress, options: NbdClientOptions): Promise<NbdClient> {
+  static async connect(
+    address: NbdAddress,
+    options: NbdClientOptions,
+    signal: AbortSignal | undefined,
+  ): Promise<NbdClient> {
     const client = new NbdClient(address, options);
     const [first, ...others] = client.#links;
-    client.#export = await first!.open();
+    client.#export = await first!.open(signal);
     if (client.#export.multiConn) for (const link of others) link.start();
     return client;
   }

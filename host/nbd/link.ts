@@ -45,8 +45,8 @@ export class Link {
   }
 
   /** Makes the first connection of all, which is taken as it is. Rejects as `connect` does; the link is of no use then. */
-  async open(): Promise<NbdExport> {
-    const negotiated = await this.#connect();
+  async open(signal: AbortSignal | undefined): Promise<NbdExport> {
+    const negotiated = await this.#connect(signal);
     this.#socket!.unref();
     this.#join(negotiated);
     return negotiated.export;
@@ -93,10 +93,11 @@ export class Link {
     this.start();
   }
 
-  #connect(): Promise<Negotiated> {
-    return connect(this.#address, this.#limitMs, (socket) => {
+  #connect(signal?: AbortSignal): Promise<Negotiated> {
+    const made = (socket: Socket) => {
       this.#socket = socket;
-    });
+    };
+    return connect(this.#address, this.#limitMs, signal, made);
   }
 
   #join(negotiated: Negotiated): void {

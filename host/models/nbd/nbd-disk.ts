@@ -4,7 +4,7 @@ import { RingbellError } from '../../errors.js';
 import { NbdClient } from '../../nbd/client.js';
 import { ExportBytes } from '../../nbd/export-bytes.js';
 import { parseNbdUri } from '../../nbd/uri.js';
-import { checkBoolean, checkInteger, checkOptions } from '../../options.js';
+import { checkBoolean, checkInteger, checkOptions, checkSignal } from '../../options.js';
 import { VIRTIO_BLK_SECTOR_SIZE } from '../../uapi/virtio.js';
 import { BLOCK_SIZE_LIMIT, encodeId } from '../blk/block-config.js';
 import { BlockModel } from '../blk/block-model.js';
@@ -23,6 +23,8 @@ export interface NbdDiskOptions {
   writeThrough?: boolean;
   /** What GET_ID answers; at most 20 bytes of UTF-8. */
   id?: string;
+  /** Gives connecting up; has no effect afterwards. */
+  signal?: AbortSignal;
 }
 
 /** Events of a disk on an NBD server. */
@@ -33,7 +35,15 @@ export interface NbdDiskEvents {
   reconnected: [];
 }
 
-const OPTION_NAMES = ['connections', 'timeoutMs', 'deadConnTimeoutMs', 'readOnly', 'writeThrough', 'id'];
+const OPTION_NAMES = [
+  'connections',
+  'timeoutMs',
+  'deadConnTimeoutMs',
+  'readOnly',
+  'writeThrough',
+  'id',
+  'signal',
+];
 const CONNECTIONS_LIMIT = 16;
 /** Milliseconds; the most that a timer can be set to. */
 const MILLISECONDS_LIMIT = 2 ** 31 - 1;
@@ -55,7 +65,7 @@ export class NbdDisk extends BlockModel {
 
   /**
    * Connects to the export that an NBD URI names. Rejects with ERR_ARGUMENT, ERR_NOT_SUPPORTED, ERR_NBD_CONNECT, ERR_NBD_TLS,
-   * ERR_NBD_REFUSED, ERR_NBD_PROTOCOL.
+   * ERR_NBD_REFUSED, ERR_NBD_PROTOCOL, an AbortError.
    */
   static async connect(uri: string, options: NbdDiskOptions = {}): Promise<NbdDisk> {
     if (typeof uri !== 'string') throw new TypeError(`an NBD URI must be a string, not ${inspect(uri)}`);
@@ -67,7 +77,9 @@ export class NbdDisk extends BlockModel {
     checkBoolean('readOnly', options.readOnly);
     checkBoolean('writeThrough', options.writeThrough);
     encodeId(options.id ?? '');
-    const client = await NbdClient.connect(parseNbdUri(uri), { connections, timeoutMs, deadConnTimeoutMs });
+    checkSignal(options.signal);
+    const limits = { connections, timeoutMs, deadConnTimeoutMs };
+    const client = await NbdClient.connect(parseNbdUri(uri), limits, options.signal);
     try {
       return new NbdDisk(uri, client, options);
     } catch (error) {
