@@ -1,5 +1,6 @@
 import {
   VIRTIO_F_IN_ORDER,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_PACKED,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
@@ -11,16 +12,22 @@ export interface RingFeatures {
   indirect: boolean;
   packed: boolean;
   inOrder: boolean;
+  /** Whether each queue has a doorbell page, which is watched. */
+  notificationData: boolean;
 }
 
 /**
  * Feature bits of virtqueues, as a mask. `backing`: whether the engine's data path serves them, which gives requests back in
  * the order in which it takes them; a model in JavaScript gives them back as they end.
  */
-export function ringFeatures({ indirect, packed, inOrder }: RingFeatures, backing: boolean): bigint {
+export function ringFeatures(
+  { indirect, packed, inOrder, notificationData }: RingFeatures,
+  backing: boolean,
+): bigint {
   const bits = [VIRTIO_RING_F_EVENT_IDX];
   if (indirect) bits.push(VIRTIO_RING_F_INDIRECT_DESC);
   if (packed) bits.push(VIRTIO_F_RING_PACKED);
   if (inOrder && backing) bits.push(VIRTIO_F_IN_ORDER);
+  if (notificationData) bits.push(VIRTIO_F_NOTIFICATION_DATA);
   return mask(...bits);
 }
