@@ -12,6 +12,7 @@ const LAYERS = [
   ['.'],
   ['served', 'models/blk'],
   ['bus', 'drivers', 'models'],
+  ['observability'],
   ['vhost-vdpa', 'vduse', 'vdpa'],
   ['queue'],
   ['aperture'],
