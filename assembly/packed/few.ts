@@ -14,11 +14,13 @@ import {
   VQ_IN_FLIGHT,
   VQ_IOTLB,
   VQ_LAST_AVAIL,
+  VQ_LOG,
   VQ_REGION_BYTES,
   VQ_REGION_DENY,
   VQ_REGION_GENERATION,
   VQ_REGION_IOVA,
   VQ_REGION_LINEAR,
+  VQ_REPLAYING,
   VQ_SEGMENTS,
   VQ_SEGMENTS_CAPACITY,
   VQ_SIGNALLED_USED,
@@ -38,7 +40,7 @@ import { advance, availableOwner, indexOf, OWNER_MASK, usedOwner } from './posit
 /** Takes the chains that wait if `max` is FEW or less: how many; 0 if one of them is for the complete pop. */
 export function popFew(vq: usize, max: u32): u32 {
   if (max > FEW) return 0;
-  if (load<u64>(vq, VQ_VERDICT)) return 0;
+  if (load<u64>(vq, VQ_VERDICT) | <u64>load<u32>(vq, VQ_REPLAYING)) return 0;
   if (load<u32>(<usize>load<u32>(vq, VQ_IOTLB), IOTLB_GENERATION) != load<u32>(vq, VQ_REGION_GENERATION)) return 0;
   if (load<u32>(vq, VQ_SEGMENTS_CAPACITY) < FEW * FAST_SEGMENTS) return 0;
   const size = load<u32>(vq, VQ_SIZE);
@@ -82,7 +84,7 @@ export function popFew(vq: usize, max: u32): u32 {
 /** Publishes the first entry of the chain table: 1 | NOTIFY_DUE; 0 if the complete push is to do it. */
 export function pushOne(vq: usize): u32 {
   if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) return 0;
-  if (load<u32>(vq, VQ_HELD_AT)) return 0;
+  if (load<u32>(vq, VQ_LOG) | load<u32>(vq, VQ_HELD_AT)) return 0;
   const chain: usize = load<u32>(vq, VQ_CHAINS);
   const head = load<u32>(chain);
   const before = load<u32>(vq, VQ_USED);

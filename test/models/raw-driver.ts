@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { Aperture } from '../../host/aperture/aperture.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { u64 } from '../../host/uapi/codec.js';
@@ -184,6 +184,13 @@ export class RawDriver {
     this.kick();
   }
 
+  /** Fills the counter of the kick eventfd, so that nothing more can be added to it until it is read. */
+  saturateKick(): void {
+    // A kick that the device has not drained yet would make it too much.
+    loadAddon().eventfdDrain(this.#kick);
+    writeSync(this.#kick, u64.encode(2n ** 64n - 2n));
+  }
+
   kick(): void {
     loadAddon().eventfdSignal(this.#kick);
   }
@@ -201,6 +208,12 @@ export class RawDriver {
   /** used.idx. */
   get used(): number {
     return this.data.getUint16(DEVICE_AREA + 2, true);
+  }
+
+  /** An entry of the used ring. */
+  usedEntry(index: number): { id: number; len: number } {
+    const entry = DEVICE_AREA + 4 + (index % QUEUE_SIZE) * 8;
+    return { id: this.data.getUint32(entry, true), len: this.data.getUint32(entry + 4, true) };
   }
 
   /** A whole, sound request of `bytes` bytes at `sector`, waited for: its status byte. */
