@@ -23,5 +23,6 @@ export { gateEnter, gateLeave } from './gate';
 export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
 export { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from './iova-domain';
 export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
+export { requestGiveBurst, requestTakeBurst } from './request-burst';
 export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';
 export { deviceIdle, logIsRunning } from './split/in-flight';

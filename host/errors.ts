@@ -22,6 +22,7 @@ export const ERROR_CODES = {
   ERR_ALIGNMENT: 'offset or length is not a multiple of the sector size',
   ERR_RING_FULL: 'the ring has no free slot',
   ERR_MODEL: 'a device model threw, or rejected',
+  ERR_CHAIN_ENDED: 'the chain has been given back, or taken from the model, already',
   ERR_RING_AVAIL_INDEX: 'more was made available than the queue has room for',
   ERR_RING_HEAD: 'a head lies outside the descriptor table',
   ERR_RING_NEXT: 'a next lies outside its descriptor table',
