@@ -43,10 +43,12 @@ export function requestTakeBurst(vq: usize, table: usize, max: u32, bytes: u32):
     const from = REQUEST_DESCRIPTORS + <u64>descriptorBytes;
     const to = (from + readableBytes + 15) & ~15;
     if (to + writableBytes > <u64>bytes) return taken | LONG_DUE;
-    if (!chainMapped(vq, head, snapshot, counts) || !deviceTake(vq, head)) return taken;
+    if (!chainMapped(vq, head, snapshot, counts)) return taken;
+    const entry = deviceTake(vq, head);
+    if (entry == 0) return taken;
     const request: usize = load<u32>(table + taken * TAKE_SIZE);
     copy(request + REQUEST_DESCRIPTORS, snapshot, descriptorBytes);
-    note(vq, request, head, counts, readableBytes, writableBytes);
+    note(vq, request, head, entry, counts, readableBytes, writableBytes);
     const readableAt = request + <usize>from;
     const writableAt = request + <usize>to;
     store<u32>(request, <u32>readableAt, REQUEST_READABLE);

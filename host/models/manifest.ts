@@ -36,8 +36,6 @@ export interface Manifest {
     /** Bytes of chains that are moved in bursts, and those of a queue set aside for each; 4,352 if left out. */
     readonly bounceBytes?: number;
   };
-  /** Version of the state that `saveState` gives; left out for a model that keeps none. */
-  readonly stateVersion?: number;
 }
 
 /** The limits of a manifest, completed. */
@@ -73,13 +71,12 @@ export function checkManifest(manifest: Manifest, { queues, queueSize }: DeviceS
   const refuse = (message: string) => {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
-  const { deviceId, features = [], queues: range = 1, queueSize: minimumSize = 1, stateVersion } = manifest;
+  const { deviceId, features = [], queues: range = 1, queueSize: minimumSize = 1 } = manifest;
   const { minimum, maximum } = typeof range === 'number' ? { minimum: range, maximum: range } : range;
   checkPositive('deviceId of the manifest', deviceId);
   checkPositive('queueSize of the manifest', minimumSize);
   checkPositive('queues of the manifest', minimum);
   checkPositive('queues of the manifest', maximum);
-  if (stateVersion !== undefined) checkPositive('stateVersion of the manifest', stateVersion);
   for (const [name, limit] of Object.entries(manifest.limits ?? {}))
     if (limit !== undefined) checkPositive(`${name} of the manifest`, limit);
   for (const bit of features) checkFeature(bit);
