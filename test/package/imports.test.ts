@@ -13,6 +13,7 @@ const LAYERS = [
   ['models/nbd'],
   ['served', 'models/blk'],
   ['bus', 'drivers', 'models'],
+  ['observability'],
   ['vhost-vdpa', 'vduse', 'vdpa', 'nbd'],
   ['queue'],
   ['aperture'],
