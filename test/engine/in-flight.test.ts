@@ -218,7 +218,9 @@ function lives(format: Format, makers: MakeServer[], stores: number[], seed: num
 
 for (const [name, format] of Object.entries(FORMATS)) {
   // Whoever answers in any order does not use a ring in order.
-  const servers = Object.entries(SERVERS).filter(([, make]) => !format.options.inOrder || make !== inAnyOrder);
+  const servers = Object.entries(SERVERS).filter(
+    ([, make]) => !format.options.inOrder || make !== inAnyOrder,
+  );
   for (const [first, makeFirst] of servers)
     for (const [second, makeSecond] of servers)
       test(`${name}: killed at any store while serving ${first}, then at any store while serving ${second}`, () => {

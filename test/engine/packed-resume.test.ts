@@ -55,10 +55,19 @@ test('what was taken and not given back is taken first, in its order, although t
   assert.is(vq.counter(vq.vq, layout.VQ_REPLAYED), 2);
   assert.is(vq.engine.devicePending(vq.vq), 1);
   const again = take(vq, 4);
-  assert.equal(ids(vq, again), ids(vq, [three!, one!]).concat([[5, 2], [6, 3]]));
+  assert.equal(
+    ids(vq, again),
+    ids(vq, [three!, one!]).concat([
+      [5, 2],
+      [6, 3],
+    ]),
+  );
   assert.is(vq.engine.devicePending(vq.vq), 0);
   give(vq, ...again);
-  assert.equal([vq.use(2), vq.use(1), vq.use(2), vq.use(3)].map((used) => used?.id), [3, 1, 5, 6]);
+  assert.equal(
+    [vq.use(2), vq.use(1), vq.use(2), vq.use(3)].map((used) => used?.id),
+    [3, 1, 5, 6],
+  );
   assert.is(vq.verdict(), 0);
 });
 

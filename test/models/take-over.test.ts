@@ -147,7 +147,10 @@ test('it refuses a device of another shape', async () => {
     'ERR_TAKE_OVER',
     'a model that has no DISCARD',
   );
-  assert.is(await refused(({ options }) => ({ ...options, packed: false }), { packed: true }), 'ERR_TAKE_OVER');
+  assert.is(
+    await refused(({ options }) => ({ ...options, packed: false }), { packed: true }),
+    'ERR_TAKE_OVER',
+  );
   assert.is(await refused(({ options }) => ({ ...options, packed: true })), undefined, 'it offers more');
 });
 

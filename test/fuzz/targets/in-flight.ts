@@ -228,8 +228,7 @@ class Case {
     assert.ok(request, `request ${number} is served, but not in flight`);
     assert.not.ok(served.has(number), `request ${number} is served twice`);
     served.add(number);
-    for (const { at, bytes } of request!.writable)
-      this.#driver.ring.u8.fill(number & 0xff, at, at + bytes);
+    for (const { at, bytes } of request!.writable) this.#driver.ring.u8.fill(number & 0xff, at, at + bytes);
     return request!;
   }
 
@@ -281,7 +280,9 @@ class Case {
       return true;
     };
     const finish = () => {
-      const [{ block, request }] = held.splice(this.#choices.below(held.length), 1) as [(typeof held)[number]];
+      const [{ block, request }] = held.splice(this.#choices.below(held.length), 1) as [
+        (typeof held)[number],
+      ];
       this.#engine.requestFinish(ring.vq, block, writtenTo(request));
       free.push(block);
       given++;
