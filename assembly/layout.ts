@@ -173,7 +173,10 @@ export const VQ_KICK_FD = 648;
 export const VQ_CALL_FD = 652;
 /** u32: 1 asks the queue thread to leave for good. */
 export const VQ_EXIT = 660;
-/** u32, linear of the u16 that a driver's doorbell stores go to; 0 for a queue that has none to watch. */
+/**
+ * u32, linear of what a driver's doorbell stores go to; 0 for a queue that has none to watch. The u16 there is looked at, the
+ * index of a queue: what VIRTIO_F_NOTIFICATION_DATA adds behind it is a hint that nobody needs.
+ */
 export const VQ_DOORBELL = 664;
 /** u32, linear of the VQ_DOORBELL_COUNT that counts its rings: that of one of the queues that share it. */
 export const VQ_DOORBELL_RINGS = 668;
@@ -188,6 +191,8 @@ export const VQ_F_EVENT_IDX = 1;
 export const VQ_F_INDIRECT_DESC = 2;
 export const VQ_F_PACKED = 4;
 export const VQ_F_IN_ORDER = 8;
+/** Of a driver's queue: doorbell stores have 32 bits, and say where the ring goes on. */
+export const VQ_F_NOTIFICATION_DATA = 16;
 
 /** What a doorbell holds that was seen and has not rung since: the index of no queue, for there are 65,535 at most. */
 export const DOORBELL_UNRUNG = 0xffff;
@@ -285,7 +290,7 @@ export const DQ_SLOT_STATE = 40;
 export const DQ_FREE_STACK = 44;
 /** u32, linear of the mapped doorbell page, 0 when the kick eventfd is used. */
 export const DQ_DOORBELL = 48;
-/** u32: queue index, what a doorbell store says. */
+/** u32: queue index, what a doorbell store says, in its low 16 bits if it has more. */
 export const DQ_INDEX = 52;
 /** u32, bytes of a slot's shared memory: SLOT_SIZE of a block queue, header and longest frame of a network queue. */
 export const DQ_SLOT_BYTES = 56;

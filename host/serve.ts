@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
 import { VIRTQUEUE_MAX_SIZE } from '../assembly/virtio.js';
-import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout } from './bus/index.js';
+import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout, mapsEvery } from './bus/index.js';
 import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
@@ -109,7 +109,7 @@ const OPTION_NAMES = [
  */
 export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
   check(model, options);
-  const { name, queues = 1, queueSize = 256, mode = 'notify', signal } = options;
+  const { name, queues = 1, queueSize = 256, mode = 'notify', signal, doorbell, bus = Bus.default } = options;
   if (signal?.aborted) throw abortError(signal);
   const log = logOf(options);
   const device = await ServedDevice.create(model, transportOf(options), {
@@ -122,6 +122,7 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     indirect: options.indirect ?? options.attach !== 'virtio',
     packed: options.packed ?? log === undefined,
     inOrder: options.inOrder ?? false,
+    notificationData: doorbell !== undefined && mapsEvery(doorbell, queues, bus.pageSize),
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     log,
