@@ -30,8 +30,8 @@ for (const file of readdirSync(repros).filter((name) => name.endsWith('.json')))
   });
 
 /** Outcomes that a campaign has reached fewer than `times` times. */
-async function unreached(name: string, outcomes: string[], times = 20): Promise<string[]> {
-  const { reached } = await campaign(findTarget(name), { seconds: FOREVER, seed: 2, cases: 20_000 });
+async function unreached(name: string, outcomes: string[], cases = 20_000, times = 20): Promise<string[]> {
+  const { reached } = await campaign(findTarget(name), { seconds: FOREVER, seed: 2, cases });
   return outcomes.filter((outcome) => (reached.get(outcome) ?? 0) < times);
 }
 
@@ -52,6 +52,11 @@ test('the rings of hostile drivers reach every rule of a chain, and the fast pat
 test('the calls of iotlb reach every result', async () => {
   const outcomes = ['mapped', 'exists', 'full', 'invalid', '1 removed', '2 removed', 'translated'];
   assert.equal(await unreached('iotlb', outcomes), []);
+});
+
+test('devices are killed in the middle, go on with what was in flight, and meet logs of somebody else', async () => {
+  const outcomes = ['killed', 'replayed', 'a log that contradicts', 'a log that is believed'];
+  assert.equal(await unreached('in-flight', outcomes, 500, 5), []);
 });
 
 test('hostile devices tell every lie, and the requests of blk-requests get every answer', async () => {

@@ -4,6 +4,7 @@ import { busIoctls } from './bus-ioctls.js';
 import { indirectTables, packedDevice, splitDevice } from './device-side.js';
 import { packedDifferential, splitDifferential } from './differential.js';
 import { packedDriver, splitDriver } from './driver-side.js';
+import { inFlight } from './in-flight.js';
 import { iotlb } from './iotlb.js';
 import { vduseMessages } from './vduse-messages.js';
 
@@ -14,6 +15,7 @@ export const targets: readonly Target[] = [
   indirectTables,
   splitDriver,
   packedDriver,
+  inFlight,
   iotlb,
   blkRequests,
   splitDifferential,
