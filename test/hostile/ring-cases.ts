@@ -29,6 +29,31 @@ function withFlags(flags: number): string {
   return bench.outcome();
 }
 
+/** next_off and next_wrap as no sound driver says them, in the high half of a doorbell store. */
+const NOTIFICATION_DATA = [0, 1, SIZE - 1, SIZE, 0x7fff, 0x8000, 0x8000 | SIZE, 0xffff];
+
+/** Rings a doorbell with data that is wrong, over a ring with `chains` chains: what the device makes of the two. */
+function withNotificationData(side: Side, chains: number): string {
+  return same(
+    NOTIFICATION_DATA.map((data) => {
+      const bench = DeviceBench.make(side, { size: SIZE });
+      const { ring } = bench;
+      const page = ring.allocate(layout.PAGE_SIZE);
+      const list = ring.allocate(Uint32Array.BYTES_PER_ELEMENT);
+      ring.set(list, { 0: ring.vq });
+      ring.set(ring.vq, {
+        [layout.VQ_FLAGS]: ring.u32(ring.vq + layout.VQ_FLAGS) | layout.VQ_F_NOTIFICATION_DATA,
+        [layout.VQ_DOORBELL]: page,
+        [layout.VQ_DOORBELL_RINGS]: ring.vq + layout.VQ_DOORBELL_COUNT,
+      });
+      for (let chain = 0; chain < chains; chain++) bench.offer({});
+      ring.set(page, { 0: data * 65536 });
+      if (ring.engine.doorbellWatch(list, 1, 0) !== 1) return 'not seen';
+      return bench.outcome();
+    }),
+  );
+}
+
 /** A request that is taken and not given back: its block. */
 function hold(ring: Ring): number {
   const block = ring.allocate(layout.REQUEST_DESCRIPTORS + (ring.size + 1) * virtio.VIRTQ_DESC_SIZE);
@@ -279,5 +304,17 @@ export const ringCases: readonly HostileCase[] = [
       return changed ? 'written where used' : 'never';
     },
     outcomes: { 'split device': 'never', 'packed device': 'written where used' },
+  },
+  {
+    name: 'rings with a next_off and next_wrap that are no place of the ring, where nothing is available (VIRTIO_F_NOTIFICATION_DATA)',
+    rule: 'Driver Notifications; policy: a hint, and the ring says what there is',
+    play: (side) => withNotificationData(side, 0),
+    outcomes: both('device', 'nothing is taken'),
+  },
+  {
+    name: 'rings with a next_off and next_wrap that hide what is available',
+    rule: 'Driver Notifications; policy: a hint, and the ring says what there is',
+    play: (side) => withNotificationData(side, 2),
+    outcomes: both('device', '2 chains served'),
   },
 ];

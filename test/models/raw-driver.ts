@@ -186,6 +186,8 @@ export class RawDriver {
 
   /** Fills the counter of the kick eventfd, so that nothing more can be added to it until it is read. */
   saturateKick(): void {
+    // A kick that the device has not drained yet would make it too much.
+    loadAddon().eventfdDrain(this.#kick);
     writeSync(this.#kick, u64.encode(2n ** 64n - 2n));
   }
 

@@ -218,6 +218,20 @@ export const mutants: readonly Mutant[] = [
     caughtBy: 'interleavings',
   },
   {
+    name: 'a doorbell store of 32 bits says what the driver has just published',
+    file: 'driver.ts',
+    from: 'store<u32>(doorbell, index | (load<u32>(dq, DQ_AVAIL) << 16))',
+    to: 'store<u32>(doorbell, index | ((load<u32>(dq, DQ_AVAIL) - 1) << 16))',
+    caughtBy: 'npm test -- engine/doorbell',
+  },
+  {
+    name: 'notification data counts as part of the index',
+    file: 'doorbell.ts',
+    from: '<u32>atomic.load<u16>(doorbell) != DOORBELL_UNRUNG',
+    to: 'atomic.load<u32>(doorbell) != DOORBELL_UNRUNG',
+    caughtBy: 'npm test -- engine/doorbell',
+  },
+  {
     name: 'a driver sleeps without looking again',
     file: 'driver.ts',
     from: 'return isPacked(dq) ? packed.completed(dq) : split.completed(dq);',
