@@ -7,6 +7,8 @@ import {
   IO_BYTES,
   IO_RESULT,
   IO_SIZE,
+  LOG_BYTES_PER_ENTRY,
+  LOG_ENTRIES,
   SEGMENT_BYTES,
   SEGMENT_SIZE,
   VQ_CHAINS,
@@ -59,7 +61,7 @@ import {
 } from '../targets/exports-layout';
 import { call, gave } from './calls';
 import * as engine from './engine';
-import { mix } from './random';
+import { mix, step } from './random';
 
 /** The place at which both sides of a packed ring begin. */
 const FIRST: u32 = 0x8000;
@@ -129,7 +131,8 @@ export function onDevice(world: usize, random: u64): bool {
       call(world, CALL_logIsRunning);
       gave(world, CALL_logIsRunning, engine.logIsRunning(vq) != 0);
       if (random >> 4 & 3) break;
-      // Another process takes over.
+      // Another process takes over, whatever it finds in the log.
+      if (random >> 6 & 1) scribbleLog(load<u32>(vq, VQ_LOG), load<u32>(vq, VQ_SIZE), random >> 7);
       call(world, CALL_deviceResume);
       gave(world, CALL_deviceResume, engine.deviceResume(vq) != 0);
       break;
@@ -148,6 +151,17 @@ export function onDevice(world: usize, random: u64): bool {
     }
   }
   return sound(vq);
+}
+
+/** Writes a few words of a log: one of the numbers at its head, or any in its entries, small for the most part. */
+function scribbleLog(log: usize, size: u32, random: u64): void {
+  const bytes: u32 = LOG_ENTRIES + size * LOG_BYTES_PER_ENTRY;
+  for (let left = 1 + (<u32>random & 3); left; left--) {
+    random = mix(step(random));
+    const words: u32 = ((random & 1) != 0 ? LOG_ENTRIES : bytes) >> 3;
+    const at = log + ((<u32>(random >> 1) % words) << 3);
+    store<u64>(at, (random >> 16 & 1) != 0 ? random >> (random >> 17 & 63) : load<u64>(at) + (random >> 17 & 7) - 3);
+  }
 }
 
 /** Serves a burst in one of the ways that there are. */

@@ -6,8 +6,6 @@ import {
   DQ_LAST_USED,
   DQ_SLOTS,
   DQ_SLOT_DESCRIPTORS,
-  LOG_ENTRIES,
-  LOG_ENTRY_SIZE,
   VQ_DESC,
   VQ_DEVICE,
   VQ_DRIVER,
@@ -40,7 +38,6 @@ import {
   WORLD_DQ,
   WORLD_HOME,
   WORLD_IOTLB,
-  WORLD_LOG,
   WORLD_MODE,
   WORLD_NEXT,
   WORLD_REGIONS,
@@ -163,7 +160,7 @@ export function use(world: usize, state: u64): void {
   store<u16>(device, <u16>(used + 1), VIRTQ_USED_IDX);
 }
 
-/** Writes what nobody would: an index, a wish, an owner, any word of the rings, of the log, of the doorbell. */
+/** Writes what nobody would: an index, a wish, an owner, any word of the rings, the doorbell. */
 export function scribble(world: usize, state: u64): void {
   const random = mix(state);
   const vq: usize = load<u32>(world, WORLD_VQ);
@@ -200,11 +197,7 @@ export function scribble(world: usize, state: u64): void {
     case 7:
       store<u16>(<usize>load<u32>(world, WORLD_DOORBELL), <u16>value);
       break;
-    case 8: {
-      const log: usize = load<u32>(world, WORLD_LOG);
-      store<u64>(log + ((<u32>(random >> 8) % ((LOG_ENTRIES + size * LOG_ENTRY_SIZE) >> 3)) << 3), random >> (value & 63));
-      break;
-    }
+    case 8:
     case 9:
       store<u32>(table + ((<u32>(random >> 8) % (size << 2)) << 2), (random & 16) != 0 ? value : value & 31);
       break;

@@ -38,7 +38,6 @@ export const WORLD_DOMAIN = 56;
 export const WORLD_SCRATCH = 60;
 /** Buffers of BUFFER_BYTES in the driver's memory, and their IOVA (u64). */
 export const WORLD_BUFFERS = 64;
-export const WORLD_LOG = 68;
 export const WORLD_BUFFERS_IOVA = 72;
 export const WORLD_TABLES_IOVA = 80;
 export const WORLD_TABLES = 88;

@@ -26,7 +26,6 @@ const HOME = REAL.filter(({ iova }) => iova < DRIVER_IOVA).length;
 const TABLES = 0x18000;
 const BUFFERS = 0x20000;
 const BOUNCE = 0xa0000;
-const LOG = 0xc0000;
 const DIRTY_LOG = 0xd0000;
 const DOORBELL = 0xe0000;
 const BOUNCE_PAGES = 24;
@@ -43,6 +42,16 @@ interface Setting {
   eventIdx: boolean;
   inOrder: boolean;
   net: boolean;
+}
+
+/** What differs from case to case on the same ring. */
+interface Play {
+  /** MODE_* bits. */
+  mode: number;
+  /** Whether the driver's data goes through bounce buffers; whether it rings a doorbell, and what that says. */
+  bounce: boolean;
+  doorbell: boolean;
+  notificationData: boolean;
 }
 
 /** A ring with all that the exports want. */
@@ -70,7 +79,10 @@ class World {
     ring.set(queues, { 0: ring.vq });
     const doorbell = DRIVER_LINEAR + DOORBELL;
     ring.set(ring.vq, {
-      [layout.VQ_LOG]: DRIVER_LINEAR + LOG,
+      [layout.VQ_LOG]: ring.allocate(layout.LOG_ENTRIES + ring.size * layout.LOG_BYTES_PER_ENTRY),
+      [layout.VQ_REPLAY]: ring.allocate(ring.size * VIRTQ_DESC_SIZE),
+      [layout.VQ_REPLAY_ENTRIES]: ring.allocate(ring.size * 2),
+      [layout.VQ_FREE_ENTRIES]: ring.allocate(ring.size * 2),
       [layout.VQ_DOORBELL]: doorbell,
       [layout.VQ_DOORBELL_RINGS]: ring.vq + layout.VQ_DOORBELL_COUNT,
       [layout.VQ_GATE]: layout.GATE_OPEN,
@@ -100,7 +112,6 @@ class World {
       [world.WORLD_DOMAIN]: domain,
       [world.WORLD_SCRATCH]: ring.allocate(world.SCRATCH_BYTES),
       [world.WORLD_BUFFERS]: DRIVER_LINEAR + BUFFERS,
-      [world.WORLD_LOG]: DRIVER_LINEAR + LOG,
       [world.WORLD_TABLES]: DRIVER_LINEAR + TABLES,
       [world.WORLD_REGIONS]: REAL.length,
       [world.WORLD_HOME]: HOME,
@@ -115,7 +126,7 @@ class World {
   }
 
   /** Plays operations [first, last] of the sequence of `seed`. */
-  play(mode: number, bounce: boolean, indexed: boolean, seed: bigint, first: number, last: number): void {
+  play({ mode, bounce, doorbell, notificationData }: Play, seed: bigint, first: number, last: number): void {
     const { ring } = this;
     const { u8, engine, iotlb, dq, vq } = ring;
     u8.fill(0, DRIVER_LINEAR, DRIVER_LINEAR + DRIVER_BYTES);
@@ -135,7 +146,10 @@ class World {
     });
     ring.set(dq, {
       [layout.DQ_DOMAIN]: bounce ? ring.u32(this.#at + world.WORLD_DOMAIN) : 0,
-      [layout.DQ_DOORBELL]: indexed ? DRIVER_LINEAR + DOORBELL : 0,
+      [layout.DQ_DOORBELL]: doorbell ? DRIVER_LINEAR + DOORBELL : 0,
+      [layout.DQ_FLAGS]:
+        (ring.u32(dq + layout.DQ_FLAGS) & ~layout.VQ_F_NOTIFICATION_DATA) |
+        (notificationData ? layout.VQ_F_NOTIFICATION_DATA : 0),
     });
     ring.set(vq, { [layout.VQ_DOORBELL_COUNT]: 0, [layout.VQ_DOORBELL_SEEN]: 0 });
     ring.set(this.#at, { [world.WORLD_MODE]: mode });
@@ -207,11 +221,16 @@ class Worlds {
       (choices.once(2) ? world.MODE_DRIVEN : 0) |
       (choices.once(3) ? world.MODE_REQUESTS : 0) |
       (choices.once(2) ? world.MODE_RECEIVE : 0);
-    const [bounce, indexed] = [choices.once(2), choices.once(2)];
+    const play = {
+      mode,
+      bounce: choices.once(2),
+      doorbell: choices.once(2),
+      notificationData: choices.once(2),
+    };
     const seed = (BigInt(choices.below(2 ** 32)) << 32n) | BigInt(choices.below(2 ** 32));
     const last = choices.below(OPERATIONS);
     const first = last - choices.below(last + 1);
-    made.play(mode, bounce, indexed, seed, first, last);
+    made.play(play, seed, first, last);
     let calls = 0;
     for (const [name, called, gave] of made.calls()) {
       calls += called;
