@@ -163,3 +163,11 @@ export declare function deviceIdle(vq: usize): void;
 // @ts-ignore: decorator
 @external("engine", "logIsRunning")
 export declare function logIsRunning(vq: usize): u32;
+
+// @ts-ignore: decorator
+@external("engine", "requestTakeBurst")
+export declare function requestTakeBurst(vq: usize, table: usize, max: u32, bytes: u32): u32;
+
+// @ts-ignore: decorator
+@external("engine", "requestGiveBurst")
+export declare function requestGiveBurst(vq: usize, table: usize, count: u32): u32;

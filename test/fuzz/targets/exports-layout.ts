@@ -55,6 +55,8 @@ export const WORLD_AT = 128;
 export const WORLD_CALL = 132;
 /** A bit for each request block that is held. */
 export const WORLD_HELD = 136;
+/** A bit for each of them that was taken in a burst, with its chain's bytes. */
+export const WORLD_COPIED = 156;
 /** Requests that are given back and not published. */
 export const WORLD_UNPUBLISHED = 140;
 /** A bounce buffer, 0 if there is none. */
@@ -72,6 +74,8 @@ export const WORLD_SIZE = WORLD_CALLS + 2 * CALLS_MAX * 8;
 export const HELD = 4;
 export const SCRATCH_BYTES = 4096;
 export const BUFFER_BYTES = 16384;
+/** Bytes of a request block behind its descriptors, for copies of what they name. */
+export const COPIED_BYTES = 2048;
 /** Bytes of a bounce mapping at most. */
 export const BOUNCE_BYTES = 8192;
 
@@ -117,3 +121,5 @@ export const CALL_requestTake = 37;
 export const CALL_requestWrite = 38;
 export const CALL_deviceIdle = 39;
 export const CALL_logIsRunning = 40;
+export const CALL_requestTakeBurst = 41;
+export const CALL_requestGiveBurst = 42;

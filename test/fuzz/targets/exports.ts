@@ -68,7 +68,7 @@ class World {
     this.ring = ring;
     const at = ring.allocate(world.WORLD_SIZE);
     this.#at = at;
-    const requestBytes = layout.REQUEST_DESCRIPTORS + (ring.size + 1) * VIRTQ_DESC_SIZE;
+    const requestBytes = layout.REQUEST_DESCRIPTORS + (ring.size + 1) * VIRTQ_DESC_SIZE + world.COPIED_BYTES;
     const bits = (ring.u8.length / layout.PAGE_SIZE) * layout.DIRTY_BITS_PER_PAGE;
     const dirty = ring.allocate(layout.DIRTY_BITMAP + bits / 8);
     this.#bitmap = dirty + layout.DIRTY_BITMAP;
