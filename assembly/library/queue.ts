@@ -85,6 +85,6 @@ export class Queue {
    */
   owns(linear: usize, bytes: u32): bool {
     const end = <u64>linear + <u64>bytes;
-    return linear >= PAGE_SIZE && end <= <u64>load<u32>(changetype<usize>(this), MODEL_PRIVATE_BYTES);
+    return linear >= <usize>PAGE_SIZE && end <= <u64>load<u32>(changetype<usize>(this), MODEL_PRIVATE_BYTES);
   }
 }
