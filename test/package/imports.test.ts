@@ -10,6 +10,7 @@ const host = fileURLToPath(new URL('../../../host/', import.meta.url));
 const LAYERS = [
   ['cli'],
   ['.'],
+  ['served', 'models/blk'],
   ['bus', 'drivers', 'models'],
   ['vhost-vdpa', 'vduse', 'vdpa'],
   ['queue'],

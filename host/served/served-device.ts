@@ -4,6 +4,7 @@ import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import type { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
+import type { AttachedModel, DeviceModel } from '../models/device-model.js';
 import { loadAddon } from '../native/addon.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
@@ -16,7 +17,6 @@ import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
 import { DataPaths } from './data-paths.js';
 import { createDeviceAperture, shareDriverWindow } from './device-aperture.js';
-import type { AttachedModel, DeviceModel } from './device-model.js';
 import { DeviceNode } from './device-node.js';
 import { DirtyLog } from './dirty-log.js';
 import { type RingFeatures, ringFeatures } from './ring-features.js';
@@ -245,7 +245,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!));
     const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
     this.#attached = attached;
-    this.#features = attached.features | ringFeatures(options, attached.backing !== undefined);
+    this.#features = attached.features | ringFeatures(options, attached.usesInOrder);
     this.#undo.push(() => {
       if (!this.#abandoned) attached.close();
     });
@@ -267,7 +267,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
 
     const attentionFd = this.#eventfd();
     const kickFds = this.#blocks.map(() => this.#eventfd());
-    const threads = attached.backing ? options.threads : 0;
+    const threads = attached.threadDatapath ? options.threads : 0;
     const wakeFds = Array.from({ length: threads || options.queues }, () => this.#eventfd());
     const wakeFd = (index: number) => wakeFds[index % wakeFds.length]!;
     const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
@@ -307,7 +307,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       pauseLimitMs: PAUSE_LIMIT_MS,
       sigbusFlag,
       memoryLossIsFinal: attached.memoryLossIsFinal,
-      reportIoErrors: attached.backing !== undefined,
+      reportIoErrors: attached.countsIoErrors,
     };
     messages = await MessageThread.start(
       file,
