@@ -44,6 +44,7 @@ export type { KernelAttachment } from './kernel-transport.js';
 export { BlockDevice, type BlockDeviceOptions } from './models/blk/block-device.js';
 export { BlockModel } from './models/blk/block-model.js';
 export type { DeviceModel } from './models/device-model.js';
+export { WasmModel, type WasmModelOptions } from './models/wasm/wasm-model.js';
 export { openBlock } from './open-block.js';
 export { openNet } from './open-net.js';
 export { type OpenVhostVdpaOptions, openVhostVdpa } from './open-vhost-vdpa.js';

@@ -162,10 +162,11 @@ export class Chain {
     return bytes - left;
   }
 
-  /** Says that this is no request of the device's type: it gets no answer, and the device breaks (ERR_RING_REQUEST). */
+  /** Says that this is no request of the device's type: it gets no answer, and the device breaks (ERR_RING_REQUEST). 0. */
   @inline
-  refuse(): void {
+  refuse(): u32 {
     refused = true;
+    return 0;
   }
 
   @inline

@@ -51,8 +51,7 @@ function nullSide(ring: Ring, burst: number, serve: () => number): Side {
   return {
     start: (base) => {
       // Nobody is to be interrupted, or each burst would end a call.
-      if (ring.flags & VQ_F_PACKED)
-        ring.data.setUint32(ring.avail, RING_EVENT_FLAGS_DISABLE << 16, true);
+      if (ring.flags & VQ_F_PACKED) ring.data.setUint32(ring.avail, RING_EVENT_FLAGS_DISABLE << 16, true);
       else ring.data.setUint16(ring.avail + VIRTQ_AVAIL_FLAGS, VIRTQ_AVAIL_F_NO_INTERRUPT, true);
       ring.data.setUint32(ring.vq + VQ_BURST, burst, true);
       ring.engine.deviceStart(ring.vq, base);

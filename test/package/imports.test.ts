@@ -10,7 +10,7 @@ const host = fileURLToPath(new URL('../../../host/', import.meta.url));
 const LAYERS = [
   ['cli'],
   ['.'],
-  ['served', 'models/blk'],
+  ['served', 'models/blk', 'models/wasm'],
   ['bus', 'drivers', 'models'],
   ['vhost-vdpa', 'vduse', 'vdpa'],
   ['queue'],

@@ -90,7 +90,7 @@ function passInstruction(reader: BinaryReader): number {
   if (bulk !== undefined)
     throw refusal(`${bulk}, whose faults would end the process: compile it with --disable bulk-memory`);
   if (prefix === MEMORY_GROW)
-    throw refusal('memory.grow, which comes with objects, arrays and strings: the memory is the device\'s');
+    throw refusal("memory.grow, which comes with objects, arrays and strings: the memory is the device's");
   const immediates = (prefixed ?? PLAIN).get(opcode);
   if (immediates === undefined)
     throw refusal(`an instruction that is not known here (${prefix.toString(16)} ${opcode.toString(16)})`);

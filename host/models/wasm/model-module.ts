@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { MODEL_ABI } from '../../../assembly/layout.js';
+import { APERTURE_MAX_BYTES } from '../../aperture/aperture.js';
 import { Module } from '../../aperture/web-assembly.js';
 import { RingbellError } from '../../errors.js';
 import { refusal } from './binary-reader.js';
-import { type ModuleExport, type ModuleSections, readSections } from './module-sections.js';
+import { type Limits, type ModuleExport, type ModuleSections, readSections } from './module-sections.js';
 
 /** Functions of the engine that a model's module may import: those that assembly/library/engine.ts declares. */
 export const ENGINE_FUNCTIONS: readonly string[] = [
@@ -15,6 +16,8 @@ export const ENGINE_FUNCTIONS: readonly string[] = [
   'deviceReturn',
   'dirtyMark',
 ];
+/** Pages of 64 KiB: all that linear addresses reach. */
+const APERTURE_PAGES = APERTURE_MAX_BYTES / 65536;
 const SERVE_TYPE = '(i32, i32, i32) → i32';
 /** Bytes of state at most, of the device and of each queue: more belongs into a file. */
 const STATE_LIMIT = 2 ** 24;
@@ -41,9 +44,12 @@ export function loadModelModule(source: Uint8Array | ArrayBuffer | string | URL)
     throw new RingbellError('ERR_MODULE', `no WebAssembly module: ${(cause as Error).message}`, { cause });
   }
   const sections = readSections(bytes);
-  if (sections.memory) throw refusal('a memory of its own, in place of env.memory: compile it with --importMemory');
+  if (sections.memory)
+    throw refusal('a memory of its own, in place of env.memory: compile it with --importMemory');
   if (sections.data)
-    throw refusal('data segments, which each thread would write over the device\'s memory: no strings, no arrays');
+    throw refusal(
+      "data segments, which each thread would write over the device's memory: no strings, no arrays",
+    );
   if (sections.start)
     throw refusal('code that runs when it is loaded: top-level variables need constants as initialisers');
   checkImports(sections);
@@ -51,27 +57,34 @@ export function loadModelModule(source: Uint8Array | ArrayBuffer | string | URL)
 }
 
 function readModule(source: unknown): Uint8Array {
-  if (source instanceof Uint8Array) return source;
-  if (source instanceof ArrayBuffer) return new Uint8Array(source);
+  // A copy: what is judged is what is compiled.
+  if (source instanceof Uint8Array || source instanceof ArrayBuffer)
+    return Uint8Array.from(new Uint8Array(source));
   if ((typeof source === 'string' && source !== '') || source instanceof URL) return readFileSync(source);
   throw new TypeError(`module must be bytes, a path or a file: URL, not ${inspect(source)}`);
 }
 
 function checkImports({ imports }: ModuleSections): void {
-  for (const { module, name, kind, shared } of imports) {
-    if (module === 'env' && name === 'memory' && kind === 'memory') {
-      if (shared) continue;
+  for (const { module, name, kind, limits } of imports) {
+    if (module === 'env' && name === 'memory' && limits) checkMemory(limits);
+    else if (module !== 'engine' || kind !== 'function' || !ENGINE_FUNCTIONS.includes(name))
       throw new RingbellError(
         'ERR_MODULE_IMPORT',
-        'the module must import its memory as a shared one: compile it with --sharedMemory',
+        `the module imports the ${kind} ${module}.${name}: there are env.memory and engine.${ENGINE_FUNCTIONS.join(', engine.')}`,
       );
-    }
-    if (module === 'engine' && kind === 'function' && ENGINE_FUNCTIONS.includes(name)) continue;
-    throw new RingbellError(
-      'ERR_MODULE_IMPORT',
-      `the module imports the ${kind} ${module}.${name}: there are env.memory and engine.${ENGINE_FUNCTIONS.join(', engine.')}`,
-    );
   }
+}
+
+function checkMemory({ minimum, maximum, shared }: Limits): void {
+  const refuse = (message: string) => {
+    throw new RingbellError('ERR_MODULE_IMPORT', `the module must declare its memory ${message}`);
+  };
+  if (!shared) refuse('as shared: compile it with --sharedMemory');
+  if (maximum !== APERTURE_PAGES)
+    refuse(`with at most ${APERTURE_PAGES} pages: compile it with --maximumMemory ${APERTURE_PAGES}`);
+  // An access to an address that is known when it is compiled, and below the least size, is compiled as one that cannot
+  // fault: where the aperture is not accessible it would end the process.
+  if (minimum !== 0) refuse('with at least 0 pages: compile it with --initialMemory 0');
 }
 
 function checkExports(exports: Map<string, ModuleExport>): Omit<ModelModule, 'module'> {
@@ -83,7 +96,10 @@ function checkExports(exports: Map<string, ModuleExport>): Omit<ModelModule, 'mo
     );
   const serve = exports.get('serve');
   if (serve?.kind !== 'function' || serve.type !== SERVE_TYPE)
-    throw new RingbellError('ERR_MODULE_EXPORT', `the module must export a function serve of type ${SERVE_TYPE}`);
+    throw new RingbellError(
+      'ERR_MODULE_EXPORT',
+      `the module must export a function serve of type ${SERVE_TYPE}`,
+    );
   return {
     stateBytes: stateBytes(exports, 'stateBytes'),
     queueStateBytes: exports.has('queueStateBytes') ? stateBytes(exports, 'queueStateBytes') : 0,
@@ -93,7 +109,10 @@ function checkExports(exports: Map<string, ModuleExport>): Omit<ModelModule, 'mo
 function stateBytes(exports: Map<string, ModuleExport>, name: string): number {
   const bytes = constant(exports, name);
   if (bytes < 0 || bytes > STATE_LIMIT)
-    throw new RingbellError('ERR_MODULE_EXPORT', `${name} must be at most ${STATE_LIMIT} bytes, not ${bytes >>> 0}`);
+    throw new RingbellError(
+      'ERR_MODULE_EXPORT',
+      `${name} must be at most ${STATE_LIMIT} bytes, not ${bytes >>> 0}`,
+    );
   return bytes;
 }
 

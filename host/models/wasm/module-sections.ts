@@ -25,16 +25,24 @@ const FUNCTION_TYPE = 0x60;
 const HEADER_BYTES = 8;
 const I32_CONST = 0x41;
 const END = 0x0b;
-/** Flag of a memory's limits. */
+/** Flags of limits. */
+const BOUNDED = 1;
 const SHARED = 2;
+
+/** How large a memory or table is declared to be, in its units. */
+export interface Limits {
+  minimum: number;
+  maximum: number | undefined;
+  shared: boolean;
+}
 
 /** What is imported. */
 export interface ModuleImport {
   module: string;
   name: string;
   kind: (typeof KINDS)[number];
-  /** Of a memory: whether it is declared as shared. */
-  shared: boolean;
+  /** Of a memory. */
+  limits: Limits | undefined;
 }
 
 /** What is exported. */
@@ -119,9 +127,9 @@ function readImport(
   const module = reader.name();
   const name = reader.name();
   const kind = KINDS[reader.byte()]!;
-  let shared = false;
+  let limits: Limits | undefined;
   if (kind === 'function') functions.push(types[reader.u32()]!);
-  else if (kind === 'memory') shared = readLimits(reader);
+  else if (kind === 'memory') limits = readLimits(reader);
   else if (kind === 'global') {
     globals.push({ type: readValueType(reader), value: undefined });
     reader.byte();
@@ -131,14 +139,13 @@ function readImport(
     if (kind === 'table') readLimits(reader);
     else reader.u32();
   }
-  return { module, name, kind, shared };
+  return { module, name, kind, limits };
 }
 
-/** Limits of a memory or table: whether it is shared. */
-function readLimits(reader: BinaryReader): boolean {
+function readLimits(reader: BinaryReader): Limits {
   const flags = reader.byte();
-  reader.skipNumbers(flags & 1 ? 2 : 1);
-  return (flags & SHARED) !== 0;
+  const minimum = reader.u32();
+  return { minimum, maximum: flags & BOUNDED ? reader.u32() : undefined, shared: (flags & SHARED) !== 0 };
 }
 
 /** A global with its initialiser, which is a constant expression. */

@@ -1,5 +1,5 @@
 import { instantiateSync } from '@assemblyscript/loader';
-import { COUNT_MASK, NOTIFY_DUE, VQ_CROSSINGS } from '../../../assembly/layout.js';
+import { COUNT_MASK, NOTIFY_DUE, VQ_CROSSINGS, VQ_IO_ERRORS } from '../../../assembly/layout.js';
 import type { Aperture } from '../../aperture/aperture.js';
 import type { Module } from '../../aperture/web-assembly.js';
 import { RingbellError } from '../../errors.js';
@@ -45,7 +45,8 @@ class WasmDatapath implements Datapath {
   readonly #serve: ModelExports['serve'];
   readonly #model: number;
   readonly #bursts: number;
-  readonly #spins: SpinBudget;
+  readonly #budget: SpinBudget;
+  readonly #attention: () => void;
   #drained = false;
 
   constructor(block: QueueBlock, { module, model }: WasmDatapathData, options: DatapathOptions) {
@@ -53,16 +54,21 @@ class WasmDatapath implements Datapath {
     this.#serve = instantiateModel(block.aperture, module).serve;
     this.#model = model;
     this.#bursts = options.bursts;
-    this.#spins = new SpinBudget(options.pollers);
+    this.#budget = new SpinBudget(options.pollers);
+    this.#attention = options.attention;
   }
 
   burst(): number {
     const { aperture, vq, burst } = this.#block;
+    const errors = (vq + VQ_IO_ERRORS) / 4;
+    const before = aperture.u32[errors];
     count(aperture, vq, VQ_CROSSINGS, 1n);
-    const result = this.#serve(this.#model, this.#spins.spins, this.#bursts);
+    const result = this.#serve(this.#model, this.#budget.spins, this.#bursts);
     const chains = result & COUNT_MASK;
-    this.#drained = this.#spins.spins > 0 && chains > 0 && !(result & NOTIFY_DUE);
-    this.#spins.adapt(chains > burst);
+    // As of a disk in memory: a call that polls comes back without an interrupt to send when looking has found nothing.
+    this.#drained = this.#budget.spins > 0 && chains > 0 && !(result & NOTIFY_DUE);
+    this.#budget.adapt(chains > burst);
+    if (aperture.u32[errors] !== before) this.#attention();
     return result;
   }
 

@@ -23,10 +23,7 @@ class Disk {
     const type = chain.read<u32>(VIRTIO_BLK_HEADER_TYPE);
     const sector = chain.read<u64>(VIRTIO_BLK_HEADER_SECTOR);
     const writable = chain.writableBytes;
-    if (writable == 0) {
-      chain.refuse();
-      return 0;
-    }
+    if (writable == 0) return chain.refuse();
     let status: u32 = VIRTIO_BLK_S_OK;
     const from = sector * VIRTIO_BLK_SECTOR_SIZE;
     const bytes: u32 = type == VIRTIO_BLK_T_OUT ? chain.readableBytes - VIRTIO_BLK_HEADER_SIZE : writable - 1;

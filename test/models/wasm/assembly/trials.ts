@@ -59,8 +59,7 @@ class Trials {
         return chain.copyOut(0, changetype<usize>(this) + offsetof<Trials>('scratch'), taken);
       }
       case 7:
-        chain.refuse();
-        return 0;
+        return chain.refuse();
       case 8:
         return u32.MAX_VALUE;
       case 9:
@@ -74,6 +73,7 @@ class Trials {
       case 12:
         return chain.length(chain.readable + chain.writable);
       case 13:
+        chain.write<u32>(0, 1);
         while (atomic.load<u32>(changetype<usize>(this), 4) == 0) {}
         return 0;
       default:
