@@ -82,12 +82,14 @@ export class NetReceiveQueue extends NetQueue {
   #collect(): Uint8Array[] {
     const frames: Uint8Array[] = [];
     const count = this.reap();
+    if (count > 0) this.tap?.begin();
     for (let index = 0; index < count; index++) {
       const bytes = this.bytesAt(index);
       if (bytes === 0) continue;
       const frame = new Uint8Array(bytes);
       this.queue.memory.copyOut(this.frameOf(this.slotAt(index)), frame);
       frames.push(frame);
+      this.tap?.record(frame);
     }
     if (count > 0) this.offer('netReceive', count);
     return frames;

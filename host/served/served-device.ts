@@ -6,9 +6,12 @@ import type { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
 import type { AttachedModel, DeviceModel } from '../models/device-model.js';
 import { loadAddon } from '../native/addon.js';
+import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
+import type { DeviceSnapshot, Observable } from '../observability/snapshot.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { featureNames, statusNames } from '../uapi/names.js';
+import { VIRTIO_CONFIG_S_NEEDS_RESET } from '../uapi/virtio.js';
 import type { BounceBuffer } from '../vduse/device-layout.js';
 import { DirtyPages } from '../vduse/dirty-pages.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
@@ -81,7 +84,7 @@ export interface ServedDeviceEvents {
  * A device model on a vDPA bus, until `close`. Whatever a driver does, the worst is that this device needs a reset: 'error'
  * says so, nothing is thrown, and the rest of the process goes on. It keeps the process alive unless `unref` is called.
  */
-export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
+export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Observable {
   /** As given to `serve`. */
   readonly name: string;
   /** As given to `serve`. */
@@ -121,6 +124,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const device = new ServedDevice(model, options);
     try {
       await device.#start(transport, options);
+      addOpenDevice(device);
       openChannel.publish({ device });
       setImmediate(() => device.#reportEarly());
       return device;
@@ -185,6 +189,23 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     return { ...sumQueueStats(queues), queues };
   }
 
+  /** What the device is doing now, as plain data. */
+  snapshot(): DeviceSnapshot {
+    const status = this.#status;
+    return {
+      name: this.name,
+      side: 'device',
+      deviceId: this.model.deviceId,
+      status,
+      broken: (status & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0,
+      queues: this.#blocks.map((block, queue) => {
+        // What a device cannot count it leaves out.
+        const { kicksSuppressed: _, ...counters } = readQueueStats(this.#aperture, block.vq);
+        return { queue, ...counters, inFlight: block.inFlight };
+      }),
+    };
+  }
+
   /**
    * Changes the size of the disk to `bytes`; the driver gets a config-change interrupt. Rejects with
    * ERR_NOT_SUPPORTED if the model cannot, ERR_ARGUMENT, ERR_READ_ONLY, ERR_APERTURE_FULL, ERR_CLOSED, a SystemError;
@@ -219,6 +240,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** Takes the device off the bus, stops its threads and gives everything back. Never throws; later calls wait too. */
   close(): Promise<void> {
     this.#closing ??= this.#undoAll().then(() => {
+      removeOpenDevice(this);
       closeChannel.publish({ device: this });
       this.emit('close');
     });
@@ -263,7 +285,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     this.#undo.push(() => node.close(this.#abandoned));
     const { file, protocol, takenOver } = node;
     this.#takenOver = takenOver;
-    if (node.log) for (const [index, block] of this.#blocks.entries()) block.log = node.log.section(index);
+    if (node.log)
+      for (const [index, block] of this.#blocks.entries()) block.keepLog(node.log.section(index), queueSize);
 
     const attentionFd = this.#eventfd();
     const kickFds = this.#blocks.map(() => this.#eventfd());
