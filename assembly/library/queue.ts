@@ -9,6 +9,7 @@ import {
   PAGE_SIZE,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
+  VQ_EPOCH,
   VQ_FEATURES,
   VQ_IO_ERRORS,
 } from '../layout';
@@ -47,6 +48,12 @@ export class Queue {
   @inline
   get configBytes(): u32 {
     return load<u32>(changetype<usize>(this), MODEL_CONFIG_BYTES);
+  }
+
+  /** Changes each time that a driver starts the queue: what was noted of another driver is stale then. */
+  @inline
+  get epoch(): u32 {
+    return load<u32>(this.vq, VQ_EPOCH);
   }
 
   /** Whether the feature of bit number `bit` was negotiated. */

@@ -1,4 +1,4 @@
-import { WasmModel } from 'ringbell';
+import { struct, u16, u64, WasmModel } from 'ringbell';
 
 /** VIRTIO_ID_BLOCK. */
 const DEVICE_ID = 2;
@@ -8,16 +8,14 @@ const FEATURES = [12];
 const CAPACITY = 1048576;
 const SECTOR = 512;
 
-/** The model of a device with `queues` queues. */
-export function createModel(queues = 1) {
-  // struct virtio_blk_config, up to num_queues.
-  const config = new DataView(new ArrayBuffer(36));
-  config.setBigUint64(0, BigInt(CAPACITY / SECTOR), true);
-  config.setUint16(34, queues, true);
+/** The config space, up to the last field that the features make valid: fields and their offsets. */
+const blkConfig = struct('virtio_blk_config', 36, { capacity: [u64, 0], num_queues: [u16, 34] });
+
+/** The device: its data path is build/model.wasm. */
+export function createModel() {
   return new WasmModel({
     module: new URL('build/model.wasm', import.meta.url),
-    deviceId: DEVICE_ID,
-    features: FEATURES,
-    config: new Uint8Array(config.buffer),
+    manifest: { deviceId: DEVICE_ID, features: FEATURES, queues: { minimum: 1, maximum: 64 } },
+    config: ({ queues }) => blkConfig.encode({ capacity: BigInt(CAPACITY / SECTOR), num_queues: queues }),
   });
 }

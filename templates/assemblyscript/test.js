@@ -7,7 +7,7 @@ const BLOCK = 4096;
 
 /** Serves the model, drives it, and leaves nothing behind. */
 async function scene(options, body) {
-  const device = await serve(createModel(options.queues), { name: 'test0', ...options });
+  const device = await serve(createModel(), { name: 'test0', ...options });
   try {
     const disk = await openBlock('test0', { queues: options.queues });
     try {
@@ -27,7 +27,8 @@ for (const packed of [false, true])
         const offsets = Array.from({ length: disk.capacity / BLOCK }, (_, n) => n * BLOCK);
         await Promise.all(offsets.map((at, n) => disk.write(at, new Uint8Array(BLOCK).fill(n + 1))));
         const blocks = await Promise.all(offsets.map((at) => disk.read(at, BLOCK)));
-        for (const [n, block] of blocks.entries()) assert.ok(block.every((byte) => byte === ((n + 1) & 0xff)));
+        for (const [n, block] of blocks.entries())
+          assert.ok(block.every((byte) => byte === ((n + 1) & 0xff)));
         assert.equal(device.stats().bytesRead, disk.capacity);
         assert.equal(device.stats().bytesWritten, disk.capacity);
       });

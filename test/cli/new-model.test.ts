@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -33,7 +41,8 @@ for (const [language, expected] of Object.entries(FILES))
       const { files, ...rest } = JSON.parse(stdout);
       assert.equal(rest, { name: 'counter', language, directory });
       assert.equal(
-        readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length,
+        readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+          .length,
         files.length,
       );
       for (const file of [...expected, 'package.json', 'README.md', '.gitignore'])
@@ -77,7 +86,14 @@ test('new-model refuses names that npm does not take, and languages that there a
       assert.is(status, 2);
       assert.match(stderr, /is no name of a project/);
     }
-    const { status, stderr } = await run(['new-model', 'a', '--language', 'rust', '--directory', join(folder, 'none')]);
+    const { status, stderr } = await run([
+      'new-model',
+      'a',
+      '--language',
+      'rust',
+      '--directory',
+      join(folder, 'none'),
+    ]);
     assert.is(status, 2);
     assert.match(stderr, /--language 'rust': must be assemblyscript or typescript/);
     assert.is((await run(['new-model'])).status, 2);

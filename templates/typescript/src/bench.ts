@@ -1,5 +1,5 @@
-import { BlockDevice, type BlockDisk, type DeviceModel, openBlock, serve } from 'ringbell';
-import { Model } from './model.js';
+import { BlockDevice, type BlockDisk, type Model, openBlock, serve } from 'ringbell';
+import { Disk } from './model.js';
 
 /** Requests in flight, bytes of each, rounds, and milliseconds of measuring in each. */
 const DEPTH = 32;
@@ -21,7 +21,7 @@ async function measure(disk: BlockDisk, buffers: readonly Uint8Array[]): Promise
   return (done / (performance.now() - start)) * 1000;
 }
 
-async function open(model: DeviceModel, name: string) {
+async function open(model: Model, name: string) {
   const device = await serve(model, { name });
   const disk = await openBlock(name);
   const buffers = Array.from({ length: DEPTH }, () => disk.alloc(BYTES));
@@ -31,7 +31,7 @@ async function open(model: DeviceModel, name: string) {
 const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 // In turn, so that what else the machine does hits both.
-const ours = await open(new Model(), 'model0');
+const ours = await open(new Disk(), 'model0');
 const theirs = await open(new BlockDevice({ memory: ours.disk.capacity }), 'memory0');
 const rounds: { ours: number; theirs: number }[] = [];
 for (let round = 0; round <= ROUNDS; round++) {

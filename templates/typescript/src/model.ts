@@ -3,7 +3,7 @@ import { BlockModel } from 'ringbell';
 const CAPACITY = 1048576;
 
 /** The device: a disk in memory. */
-export class Model extends BlockModel {
+export class Disk extends BlockModel {
   /** Bytes. */
   override readonly capacity = CAPACITY;
   override readonly id = '{{name}}'.slice(0, 20);

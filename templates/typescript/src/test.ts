@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { type BlockDisk, openBlock, type ServedDevice, serve } from 'ringbell';
-import { Model } from './model.js';
+import { Disk } from './model.js';
 
 const BLOCK = 4096;
 
@@ -10,7 +10,7 @@ async function scene(
   packed: boolean,
   body: (disk: BlockDisk, device: ServedDevice) => Promise<void>,
 ): Promise<void> {
-  const device = await serve(new Model(), { name: 'test0', queues: 2, packed });
+  const device = await serve(new Disk(), { name: 'test0', queues: 2, packed });
   try {
     const disk = await openBlock('test0', { queues: 2 });
     try {

@@ -13,12 +13,11 @@ export function compileModel(name: string, edit?: Edit): Promise<Uint8Array> {
   });
 }
 
-/** A disk in AssemblyScript, of DISK_BYTES bytes with up to `queues` queues. */
+/** A disk in AssemblyScript, of DISK_BYTES bytes with `queues` queues. */
 export function diskModel(module: Uint8Array, queues = 1): WasmModel {
   return new WasmModel({
     module,
-    deviceId: VIRTIO_ID_BLOCK,
-    features: queues > 1 ? [VIRTIO_BLK_F_MQ] : [],
-    config: virtioBlkConfig.encode({ capacity: BigInt(DISK_BYTES / 512), num_queues: queues }),
+    manifest: { deviceId: VIRTIO_ID_BLOCK, features: queues > 1 ? [VIRTIO_BLK_F_MQ] : [], queues },
+    config: () => virtioBlkConfig.encode({ capacity: BigInt(DISK_BYTES / 512), num_queues: queues }),
   });
 }

@@ -33,7 +33,8 @@ const SOUND = {
   code: [[0x41, 0]],
 } satisfies Parts;
 
-const model = (module: Uint8Array) => new WasmModel({ module, deviceId: VIRTIO_ID_FS });
+const manifest = { deviceId: VIRTIO_ID_FS };
+const model = (module: Uint8Array) => new WasmModel({ module, manifest });
 
 function refused(parts: Partial<Parts>, code: string, message: RegExp): void {
   const module = binary({ ...SOUND, ...parts });
@@ -55,15 +56,15 @@ const doing = (...instructions: number[]): Partial<Parts> => ({ code: [[...instr
 test('the least of a module is accepted: as bytes, by path, by URL', () => {
   const module = binary(SOUND);
   model(module);
-  new WasmModel({ module: module.buffer as ArrayBuffer, deviceId: VIRTIO_ID_FS });
+  new WasmModel({ module: module.buffer as ArrayBuffer, manifest });
   const folder = mkdtempSync(join(tmpdir(), 'ringbell-'));
   try {
     const path = join(folder, 'model.wasm');
     writeFileSync(path, module);
-    new WasmModel({ module: path, deviceId: VIRTIO_ID_FS });
-    new WasmModel({ module: pathToFileURL(path), deviceId: VIRTIO_ID_FS });
+    new WasmModel({ module: path, manifest });
+    new WasmModel({ module: pathToFileURL(path), manifest });
     assert.throws(
-      () => new WasmModel({ module: `${path}.not`, deviceId: VIRTIO_ID_FS }),
+      () => new WasmModel({ module: `${path}.not`, manifest }),
       (error: NodeJS.ErrnoException) => error.code === 'ENOENT',
     );
   } finally {
@@ -78,7 +79,7 @@ test('what is no module is refused', () => {
       (error: RingbellError) => error.code === 'ERR_MODULE' && error.cause instanceof Error,
     );
   for (const source of [undefined, 7, '', {}])
-    assert.throws(() => new WasmModel({ module: source as never, deviceId: 1 }), /must be bytes, a path/);
+    assert.throws(() => new WasmModel({ module: source as never, manifest }), /must be bytes, a path/);
 });
 
 test('a module with a memory, a start function or data is refused', () => {
@@ -215,21 +216,39 @@ test('every instruction of a large module is passed over, and the same module wi
   assert.throws(() => readSections(engine), /memory\.(copy|fill)/);
 });
 
+test('a manifest or a config space that cannot be is refused when the model is served', async () => {
+  const bus = new Bus();
+  try {
+    const module = binary(SOUND);
+    const refuses = (options: object, message: RegExp) =>
+      rejects(
+        serve(new WasmModel({ module, manifest, ...options } as never), { name: 'none', bus }),
+        'ERR_ARGUMENT',
+        message,
+      );
+    await refuses({ manifest: { deviceId: 0 } }, /deviceId of the manifest/);
+    await refuses({ manifest: { ...manifest, features: [29] } }, /not 29/);
+    await refuses({ manifest: { ...manifest, queues: 2 } }, /2 queue/);
+    await refuses({ config: () => new Uint8Array(4097) }, /at most 4096 bytes/);
+    const none = new WasmModel({ module, manifest, config: () => 'x' as never });
+    let error: unknown;
+    await serve(none, { name: 'none', bus }).catch((caught) => (error = caught));
+    assert.instance(error, TypeError);
+  } finally {
+    await within(bus.close(), 'closing the bus');
+  }
+});
+
 test('options that cannot be meant are refused', () => {
   const module = binary(SOUND);
   const refuses = (options: object, message: RegExp) =>
     assert.throws(
-      () => new WasmModel({ module, deviceId: 1, ...options } as never),
+      () => new WasmModel({ module, manifest, ...options } as never),
       (error: Error) => message.test(error.message),
     );
-  refuses({ deviceId: undefined }, /needs a deviceId/);
-  refuses({ deviceId: 0 }, /deviceId must be an integer from 1/);
-  refuses({ deviceId: 1.5 }, /deviceId must be/);
-  refuses({ features: [64] }, /a feature must be an integer from 0 to 63/);
-  refuses({ features: [-1] }, /a feature must be/);
-  refuses({ features: [29] }, /feature 29 is not of a device type/);
-  refuses({ config: [1] }, /config must be a Uint8Array/);
-  refuses({ config: new Uint8Array(4097) }, /at most 4096 bytes/);
+  refuses({ manifest: undefined }, /needs a manifest/);
+  refuses({ manifest: { ...manifest, limits: { inHand: 1 } } }, /a WasmModel has none/);
+  refuses({ config: new Uint8Array(1) }, /config must be a function/);
   refuses({ wasm: module }, /no option 'wasm'/);
 });
 
@@ -257,6 +276,7 @@ const RECORDED = {
   VQ_BYTES_READ: 392,
   VQ_BYTES_WRITTEN: 400,
   VQ_CHAINS: 24,
+  VQ_EPOCH: 304,
   VQ_FEATURES: 48,
   VQ_GATE_CLOSED: 644,
   VQ_IOTLB: 20,

@@ -13,7 +13,7 @@ import {
   VIRTIO_ID_FS,
   VIRTQ_DESC_F_WRITE,
 } from '../../../host/uapi/virtio.js';
-import { nextError, until, within } from '../fixture.js';
+import { nextError, rejects, until, within } from '../fixture.js';
 import { DATA, FEATURES, IOVA, RawDriver } from '../raw-driver.js';
 import { compileModel } from './fixture.js';
 
@@ -43,10 +43,20 @@ const Trial = {
 /** Serves the trials beside a neighbour, drives both, and leaves nothing behind. */
 async function trial(
   options: Partial<ServeOptions>,
-  body: (driver: RawDriver, device: ServedDevice) => Promise<void>,
+  body: (
+    driver: RawDriver,
+    device: ServedDevice,
+    change: (config: Uint8Array) => Promise<void>,
+  ) => Promise<void>,
 ): Promise<void> {
   const bus = new Bus();
-  const model = new WasmModel({ module, deviceId: VIRTIO_ID_FS, features: [3], config: CONFIG });
+  let config: Uint8Array = CONFIG;
+  const manifest = { deviceId: VIRTIO_ID_FS, features: [3] };
+  const model = new WasmModel({ module, manifest, config: () => config });
+  const change = async (bytes: Uint8Array) => {
+    config = bytes;
+    await within(model.configChanged(), 'telling of the config space');
+  };
   const device = await within(serve(model, { name: 'trials', bus, ...options }), 'serve');
   const other = await within(serve(new BlockDevice({ memory: 65536 }), { name: 'other', bus }), 'serve');
   const driver = await RawDriver.open(bus, 'trials');
@@ -54,7 +64,7 @@ async function trial(
   try {
     assert.ok((await driver.start({ features: [...FEATURES, 3] })) & VIRTIO_CONFIG_S_DRIVER_OK);
     await neighbour.start();
-    await body(driver, device);
+    await body(driver, device, change);
     assert.ok(await neighbour.works(), 'the neighbour goes on');
   } finally {
     await driver.close();
@@ -120,20 +130,36 @@ for (const threads of [0, 1]) {
 
   test(`${on}: a model knows its states, its queue, its config space and what was negotiated`, async () => {
     await trial({ threads }, async (driver) => {
+      const epochs = new Set<number>();
       for (let request = 1; request <= 3; request++) {
         const { view, answer, used } = await ask(driver, Trial.Knowledge);
-        assert.is(used, 20);
+        assert.is(used, 24);
         assert.is(view.getUint32(0, true), request, 'state of the device');
         assert.is(view.getUint32(4, true), request, 'state of the queue');
         assert.is(view.getUint32(8, true), 0, 'index');
         assert.is(view.getUint32(12, true), CONFIG.length);
         assert.equal([...answer.subarray(16, 20)], [CONFIG[0], 1, 1, 0], 'config and features');
+        epochs.add(view.getUint32(20, true));
       }
+      assert.is(epochs.size, 1);
       await driver.reset();
       await driver.start({ features: FEATURES });
       const { view, answer } = await ask(driver, Trial.Knowledge);
       assert.is(view.getUint32(0, true), 4, 'a reset keeps the state');
       assert.is(answer[18], 0, 'not negotiated this time');
+      assert.not.ok(epochs.has(view.getUint32(20, true)), 'another start, another epoch');
+    });
+  });
+
+  test(`${on}: a config space that changes is the module's, too`, async () => {
+    await trial({ threads }, async (driver, device, change) => {
+      assert.is((await ask(driver, Trial.Knowledge)).answer[16], CONFIG[0]);
+      await change(Uint8Array.of(99, 1, 2));
+      assert.is((await ask(driver, Trial.Knowledge)).answer[16], 99);
+      await rejects(change(Uint8Array.of(99, 1)), 'ERR_ARGUMENT', /has 3 bytes, not 2/);
+      assert.is((await ask(driver, Trial.Knowledge)).answer[16], 99);
+      await device.close();
+      await rejects(change(CONFIG), 'ERR_CLOSED');
     });
   });
 
@@ -238,7 +264,7 @@ for (const threads of [0, 1]) {
   for (const [what, number, { readable, writable }, code] of ENDS)
     test(`${on}: a request ${what} breaks its device alone, until the reset`, async () => {
       await trial({ threads }, async (driver, device) => {
-        assert.is((await ask(driver, Trial.Knowledge)).used, 20);
+        assert.is((await ask(driver, Trial.Knowledge)).used, 24);
         const error = nextError(device);
         const before = driver.used;
         offer(driver, number, new Uint8Array(2), readable ?? [], writable ?? [64]);
@@ -247,14 +273,14 @@ for (const threads of [0, 1]) {
         assert.is(driver.used, before, 'it is not answered');
         await driver.reset();
         assert.ok((await driver.start({ features: [...FEATURES, 3] })) & VIRTIO_CONFIG_S_DRIVER_OK);
-        assert.is((await ask(driver, Trial.Knowledge)).used, 20, 'works after the reset');
+        assert.is((await ask(driver, Trial.Knowledge)).used, 24, 'works after the reset');
       });
     });
 }
 
 test('a model that does not come back costs its device its thread once that has to stop, and its device alone', async () => {
   await trial({ threads: 1 }, async (driver, device) => {
-    assert.is((await ask(driver, Trial.Knowledge)).used, 20);
+    assert.is((await ask(driver, Trial.Knowledge)).used, 24);
     const error = once(device, 'error');
     offer(driver, Trial.Endless, new Uint8Array(0), [], [64]);
     await until(() => driver.data.getUint32(ANSWER, true) === 1, 'the model in its loop');

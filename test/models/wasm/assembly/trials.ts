@@ -27,7 +27,8 @@ class Trials {
         chain.write<u8>(17, queue.negotiated(32));
         chain.write<u8>(18, queue.negotiated(3));
         chain.write<u8>(19, queue.negotiated(4));
-        return 20;
+        chain.write<u32>(20, queue.epoch);
+        return 24;
       }
       case 1: {
         // What the chain is made of.
