@@ -42,17 +42,20 @@ export {
   type SystemError,
 } from './errors.js';
 export type { KernelAttachment } from './kernel-transport.js';
-export { BlockDevice, type BlockDeviceOptions } from './models/block-device.js';
-export { BlockModel } from './models/block-model.js';
+export { BlockDevice, type BlockDeviceOptions } from './models/blk/block-device.js';
+export { BlockModel } from './models/blk/block-model.js';
 export type { DeviceModel } from './models/device-model.js';
-export type { DirtyLog } from './models/dirty-log.js';
-export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './models/served-device.js';
+export type { CaptureStats, CaptureTarget } from './observability/frame-capture.js';
+export { METRICS_CONTENT_TYPE, metrics } from './observability/metrics.js';
+export type { DeviceSnapshot, Observable, QueueSnapshot, Side } from './observability/snapshot.js';
 export { openBlock } from './open-block.js';
 export { openNet } from './open-net.js';
 export { type OpenVhostVdpaOptions, openVhostVdpa } from './open-vhost-vdpa.js';
 export { type Probe, probe } from './probe.js';
 export type { QueueStats } from './queue/queue-stats.js';
 export { type ServeOptions, serve } from './serve.js';
+export type { DirtyLog } from './served/dirty-log.js';
+export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './served/served-device.js';
 export type * from './types.js';
 export type { VdpaConfig } from './vdpa/config.js';
 export type { VdpaDriver } from './vdpa/sysfs-device.js';

@@ -5,9 +5,9 @@ import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout, maps
 import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
-import { type DeviceTransport, ServedDevice } from './models/served-device.js';
 import { checkBoolean, checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
+import { type DeviceTransport, ServedDevice } from './served/served-device.js';
 import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
 import { defaultLogPath } from './vduse/in-flight-log.js';
 

@@ -2,7 +2,7 @@ import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import type { BlockBatch } from '../../host/drivers/block-batch.js';
 import type { BlockDisk } from '../../host/drivers/block-disk.js';
-import { BlockDevice } from '../../host/models/block-device.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { serve } from '../../host/serve.js';
 import type { Case } from '../case.js';
 import { compare } from '../compare.js';

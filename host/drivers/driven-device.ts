@@ -3,6 +3,8 @@ import { EventEmitter } from 'node:events';
 import { VIRTIO_F_RING_RESET } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
 import { Mutex } from '../mutex.js';
+import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
+import type { DeviceSnapshot, Observable } from '../observability/snapshot.js';
 import { checkOptions, checkQueueSize } from '../options.js';
 import { featureNames } from '../uapi/names.js';
 import type { DriverLane } from './driver-lane.js';
@@ -61,7 +63,10 @@ export interface DrivenDeviceChannels {
 }
 
 /** What every device is that this process drives, whatever its type: from an opened driver to the end of its life. */
-export abstract class DrivenDevice<Config> extends EventEmitter<DrivenDeviceEvents<Config>> {
+export abstract class DrivenDevice<Config>
+  extends EventEmitter<DrivenDeviceEvents<Config>>
+  implements Observable
+{
   /** As given when it was opened. */
   readonly name: string;
   /** Names of the negotiated features. */
@@ -104,6 +109,7 @@ export abstract class DrivenDevice<Config> extends EventEmitter<DrivenDeviceEven
       },
       broken: (error) => this.breakDevice(error),
     });
+    addOpenDevice(this);
     this.#publish('open', {});
   }
 
@@ -131,6 +137,21 @@ export abstract class DrivenDevice<Config> extends EventEmitter<DrivenDeviceEven
       interrupts: sum('interrupts'),
       crossings: sum('crossings'),
       queues,
+    };
+  }
+
+  /** What the device is doing now, as plain data. */
+  snapshot(): DeviceSnapshot {
+    return {
+      name: this.name,
+      side: 'driver',
+      deviceId: this.driver.device.deviceId,
+      broken: this.broken,
+      queues: this.lanes.map(({ queue }) => ({
+        queue: queue.index,
+        ...queue.stats(),
+        inFlight: queue.slots - queue.free,
+      })),
     };
   }
 
@@ -189,6 +210,12 @@ export abstract class DrivenDevice<Config> extends EventEmitter<DrivenDeviceEven
   protected abstract readConfig(): Promise<Config>;
 
   /**
+   * Called once the device is closed, and before anybody is told. Does not reject.
+   * @internal
+   */
+  protected async released(): Promise<void> {}
+
+  /**
    * Throws ERR_CLOSED once `close` was called.
    * @internal
    */
@@ -226,6 +253,8 @@ export abstract class DrivenDevice<Config> extends EventEmitter<DrivenDeviceEven
     try {
       await this.driver.close();
     } finally {
+      await this.released();
+      removeOpenDevice(this);
       this.#publish('close', {});
       this.emit('close');
     }

@@ -2,6 +2,8 @@ import { channel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import { ETH_HLEN, VIRTIO_NET_RECEIVEQ1, VIRTIO_NET_TRANSMITQ1 } from '../../assembly/virtio.js';
 import { abortError, RingbellError } from '../errors.js';
+import { type CaptureStats, type FrameCapture, FrameTap } from '../observability/frame-capture.js';
+import { type Direction, INBOUND, OUTBOUND } from '../observability/pcapng.js';
 import { checkOptions, checkSignal } from '../options.js';
 import type { CompletionMode } from './completion-watch.js';
 import { DrivenDevice } from './driven-device.js';
@@ -30,6 +32,13 @@ export interface NetCallOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What an interface keeps from the options it was opened with. */
+export interface NetInterfaceOptions {
+  mode: CompletionMode;
+  /** Where frames are written that pass. */
+  capture: FrameCapture | undefined;
+}
+
 /**
  * A virtio-net device, driven: Ethernet frames out and in, without their frame check sequence. It offers no offloads, and
  * uses one pair of queues. Calls reject with ERR_CLOSED, ERR_DEVICE_BROKEN, an AbortError. Whoever sends or receives keeps
@@ -45,18 +54,28 @@ export class NetInterface extends DrivenDevice<NetConfig> {
   protected override readonly lanes: readonly DriverLane[];
   readonly #receiveQueue: NetReceiveQueue;
   readonly #transmitQueue: NetTransmitQueue;
+  readonly #capture: FrameCapture | undefined;
 
   /**
    * For `openNet`: a driver that is set up and not yet started.
    * @internal
    */
-  constructor(driver: VirtioDriver, config: NetConfig, options: { mode: CompletionMode }) {
+  constructor(driver: VirtioDriver, config: NetConfig, { mode, capture }: NetInterfaceOptions) {
     super(driver, config, channels);
     this.maxFrameBytes = maxFrameBytes(config.mtu);
-    const lane = { ...options, onBroken: (error: RingbellError) => this.breakDevice(error) };
+    this.#capture = capture;
+    const lane = { mode, onBroken: (error: RingbellError) => this.breakDevice(error) };
     const queue = (index: number) => driver.queues[index] as DriverQueue;
-    this.#receiveQueue = new NetReceiveQueue(queue(VIRTIO_NET_RECEIVEQ1), lane);
-    this.#transmitQueue = new NetTransmitQueue(queue(VIRTIO_NET_TRANSMITQ1), lane);
+    const tap = (direction: Direction, index: number) =>
+      capture && new FrameTap(capture, 0, direction, index);
+    this.#receiveQueue = new NetReceiveQueue(queue(VIRTIO_NET_RECEIVEQ1), {
+      ...lane,
+      tap: tap(INBOUND, VIRTIO_NET_RECEIVEQ1),
+    });
+    this.#transmitQueue = new NetTransmitQueue(queue(VIRTIO_NET_TRANSMITQ1), {
+      ...lane,
+      tap: tap(OUTBOUND, VIRTIO_NET_TRANSMITQ1),
+    });
     this.lanes = [this.#receiveQueue, this.#transmitQueue];
   }
 
@@ -67,6 +86,11 @@ export class NetInterface extends DrivenDevice<NetConfig> {
   override async start(): Promise<void> {
     await super.start();
     this.#receiveQueue.start();
+  }
+
+  /** What has come of the capture; undefined for an interface that was opened without. */
+  get capture(): CaptureStats | undefined {
+    return this.#capture?.stats;
   }
 
   /**
@@ -122,6 +146,11 @@ export class NetInterface extends DrivenDevice<NetConfig> {
   /** @internal */
   protected override readConfig(): Promise<NetConfig> {
     return readNetConfig(this.driver);
+  }
+
+  /** @internal */
+  protected override async released(): Promise<void> {
+    await this.#capture?.close();
   }
 
   #check(call: string, options: NetCallOptions): NetCallOptions {

@@ -1,5 +1,6 @@
 import { CACHE_LINE, FRAME_BYTES, FRAME_SIZE, FRAME_SLOT } from '../../assembly/layout.js';
 import { VIRTIO_NET_HDR_SIZE } from '../../assembly/virtio.js';
+import type { FrameTap } from '../observability/frame-capture.js';
 import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue, SlotShape } from './driver-queue.js';
 import { maxFrameBytes } from './net-config.js';
@@ -15,14 +16,22 @@ export function frameTableBytes(size: number): number {
   return size * FRAME_SIZE + CACHE_LINE;
 }
 
+/** What a queue of a network device is told when it is made. */
+export interface NetQueueOptions extends DriverLaneOptions {
+  /** Where it leaves frames that are captured. */
+  tap: FrameTap | undefined;
+}
+
 /** What the two queues of a network device have in common: a table of frames, and the way to the ring and back. */
 export abstract class NetQueue extends DriverLane {
   readonly #u32: Uint32Array;
   /** Index in `#u32`. */
   readonly #table: number;
+  protected readonly tap: FrameTap | undefined;
 
-  constructor(queue: DriverQueue, options: DriverLaneOptions) {
+  constructor(queue: DriverQueue, options: NetQueueOptions) {
     super(queue, options);
+    this.tap = options.tap;
     const { aperture } = queue.memory;
     this.#u32 = aperture.u32;
     this.#table = aperture.allocate(queue.maxSlots * FRAME_SIZE) / 4;

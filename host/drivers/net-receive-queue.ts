@@ -107,12 +107,14 @@ export class NetReceiveQueue extends NetQueue {
   /** The frames of the first `count` entries of the table. */
   #copyOut(count: number): Uint8Array[] {
     const frames: Uint8Array[] = [];
+    if (count > 0) this.tap?.begin();
     for (let index = 0; index < count; index++) {
       const bytes = this.bytesAt(index);
       if (bytes === 0) continue;
       const frame = new Uint8Array(bytes);
       this.queue.memory.copyOut(this.frameOf(this.slotAt(index)), frame);
       frames.push(frame);
+      this.tap?.record(frame);
     }
     return frames;
   }

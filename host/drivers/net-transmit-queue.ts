@@ -1,8 +1,7 @@
 import { ETH_HLEN, VIRTIO_NET_HDR_SIZE } from '../../assembly/virtio.js';
 import type { RingbellError } from '../errors.js';
-import type { DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue } from './driver-queue.js';
-import { NetQueue } from './net-queue.js';
+import { NetQueue, type NetQueueOptions } from './net-queue.js';
 import type { Transmission } from './transmission.js';
 import { WaitingLine } from './waiting-line.js';
 
@@ -35,7 +34,7 @@ export class NetTransmitQueue extends NetQueue {
   });
   #drained: (() => void) | undefined;
 
-  constructor(queue: DriverQueue, options: DriverLaneOptions) {
+  constructor(queue: DriverQueue, options: NetQueueOptions) {
     super(queue, options);
     this.#longest = queue.slotBytes - VIRTIO_NET_HDR_SIZE;
     this.restarted();
@@ -136,6 +135,8 @@ export class NetTransmitQueue extends NetQueue {
     const slot = this.#free.pop() as number;
     this.#pending[slot] = { transmission, frame, order: this.#sent++ };
     this.queue.memory.copyIn(this.frameOf(slot), frame);
+    if (index === 0) this.tap?.begin();
+    this.tap?.record(frame);
     this.fillIn(index, slot, frame.byteLength);
     return true;
   }

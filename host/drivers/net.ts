@@ -4,13 +4,15 @@ import {
   VIRTIO_NET_F_MAC,
   VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_STATUS,
+  VIRTIO_NET_RECEIVEQ1,
   VIRTIO_NET_TRANSMITQ1,
 } from '../../assembly/virtio.js';
+import { type CaptureTarget, checkCapture, FrameCapture } from '../observability/frame-capture.js';
 import { checkBoolean, checkBus, checkMode, checkOptions, checkSignal } from '../options.js';
 import { mask } from '../uapi/bits.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import type { CompletionMode } from './completion-watch.js';
-import { readNetConfig } from './net-config.js';
+import { type NetConfig, readNetConfig } from './net-config.js';
 import { NetInterface } from './net-interface.js';
 import { frameTableBytes, netSlot } from './net-queue.js';
 import { checkQueueSizes, chooseQueueSizes, openDriven } from './open-driven.js';
@@ -39,6 +41,11 @@ export interface OpenNetOptions {
    * beside them. Default false.
    */
   bounce?: boolean | undefined;
+  /**
+   * Where to write every frame that passes, as pcapng: a path, which is written anew, or a stream of bytes, which is left open at
+   * the end. Default: nowhere.
+   */
+  capture?: CaptureTarget | undefined;
   /** Gives opening up; afterwards closes the interface. */
   signal?: AbortSignal | undefined;
 }
@@ -53,6 +60,7 @@ const OPTION_NAMES = [
   'inOrder',
   'doorbell',
   'bounce',
+  'capture',
   'signal',
 ];
 /** The receive and the transmit queue of the first pair. */
@@ -63,7 +71,7 @@ const WANTED = mask(VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS);
 /**
  * Opens a network device: by path ('/dev/vhost-vdpa-0'), or by name on `options.bus`. Rejects with ERR_ARGUMENT for an
  * option that makes no sense, ERR_NO_DEVICE, ERR_DEVICE_BUSY while it is open elsewhere, ERR_NOT_SUPPORTED for what the
- * device does not have, ERR_FEATURES, ERR_CONTROL_PLANE, an AbortError.
+ * device does not have, ERR_FEATURES, ERR_CONTROL_PLANE, an AbortError, the SystemError of a capture file that cannot be written.
  */
 export async function openNet(target: string, options: OpenNetOptions = {}): Promise<NetInterface> {
   validate(options);
@@ -88,9 +96,17 @@ export async function openNet(target: string, options: OpenNetOptions = {}): Pro
         bounce: options.bounce ? { first: bounceBytes, most: bounceBytes } : undefined,
         doorbell: options.doorbell ?? true,
       });
-      return new NetInterface(driver, config, { mode });
+      const capture =
+        options.capture === undefined ? undefined : await captureOf(options.capture, target, config);
+      return new NetInterface(driver, config, { mode, capture });
     },
   });
+}
+
+/** One interface: the one pair of queues that is used. */
+function captureOf(capture: CaptureTarget, target: string, { mac }: NetConfig): Promise<FrameCapture> {
+  const queues = `receive queue ${VIRTIO_NET_RECEIVEQ1}, transmit queue ${VIRTIO_NET_TRANSMITQ1}`;
+  return FrameCapture.open(capture, [{ name: target, description: `the driver's side: ${queues}`, mac }]);
 }
 
 function validate(options: OpenNetOptions): void {
@@ -100,4 +116,5 @@ function validate(options: OpenNetOptions): void {
   checkQueueSizes(options, 1);
   checkBoolean('bounce', options.bounce);
   checkMode(options.mode);
+  checkCapture(options.capture);
 }

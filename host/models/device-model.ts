@@ -1,5 +1,5 @@
 import type { Aperture } from '../aperture/aperture.js';
-import type { DiskBacking } from '../queue/block-datapath.js';
+import type { DatapathSource } from '../queue/datapath.js';
 import type { QueueBlock } from '../queue/queue-block.js';
 import type { LoopDatapath } from '../queue/queue-loop.js';
 
@@ -31,10 +31,14 @@ export interface AttachedModel {
   readonly memoryLossIsFinal: boolean;
   /** Its contents end with this process: nobody can go on with a device that was served like this. */
   readonly volatile: boolean;
+  /** Its data path uses requests in the order in which it takes them (VIRTIO_F_IN_ORDER can be offered). */
+  readonly usesInOrder: boolean;
+  /** Its I/O errors are told of by its queues' counters alone: the control plane reports them (ERR_IO). */
+  readonly countsIoErrors: boolean;
   /** The config space as it is now; its length never changes. */
   config(): Uint8Array;
-  /** What a queue thread needs to serve queue `index`; absent where the data path is JavaScript. */
-  backing?(index: number): DiskBacking;
+  /** What a queue thread makes the data path of queue `index` from; absent where only the caller's event loop has it. */
+  threadDatapath?(index: number): DatapathSource;
   /** The data path of queue `index` on the caller's event loop. */
   loopDatapath(index: number, hooks: LoopHooks): LoopDatapath;
   /**

@@ -24,6 +24,7 @@ import {
   VQ_FLAGS,
   VQ_GATE,
   VQ_HEADS,
+  VQ_IN_FLIGHT,
   VQ_IOTLB,
   VQ_KICK_FD,
   VQ_LAST_AVAIL,
@@ -197,6 +198,11 @@ export class QueueBlock {
   /** IOTLB_ACCESS_* bits wanted at `faultIova`. */
   get faultAccess(): number {
     return this.#get(VQ_FAULT_ACCESS);
+  }
+
+  /** Chains that were taken and not given back yet, at this moment. */
+  get inFlight(): number {
+    return Atomics.load(this.aperture.u32, (this.vq + VQ_IN_FLIGHT) / 4);
   }
 
   /** Whether VIRTIO_RING_F_EVENT_IDX was negotiated. */

@@ -1,8 +1,9 @@
 import { VQ_CROSSINGS, VQ_KICKS } from '../../assembly/layout.js';
 import { loadAddon, type Watcher } from '../native/addon.js';
+import type { Datapath } from './datapath.js';
 import type { DoorbellWatch } from './doorbell-watch.js';
 import type { QueueBlock } from './queue-block.js';
-import type { Datapath, QueueRunner } from './queue-runner.js';
+import type { QueueRunner } from './queue-runner.js';
 import { count } from './queue-stats.js';
 
 /** Bursts of one turn, and milliseconds after which no other is begun; then the rest of the program has its turn. */

@@ -10,20 +10,10 @@ import {
 } from '../../assembly/layout.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { RuntimeError } from '../aperture/web-assembly.js';
+import type { Datapath } from './datapath.js';
 import type { Interrupter } from './interrupter.js';
 import type { QueueBlock } from './queue-block.js';
 import { count } from './queue-stats.js';
-
-/** What a device model does with the chains of one queue, in the thread that runs it. */
-export interface Datapath {
-  /**
-   * Serves what waits, or a part of it, inside the gate: how many chains, with NOTIFY_DUE if the driver is to be
-   * interrupted. Must not run code that is not ours, nor wait for anything but its own I/O.
-   */
-  burst(): number;
-  /** The last burst ended because nothing more was there. */
-  readonly drained?: boolean;
-}
 
 /**
  * How a passage through the gate ended: 'served' some chains, and there may be more; 'idle', there are none; 'closed', the control plane has the

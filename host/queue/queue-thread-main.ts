@@ -6,7 +6,7 @@ import { workerData } from 'node:worker_threads';
 import { VQ_CROSSINGS, VQ_KICKS } from '../../assembly/layout.js';
 import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
 import { loadAddon } from '../native/addon.js';
-import { BlockDatapath, type DiskBacking } from './block-datapath.js';
+import { createDatapath, type DatapathSource } from './datapath.js';
 import { DoorbellWatch } from './doorbell-watch.js';
 import { Interrupter } from './interrupter.js';
 import { QueueBlock } from './queue-block.js';
@@ -20,7 +20,8 @@ export interface QueueThreadQueue {
   index: number;
   /** Linear address of the VQ block. */
   vq: number;
-  backing: DiskBacking;
+  /** What its data path is made from. */
+  datapath: DatapathSource;
 }
 
 /** What a queue thread is started with. */
@@ -61,19 +62,17 @@ interface Lane {
   passage: Passage;
 }
 
-const lanes = data.queues.map(({ index, vq, backing }): Lane => {
+const options = { pollers: data.poll ? data.queues.length : 0, bursts: THREAD_BURSTS, attention };
+
+async function createLane({ index, vq, datapath: source }: QueueThreadQueue): Promise<Lane> {
   const block = new QueueBlock(aperture, vq);
   const interrupter = new Interrupter(block, index, data.deviceFd);
-  const datapath = new BlockDatapath(
-    block,
-    backing,
-    data.poll ? data.queues.length : 0,
-    THREAD_BURSTS,
-    attention,
-  );
+  const datapath = await createDatapath(source, block, options);
   const runner = new QueueRunner(block, datapath, interrupter, data.sigbusFlag, attention);
   return { block, interrupter, runner, passage: 'idle' };
-});
+}
+
+const lanes = await Promise.all(data.queues.map(createLane));
 
 const turnGiver = new TurnGiver(() => {
   count(aperture, first!.block.vq, VQ_CROSSINGS, 1n);

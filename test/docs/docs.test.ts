@@ -18,6 +18,7 @@ import { doctor } from '../../host/cli/doctor.js';
 import { info } from '../../host/cli/info.js';
 import { serve } from '../../host/cli/serve.js';
 import { ERROR_CODES } from '../../host/errors.js';
+import { DEVICE_METRICS, QUEUE_METRICS } from '../../host/observability/metric-families.js';
 import { sumQueueStats } from '../../host/queue/queue-stats.js';
 import { exportedDeclarations, exportedNames } from './declarations.js';
 import { type Example, Page, ROOT } from './markdown.js';
@@ -94,6 +95,18 @@ test('the diagnostics channels are exactly those of the code', () => {
   const documented = [...section.matchAll(/^\| `(ringbell:[\w:]+)`/gm)].map(([, channel]) => channel!);
   assert.ok(used.length > 0, 'the channels were found');
   assert.equal(documented.toSorted(), [...new Set(used)].toSorted());
+});
+
+test('the metrics are exactly those of the code, each with its type, its sides and its help', () => {
+  const section = page('docs/observability.md').section('Prometheus')!;
+  const rows = [...section.matchAll(/^\| `(ringbell_\w+)` *\| (\w+) *\| ([\w, ]+?) *\| (.*?) *\|$/gm)].map(
+    (row) => row.slice(1),
+  );
+  const families = [...QUEUE_METRICS, ...DEVICE_METRICS];
+  assert.equal(
+    rows,
+    families.map(({ name, type, sides, help }) => [name, type, sides.join(', '), help]),
+  );
 });
 
 test('every command and option of the command line is documented', () => {

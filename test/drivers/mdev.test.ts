@@ -7,7 +7,7 @@ import { VIRTIO_CONFIG_S_FEATURES_OK } from '../../assembly/virtio.js';
 import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import type { ErrnoName } from '../../host/errors.js';
-import { BlockDevice } from '../../host/models/block-device.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { serve } from '../../host/serve.js';
 import { u64 } from '../../host/uapi/codec.js';
 import * as vduse from '../../host/uapi/vduse.js';

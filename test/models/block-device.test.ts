@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { RingbellError } from '../../host/errors.js';
-import { BlockDevice, type BlockDeviceOptions } from '../../host/models/block-device.js';
+import { BlockDevice, type BlockDeviceOptions } from '../../host/models/blk/block-device.js';
 import { imageFile, nextError, rejects, scene, until, within } from './fixture.js';
 
 const MIB = 2 ** 20;

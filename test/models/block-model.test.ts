@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openBlock } from '../../host/drivers/blk.js';
-import { BlockModel } from '../../host/models/block-model.js';
+import { BlockModel } from '../../host/models/blk/block-model.js';
 import { nextError, rejects, scene, until, within } from './fixture.js';
 
 const MIB = 2 ** 20;

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import * as assert from 'uvu/assert';
 import { PAGE_SIZE } from '../../assembly/layout.js';
-import type { DirtyLog } from '../../host/models/dirty-log.js';
+import type { DirtyLog } from '../../host/served/dirty-log.js';
 import {
   VIRTIO_BLK_HEADER_SIZE,
   VIRTIO_BLK_ID_BYTES,

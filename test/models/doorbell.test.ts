@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert';
 import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import type { BlockDisk } from '../../host/drivers/block-disk.js';
-import { BlockDevice } from '../../host/models/block-device.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import { scene, within } from './fixture.js';
 

@@ -9,8 +9,8 @@ import { type OpenBlockOptions, openBlock } from '../../host/drivers/blk.js';
 import type { BlockDisk } from '../../host/drivers/block-disk.js';
 import { type ErrorCode, RingbellError } from '../../host/errors.js';
 import type { DeviceModel } from '../../host/models/device-model.js';
-import type { ServedDevice } from '../../host/models/served-device.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
+import type { ServedDevice } from '../../host/served/served-device.js';
 import { until, within } from '../waiting.js';
 
 export { until, within };

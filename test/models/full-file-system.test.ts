@@ -15,7 +15,7 @@ async function onFileSystem(mount: string, lines: string): Promise<void> {
     import { statSync, truncateSync, writeFileSync } from 'node:fs';
     import { Bus } from ${module('bus/index.js')};
     import { openBlock } from ${module('drivers/blk.js')};
-    import { BlockDevice } from ${module('models/block-device.js')};
+    import { BlockDevice } from ${module('models/blk/block-device.js')};
     import { serve } from ${module('serve.js')};
     const MIB = 2 ** 20;
     const file = '/mnt/disk.img';

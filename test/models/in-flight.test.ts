@@ -2,11 +2,11 @@ import { ftruncateSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Bus } from '../../host/bus/index.js';
-import { BlockDevice } from '../../host/models/block-device.js';
-import { BlockModel } from '../../host/models/block-model.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
+import { BlockModel } from '../../host/models/blk/block-model.js';
 import type { DeviceModel } from '../../host/models/device-model.js';
-import type { ServedDevice } from '../../host/models/served-device.js';
 import { serve } from '../../host/serve.js';
+import type { ServedDevice } from '../../host/served/served-device.js';
 import { VHOST_ACCESS_RW } from '../../host/uapi/vhost.js';
 import {
   VIRTIO_BLK_S_IOERR,

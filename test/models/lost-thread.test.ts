@@ -6,7 +6,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
-import { BlockDevice } from '../../host/models/block-device.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { serve } from '../../host/serve.js';
 import { nextError, rejects, scene, until, within } from './fixture.js';
 
@@ -80,7 +80,7 @@ async function run(lines: string): Promise<{ output: string; code: number | null
   const imports = `
     import { Bus } from '${new URL('../../host/bus/index.js', import.meta.url)}';
     import { openBlock } from '${new URL('../../host/drivers/blk.js', import.meta.url)}';
-    import { BlockDevice } from '${new URL('../../host/models/block-device.js', import.meta.url)}';
+    import { BlockDevice } from '${new URL('../../host/models/blk/block-device.js', import.meta.url)}';
     import { serve } from '${new URL('../../host/serve.js', import.meta.url)}';
     const bus = new Bus();
     const device = await serve(new BlockDevice({ memory: 65536 }), { name: 'disk0', bus, queues: 2 });
@@ -128,7 +128,7 @@ test('a worker that serves can be terminated', async () => {
     const serving = new Worker(
       \`(async () => {
          const { parentPort } = await import('node:worker_threads');
-         const { BlockDevice } = await import('${new URL('../../host/models/block-device.js', import.meta.url)}');
+         const { BlockDevice } = await import('${new URL('../../host/models/blk/block-device.js', import.meta.url)}');
          const { serve } = await import('${new URL('../../host/serve.js', import.meta.url)}');
          await serve(new BlockDevice({ memory: 65536 }), { name: 'disk1' });
          parentPort.postMessage('serving');

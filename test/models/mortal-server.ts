@@ -9,8 +9,8 @@ import {
 } from 'node:worker_threads';
 import type { Bus } from '../../host/bus/index.js';
 import { systemError } from '../../host/errors.js';
-import { BlockDevice } from '../../host/models/block-device.js';
-import { BlockModel } from '../../host/models/block-model.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
+import { BlockModel } from '../../host/models/blk/block-model.js';
 import type { DeviceModel } from '../../host/models/device-model.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import { adoptVduseFile, exposeVduseFile } from '../../host/vduse/bridge.js';

@@ -9,11 +9,11 @@ import { LOG_HEADER_SIZE, LOG_STATE, LOG_STATE_IDLE, LOG_STATE_RUNNING } from '.
 import { VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_F_RING_RESET } from '../../assembly/virtio.js';
 import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
-import { BlockDevice } from '../../host/models/block-device.js';
-import { BlockModel } from '../../host/models/block-model.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
+import { BlockModel } from '../../host/models/blk/block-model.js';
 import type { DeviceModel } from '../../host/models/device-model.js';
-import type { ServedDevice } from '../../host/models/served-device.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
+import type { ServedDevice } from '../../host/served/served-device.js';
 import { VDUSE_SET_VQ_READY } from '../../host/uapi/vduse.js';
 import { VHOST_VDPA_RESET_VRING } from '../../host/vhost-vdpa/reset-extension.js';
 import { fails } from '../bus/fixture.js';

@@ -225,6 +225,12 @@ export class RawDriver {
     return this.data.getUint16(DEVICE_AREA + 2, true);
   }
 
+  /** An entry of the used ring. */
+  usedEntry(index: number): { id: number; len: number } {
+    const entry = DEVICE_AREA + 4 + (index % QUEUE_SIZE) * 8;
+    return { id: this.data.getUint32(entry, true), len: this.data.getUint32(entry + 4, true) };
+  }
+
   /** A whole, sound request of `bytes` bytes at `sector`, waited for: its status byte. */
   async request(type: number, sector: bigint, bytes: number): Promise<number> {
     this.data.setUint32(HEADER, type, true);

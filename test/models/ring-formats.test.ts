@@ -1,8 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { VirtioDriver } from '../../host/drivers/virtio-driver.js';
-import { BlockDevice } from '../../host/models/block-device.js';
-import { BlockModel } from '../../host/models/block-model.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
+import { BlockModel } from '../../host/models/blk/block-model.js';
 import type { ServeOptions } from '../../host/serve.js';
 import { decodePackedVringBase } from '../../host/uapi/vring-base.js';
 import { rejects, scene, within } from './fixture.js';

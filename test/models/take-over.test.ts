@@ -14,7 +14,7 @@ import * as assert from 'uvu/assert';
 import { LOG_FEATURES, LOG_INSTANCE, LOG_VERSION } from '../../assembly/layout.js';
 import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
-import { BlockDevice } from '../../host/models/block-device.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { serve } from '../../host/serve.js';
 import { driverLog } from './driver-log.js';
 import { imageFile, rejects, until, within } from './fixture.js';

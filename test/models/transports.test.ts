@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Bus } from '../../host/bus/index.js';
-import { BlockDevice } from '../../host/models/block-device.js';
+import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import { VDUSE_GET_FEATURES, VDUSE_SET_API_VERSION } from '../../host/uapi/vduse.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../../host/uapi/virtio.js';

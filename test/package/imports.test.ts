@@ -10,7 +10,9 @@ const host = fileURLToPath(new URL('../../../host/', import.meta.url));
 const LAYERS = [
   ['cli'],
   ['.'],
+  ['served', 'models/blk'],
   ['bus', 'drivers', 'models'],
+  ['observability'],
   ['vhost-vdpa', 'vduse', 'vdpa'],
   ['queue'],
   ['aperture'],

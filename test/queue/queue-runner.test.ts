@@ -10,9 +10,10 @@ import {
 } from '../../assembly/layout.js';
 import { Aperture } from '../../host/aperture/aperture.js';
 import { loadAddon } from '../../host/native/addon.js';
+import type { Datapath } from '../../host/queue/datapath.js';
 import { Interrupter } from '../../host/queue/interrupter.js';
 import { QueueBlock } from '../../host/queue/queue-block.js';
-import { type Datapath, QueueRunner } from '../../host/queue/queue-runner.js';
+import { QueueRunner } from '../../host/queue/queue-runner.js';
 import { count, readQueueStats, sumQueueStats } from '../../host/queue/queue-stats.js';
 
 interface Stage {

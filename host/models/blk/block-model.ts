@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
-import { RingbellError } from '../errors.js';
-import { VIRTIO_ID_BLOCK } from '../uapi/virtio.js';
+import { RingbellError } from '../../errors.js';
+import { VIRTIO_ID_BLOCK } from '../../uapi/virtio.js';
+import type { AttachedModel, DeviceModel, ModelContext } from '../device-model.js';
 import {
   type BlockGeometry,
   blockFeatures,
@@ -12,7 +13,6 @@ import {
   JAVASCRIPT_SIZE_MAX,
 } from './block-config.js';
 import { BlockModelQueue } from './block-model-queue.js';
-import type { AttachedModel, DeviceModel, ModelContext } from './device-model.js';
 
 /**
  * A disk computed or fetched by TypeScript: extend it, and give `serve` an instance. Handlers run on the event loop of the
@@ -58,6 +58,8 @@ export abstract class BlockModel implements DeviceModel {
       features,
       memoryLossIsFinal: false,
       volatile: false,
+      usesInOrder: false,
+      countsIoErrors: false,
       config: () => encodeBlockConfig(geometry, context.queues.length, context.queueSize),
       loopDatapath: (index, hooks) =>
         new BlockModelQueue(

@@ -1,9 +1,9 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, statfsSync } from 'node:fs';
-import { PAGE_SIZE } from '../../assembly/layout.js';
-import type { Aperture, Window } from '../aperture/aperture.js';
-import { isSystemError, RingbellError } from '../errors.js';
-import { loadAddon, type Protection } from '../native/addon.js';
-import { u64 } from '../uapi/codec.js';
+import { PAGE_SIZE } from '../../../assembly/layout.js';
+import type { Aperture, Window } from '../../aperture/aperture.js';
+import { isSystemError, RingbellError } from '../../errors.js';
+import { loadAddon, type Protection } from '../../native/addon.js';
+import { u64 } from '../../uapi/codec.js';
 
 /** Address space set aside for a disk in memory, so that it can grow in place. Bytes. */
 const RESERVED_BYTES = 2 ** 31;

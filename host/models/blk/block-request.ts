@@ -1,5 +1,5 @@
-import { REQUEST_EPOCH, REQUEST_READABLE_BYTES, REQUEST_WRITABLE_BYTES } from '../../assembly/layout.js';
-import type { Aperture } from '../aperture/aperture.js';
+import { REQUEST_EPOCH, REQUEST_READABLE_BYTES, REQUEST_WRITABLE_BYTES } from '../../../assembly/layout.js';
+import type { Aperture } from '../../aperture/aperture.js';
 import {
   VIRTIO_BLK_HEADER_SECTOR,
   VIRTIO_BLK_HEADER_SIZE,
@@ -19,7 +19,7 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
   VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
-} from '../uapi/virtio.js';
+} from '../../uapi/virtio.js';
 import { type BlockGeometry, JAVASCRIPT_REQUEST_LIMIT, MAX_RANGE_SECTORS } from './block-config.js';
 
 /** Bytes of a request that come before its data: header, and range of a DISCARD or WRITE_ZEROES. */

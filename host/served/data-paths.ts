@@ -1,4 +1,5 @@
 import type { Aperture } from '../aperture/aperture.js';
+import type { AttachedModel } from '../models/device-model.js';
 import { loadAddon } from '../native/addon.js';
 import { DoorbellWatch } from '../queue/doorbell-watch.js';
 import { Interrupter } from '../queue/interrupter.js';
@@ -6,7 +7,6 @@ import type { QueueBlock } from '../queue/queue-block.js';
 import { QueueLoop } from '../queue/queue-loop.js';
 import { QueueRunner } from '../queue/queue-runner.js';
 import { QueueThread } from '../queue/queue-thread.js';
-import type { AttachedModel } from './device-model.js';
 
 /** What the data paths of a device run on. */
 export interface DataPathSurroundings {
@@ -71,7 +71,7 @@ export class DataPaths {
     const queues = indices.map((index) => ({
       index,
       vq: blocks[index]!.vq,
-      backing: this.#attached.backing!(index),
+      datapath: this.#attached.threadDatapath!(index),
     }));
     const doorbells = DoorbellWatch.allocate(
       aperture,

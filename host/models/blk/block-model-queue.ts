@@ -6,23 +6,23 @@ import {
   VQ_BYTES_WRITTEN,
   VQ_CROSSINGS,
   VQ_IO_ERRORS,
-} from '../../assembly/layout.js';
-import type { Aperture } from '../aperture/aperture.js';
-import type { Engine } from '../aperture/engine.js';
-import type { QueueBlock } from '../queue/queue-block.js';
-import type { LoopDatapath } from '../queue/queue-loop.js';
-import { count } from '../queue/queue-stats.js';
+} from '../../../assembly/layout.js';
+import type { Aperture } from '../../aperture/aperture.js';
+import type { Engine } from '../../aperture/engine.js';
+import type { QueueBlock } from '../../queue/queue-block.js';
+import type { LoopDatapath } from '../../queue/queue-loop.js';
+import { count } from '../../queue/queue-stats.js';
 import {
   VIRTIO_BLK_F_FLUSH,
   VIRTIO_BLK_HEADER_SIZE,
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
   VIRTQ_DESC_SIZE,
-} from '../uapi/virtio.js';
+} from '../../uapi/virtio.js';
+import type { LoopHooks } from '../device-model.js';
 import type { BlockGeometry } from './block-config.js';
 import type { BlockModel } from './block-model.js';
 import { BlockRequest, REQUEST_HEADER_BYTES } from './block-request.js';
-import type { LoopHooks } from './device-model.js';
 
 /** Requests taken or given back in one burst, which a pause has to wait for. */
 const BURST = 32;

@@ -1,6 +1,6 @@
-import { DISK_F_DISCARD, DISK_F_FLUSH, DISK_F_RO, DISK_F_WRITE_ZEROES } from '../../assembly/layout.js';
-import { RingbellError } from '../errors.js';
-import { mask } from '../uapi/bits.js';
+import { DISK_F_DISCARD, DISK_F_FLUSH, DISK_F_RO, DISK_F_WRITE_ZEROES } from '../../../assembly/layout.js';
+import { RingbellError } from '../../errors.js';
+import { mask } from '../../uapi/bits.js';
 import {
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_DISCARD,
@@ -16,7 +16,7 @@ import {
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_VERSION_1,
   virtioBlkConfig,
-} from '../uapi/virtio.js';
+} from '../../uapi/virtio.js';
 
 /** Sectors: 32 MiB, so that one DISCARD or WRITE_ZEROES does not hold up a pause for long. */
 export const MAX_RANGE_SECTORS = 65536;

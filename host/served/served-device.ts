@@ -4,10 +4,14 @@ import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import type { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
+import type { AttachedModel, DeviceModel } from '../models/device-model.js';
 import { loadAddon } from '../native/addon.js';
+import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
+import type { DeviceSnapshot, Observable } from '../observability/snapshot.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { featureNames, statusNames } from '../uapi/names.js';
+import { VIRTIO_CONFIG_S_NEEDS_RESET } from '../uapi/virtio.js';
 import type { BounceBuffer } from '../vduse/device-layout.js';
 import { DirtyPages } from '../vduse/dirty-pages.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
@@ -16,7 +20,6 @@ import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { MessageThread } from '../vduse/message-thread.js';
 import { DataPaths } from './data-paths.js';
 import { createDeviceAperture, shareDriverWindow } from './device-aperture.js';
-import type { AttachedModel, DeviceModel } from './device-model.js';
 import { DeviceNode } from './device-node.js';
 import { DirtyLog } from './dirty-log.js';
 import { type RingFeatures, ringFeatures } from './ring-features.js';
@@ -81,7 +84,7 @@ export interface ServedDeviceEvents {
  * A device model on a vDPA bus, until `close`. Whatever a driver does, the worst is that this device needs a reset: 'error'
  * says so, nothing is thrown, and the rest of the process goes on. It keeps the process alive unless `unref` is called.
  */
-export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
+export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Observable {
   /** As given to `serve`. */
   readonly name: string;
   /** As given to `serve`. */
@@ -121,6 +124,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     const device = new ServedDevice(model, options);
     try {
       await device.#start(transport, options);
+      addOpenDevice(device);
       openChannel.publish({ device });
       setImmediate(() => device.#reportEarly());
       return device;
@@ -185,6 +189,23 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
     return { ...sumQueueStats(queues), queues };
   }
 
+  /** What the device is doing now, as plain data. */
+  snapshot(): DeviceSnapshot {
+    const status = this.#status;
+    return {
+      name: this.name,
+      side: 'device',
+      deviceId: this.model.deviceId,
+      status,
+      broken: (status & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0,
+      queues: this.#blocks.map((block, queue) => {
+        // What a device cannot count it leaves out.
+        const { kicksSuppressed: _, ...counters } = readQueueStats(this.#aperture, block.vq);
+        return { queue, ...counters, inFlight: block.inFlight };
+      }),
+    };
+  }
+
   /**
    * Changes the size of the disk to `bytes`; the driver gets a config-change interrupt. Rejects with
    * ERR_NOT_SUPPORTED if the model cannot, ERR_ARGUMENT, ERR_READ_ONLY, ERR_APERTURE_FULL, ERR_CLOSED, a SystemError;
@@ -219,6 +240,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
   /** Takes the device off the bus, stops its threads and gives everything back. Never throws; later calls wait too. */
   close(): Promise<void> {
     this.#closing ??= this.#undoAll().then(() => {
+      removeOpenDevice(this);
       closeChannel.publish({ device: this });
       this.emit('close');
     });
@@ -245,7 +267,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!));
     const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
     this.#attached = attached;
-    this.#features = attached.features | ringFeatures(options, attached.backing !== undefined);
+    this.#features = attached.features | ringFeatures(options, attached.usesInOrder);
     this.#undo.push(() => {
       if (!this.#abandoned) attached.close();
     });
@@ -267,7 +289,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
 
     const attentionFd = this.#eventfd();
     const kickFds = this.#blocks.map(() => this.#eventfd());
-    const threads = attached.backing ? options.threads : 0;
+    const threads = attached.threadDatapath ? options.threads : 0;
     const wakeFds = Array.from({ length: threads || options.queues }, () => this.#eventfd());
     const wakeFd = (index: number) => wakeFds[index % wakeFds.length]!;
     const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
@@ -307,7 +329,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> {
       pauseLimitMs: PAUSE_LIMIT_MS,
       sigbusFlag,
       memoryLossIsFinal: attached.memoryLossIsFinal,
-      reportIoErrors: attached.backing !== undefined,
+      reportIoErrors: attached.countsIoErrors,
     };
     messages = await MessageThread.start(
       file,

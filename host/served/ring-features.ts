@@ -20,17 +20,17 @@ export interface RingFeatures {
 }
 
 /**
- * Feature bits of virtqueues, as a mask. `backing`: whether the engine's data path serves them, which gives requests back in
- * the order in which it takes them; a model in JavaScript gives them back as they end.
+ * Feature bits of virtqueues, as a mask. `usesInOrder`: whether the model's data path uses requests in the order in which it
+ * takes them.
  */
 export function ringFeatures(
   { indirect, packed, inOrder, notificationData, ringReset }: RingFeatures,
-  backing: boolean,
+  usesInOrder: boolean,
 ): bigint {
   const bits = [VIRTIO_RING_F_EVENT_IDX];
   if (indirect) bits.push(VIRTIO_RING_F_INDIRECT_DESC);
   if (packed) bits.push(VIRTIO_F_RING_PACKED);
-  if (inOrder && backing) bits.push(VIRTIO_F_IN_ORDER);
+  if (inOrder && usesInOrder) bits.push(VIRTIO_F_IN_ORDER);
   if (notificationData) bits.push(VIRTIO_F_NOTIFICATION_DATA);
   if (ringReset) bits.push(VIRTIO_F_RING_RESET);
   return mask(...bits);

@@ -7,9 +7,9 @@ import {
   DISK_LINEAR,
   DISK_LOST,
   DISK_MAX_RANGE_SECTORS,
-} from '../../assembly/layout.js';
-import { VIRTIO_BLK_SECTOR_SIZE } from '../../assembly/virtio.js';
-import type { Aperture } from '../aperture/aperture.js';
+} from '../../../assembly/layout.js';
+import { VIRTIO_BLK_SECTOR_SIZE } from '../../../assembly/virtio.js';
+import type { Aperture } from '../../aperture/aperture.js';
 import { type BlockGeometry, diskFlags, encodeId, MAX_RANGE_SECTORS } from './block-config.js';
 
 /**

@@ -8,11 +8,11 @@ import {
   IO_OP_WRITE,
   IO_OP_WRITE_THROUGH,
   IO_OP_ZERO,
-} from '../../assembly/layout.js';
-import { RingbellError } from '../errors.js';
-import { checkOptions } from '../options.js';
-import { BlockDatapath } from '../queue/block-datapath.js';
-import { VIRTIO_ID_BLOCK } from '../uapi/virtio.js';
+} from '../../../assembly/layout.js';
+import { RingbellError } from '../../errors.js';
+import { checkOptions } from '../../options.js';
+import { VIRTIO_ID_BLOCK } from '../../uapi/virtio.js';
+import type { AttachedModel, DeviceModel, ModelContext } from '../device-model.js';
 import {
   type BlockGeometry,
   blockFeatures,
@@ -22,7 +22,7 @@ import {
   encodeId,
   SIZE_MAX,
 } from './block-config.js';
-import type { AttachedModel, DeviceModel, ModelContext } from './device-model.js';
+import { createDatapath, type DiskBacking } from './block-datapath.js';
 import { allocateDiskBlock, setDiskCapacity, setDiskMemory } from './disk-block.js';
 import { DiskStorage } from './disk-storage.js';
 
@@ -172,20 +172,27 @@ export class BlockDevice implements DeviceModel {
       const linear = storage.map(aperture, this.#readOnly || storage.storesMayFail ? 'r' : 'rw');
       setDiskMemory(aperture, disk, linear, mapped ? mappedFileOps(storage) : MEMORY_FILE_OPS);
     }
-    const backings = queues.map((queue) => ({
-      disk,
-      inMemory,
-      fd: storage.fd,
-      ioTable: queue.allocateIoTable(),
-    }));
+    const backings = queues.map(
+      (queue): DiskBacking => ({
+        disk,
+        inMemory,
+        fd: storage.fd,
+        ioTable: queue.allocateIoTable(),
+      }),
+    );
     return {
       features: blockFeatures(geometry(), queues.length),
       memoryLossIsFinal: mapped,
       volatile: file === undefined,
+      usesInOrder: true,
+      countsIoErrors: true,
       config: () => encodeBlockConfig(geometry(), queues.length, queueSize),
-      backing: (index) => backings[index]!,
-      loopDatapath: (index, hooks) =>
-        new BlockDatapath(queues[index]!, backings[index]!, 0, 1, hooks.attention),
+      threadDatapath: (index) => ({
+        module: new URL('block-datapath.js', import.meta.url).href,
+        data: backings[index]!,
+      }),
+      loopDatapath: (index, { attention }) =>
+        createDatapath(queues[index]!, backings[index]!, { pollers: 0, bursts: 1, attention }),
       resize: (bytes) => {
         checkCapacity(bytes, this.#blockSize, 'the new size');
         if (this.#readOnly) throw new RingbellError('ERR_READ_ONLY', 'a read-only disk cannot be resized');

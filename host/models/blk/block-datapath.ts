@@ -1,8 +1,8 @@
-import { COUNT_MASK, FILE_DUE, NOTIFY_DUE, VQ_CROSSINGS } from '../../assembly/layout.js';
-import type { Aperture } from '../aperture/aperture.js';
-import type { QueueBlock } from './queue-block.js';
-import type { Datapath } from './queue-runner.js';
-import { count } from './queue-stats.js';
+import { COUNT_MASK, FILE_DUE, NOTIFY_DUE, VQ_CROSSINGS } from '../../../assembly/layout.js';
+import type { Aperture } from '../../aperture/aperture.js';
+import type { Datapath, DatapathOptions } from '../../queue/datapath.js';
+import type { QueueBlock } from '../../queue/queue-block.js';
+import { count } from '../../queue/queue-stats.js';
 
 /** Looks at an empty ring that a polling datapath takes at least and at most before it gives up; 8192 are some 40 µs. */
 const SPINS_MINIMUM = 64;
@@ -29,7 +29,7 @@ export interface DiskBacking {
  * file: WASM makes one table of vectored I/O of a burst, the addon carries it out, WASM completes it. In a mapped file:
  * the first for what is read, the second for the rest.
  */
-export class BlockDatapath implements Datapath {
+class BlockDatapath implements Datapath {
   readonly #aperture: Aperture;
   readonly #vq: number;
   readonly #backing: DiskBacking;
@@ -43,17 +43,7 @@ export class BlockDatapath implements Datapath {
   #misses = 0;
   readonly #attention: () => void;
 
-  /**
-   * `pollers` is how many queues share the thread that polls this one, 0 for a queue that is not polled; `bursts` is how
-   * many bursts a call may serve at most; `attention` is called after I/O errors.
-   */
-  constructor(
-    block: QueueBlock,
-    backing: DiskBacking,
-    pollers: number,
-    bursts: number,
-    attention: () => void,
-  ) {
+  constructor(block: QueueBlock, backing: DiskBacking, { pollers, bursts, attention }: DatapathOptions) {
     this.#aperture = block.aperture;
     this.#vq = block.vq;
     this.#backing = backing;
@@ -121,4 +111,9 @@ export class BlockDatapath implements Datapath {
     if (failures) this.#attention();
     return result;
   }
+}
+
+/** For queue threads, which make it from a DatapathSource. */
+export function createDatapath(block: QueueBlock, data: unknown, options: DatapathOptions): Datapath {
+  return new BlockDatapath(block, data as DiskBacking, options);
 }

@@ -1,0 +1,46 @@
+import type { QueueBlock } from './queue-block.js';
+
+/** What a device model does with the chains of one queue, in the thread that runs it. */
+export interface Datapath {
+  /**
+   * Serves what waits, or a part of it, inside the gate: how many chains, with NOTIFY_DUE if the driver is to be
+   * interrupted. Must not run code that is not ours, nor wait for anything but its own I/O.
+   */
+  burst(): number;
+  /** The last burst ended because nothing more was there. */
+  readonly drained?: boolean;
+}
+
+/** What a data path is told of the thread that runs it. */
+export interface DatapathOptions {
+  /** How many queues share the thread that polls this one; 0 for a queue that is not polled. */
+  readonly pollers: number;
+  /** Bursts that one call may serve at most: a thread has to come back and see whether it is to leave. */
+  readonly bursts: number;
+  /** Has the control plane look at the queue's counters: a request ended with an I/O error. */
+  attention(): void;
+}
+
+/** What the data path of a queue is made from, in whichever thread runs it: can be posted to a worker. */
+export interface DatapathSource {
+  /** URL of a module that exports what DatapathModule says. */
+  readonly module: string;
+  /** What its `createDatapath` is given: anything that structured cloning takes. Addresses are linear ones. */
+  readonly data: unknown;
+}
+
+/** A module that makes data paths. */
+export interface DatapathModule {
+  /** Makes the data path of the queue of `block`, once a queue and thread. */
+  createDatapath(block: QueueBlock, data: unknown, options: DatapathOptions): Datapath | Promise<Datapath>;
+}
+
+/** Makes a data path in the calling thread. Throws what its module throws. */
+export async function createDatapath(
+  { module, data }: DatapathSource,
+  block: QueueBlock,
+  options: DatapathOptions,
+): Promise<Datapath> {
+  const { createDatapath } = (await import(module)) as DatapathModule;
+  return createDatapath(block, data, options);
+}
