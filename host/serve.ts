@@ -52,7 +52,7 @@ export interface ServeOptions {
    */
   indirect?: boolean;
   /**
-   * Whether to offer packed rings. If left out, true unless an in-flight log is kept, which is of split rings only.
+   * Whether to offer packed rings. If left out, true unless an in-flight log is kept, which costs a split ring less.
    */
   packed?: boolean;
   /**
@@ -73,8 +73,7 @@ export interface ServeOptions {
   parent?: 'set_map' | 'dma_map';
   /**
    * Path of the in-flight log, a file by which another process can take the device over when this one is killed. Of 'vduse'
-   * devices of one group, unless `packed` is true: `/run/ringbell/NAME` if left out; false for none. Of any other: none if
-   * left out.
+   * devices of one group: `/run/ringbell/NAME` if left out; false for none. Of any other: none if left out.
    */
   inFlightLog?: string | false;
   /** Closes the device when it aborts. */
@@ -141,15 +140,9 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   return device;
 }
 
-function logOf({
-  name,
-  transport,
-  groups = 1,
-  packed = false,
-  inFlightLog,
-}: ServeOptions): string | undefined {
+function logOf({ name, transport, groups = 1, inFlightLog }: ServeOptions): string | undefined {
   if (inFlightLog === undefined)
-    return transport === 'vduse' && groups === 1 && !packed ? defaultLogPath(name) : undefined;
+    return transport === 'vduse' && groups === 1 ? defaultLogPath(name) : undefined;
   return inFlightLog === false ? undefined : inFlightLog;
 }
 
@@ -222,15 +215,13 @@ function check(model: DeviceModel, options: ServeOptions): void {
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
 }
 
-function checkLog({ inFlightLog, groups = 1, packed = false }: ServeOptions): void {
+function checkLog({ inFlightLog, groups = 1 }: ServeOptions): void {
   if (inFlightLog === undefined || inFlightLog === false) return;
   if (typeof inFlightLog !== 'string' || inFlightLog === '')
     throw new RingbellError(
       'ERR_ARGUMENT',
       `inFlightLog must be a path, or false, not ${inspect(inFlightLog)}`,
     );
-  if (packed)
-    throw new RingbellError('ERR_ARGUMENT', 'an in-flight log is of split rings only: not with packed rings');
   // No kernel says which address space a group has, once the message that did is answered.
   if (groups > 1)
     throw new RingbellError(
