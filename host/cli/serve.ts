@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import {
   BlockDevice,
-  type DeviceModel,
   type KernelAttachment,
+  type Model,
   NbdDisk,
   RingbellError,
   type ServedDevice,
@@ -85,12 +85,7 @@ export const serve: Command = {
 };
 
 /** Serves until the signal aborts: the exit status. */
-async function serveUntil(
-  signal: AbortSignal,
-  model: DeviceModel,
-  plan: Plan,
-  json: boolean,
-): Promise<number> {
+async function serveUntil(signal: AbortSignal, model: Model, plan: Plan, json: boolean): Promise<number> {
   const { name, queues, queueSize, mode, attach, threads } = plan;
   const device = await serveModel(model, {
     name,
@@ -126,7 +121,7 @@ async function serveUntil(
 const whatIs = ({ capacity, readOnly }: NbdDisk) => ({ bytes: capacity, readOnly });
 
 /** What is to be served. */
-async function modelOf({ nbd, file, bytes, readOnly }: Plan, signal: AbortSignal): Promise<DeviceModel> {
+async function modelOf({ nbd, file, bytes, readOnly }: Plan, signal: AbortSignal): Promise<Model> {
   if (nbd !== undefined) return NbdDisk.connect(nbd, { readOnly, signal });
   return new BlockDevice(file === undefined ? { memory: bytes!, readOnly } : { file, readOnly });
 }

@@ -51,10 +51,11 @@ const STRUCTURED: Record<string, Answer> = {
   'data at offset 2^64 − 1': (cookie) => chunk(cookie, DATA, dataAt(2n ** 64n - 1n, full)),
   'the same data twice': (cookie) => [
     chunk(cookie, DATA, dataAt(AT, full.subarray(0, 2048)), more),
-    chunk(cookie, DATA, dataAt(AT, full.subarray(0, 2048))),
+    chunk(cookie, DATA, dataAt(AT, full.subarray(0, 2048)), more),
+    chunk(cookie, DATA, dataAt(AT + 2048, full.subarray(2048))),
   ],
   'data over a hole': (cookie) => [
-    chunk(cookie, HOLE, holeAt(AT + 1024, 1024), more),
+    chunk(cookie, HOLE, holeAt(AT + 1024, 3072), more),
     chunk(cookie, DATA, dataAt(AT, full.subarray(0, 1025))),
   ],
   'a gap': (cookie) => [
