@@ -11,7 +11,7 @@ import { Bus } from '../../host/bus/index.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { BlockModel } from '../../host/models/blk/block-model.js';
-import type { DeviceModel } from '../../host/models/device-model.js';
+import type { Model } from '../../host/models/model.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import type { ServedDevice } from '../../host/served/served-device.js';
 import { VDUSE_SET_VQ_READY } from '../../host/uapi/vduse.js';
@@ -226,7 +226,7 @@ const RING_BYTES = 0x4000;
 const ELSEWHERE = 0x3000;
 
 async function drive(
-  model: DeviceModel,
+  model: Model,
   options: Partial<ServeOptions>,
   body: (driver: RawDriver, device: ServedDevice) => Promise<void>,
 ): Promise<void> {
