@@ -45,6 +45,7 @@ export { BlockDevice, type BlockDeviceOptions } from './models/blk/block-device.
 export { BlockModel } from './models/blk/block-model.js';
 export type { DeviceModel } from './models/device-model.js';
 export { NbdDisk, type NbdDiskEvents, type NbdDiskOptions } from './models/nbd/nbd-disk.js';
+export { OverlayDisk, type OverlayDiskOptions } from './models/overlay/overlay-disk.js';
 export type { CaptureStats, CaptureTarget } from './observability/frame-capture.js';
 export { METRICS_CONTENT_TYPE, metrics } from './observability/metrics.js';
 export type { DeviceSnapshot, Observable, QueueSnapshot, Side } from './observability/snapshot.js';

@@ -51,6 +51,15 @@ const CASES: [options: string[], says: RegExp][] = [
   [['serve', 'blk', '--name', 'd', '--file', 'x', '--size', '1M'], /give one of --file FILE, --nbd URI and/],
   [['serve', 'blk', '--name', 'd', '--file', join(folder, 'none.img')], /--file .*none\.img: no such file/],
   [['serve', 'blk', '--name', 'd', '--nbd', 'x', '--file', 'x'], /give one of --file FILE, --nbd URI and/],
+  [['serve', 'blk', '--name', 'd', '--size', '1M', '--base', 'x'], /--base needs --file/],
+  [
+    ['serve', 'blk', '--name', 'd', '--file', join(folder, 'ragged.img'), '--base', join(folder, 'small.img')],
+    /ragged\.img is not an overlay file/,
+  ],
+  [
+    ['serve', 'blk', '--name', 'd', '--file', join(folder, 'new'), '--base', join(folder, 'none.img')],
+    /cannot open the disk's file: .*none\.img/,
+  ],
   [['serve', 'blk', '--name', 'd', '--nbd', 'disk.img'], /disk\.img: not a URI/],
   [['serve', 'blk', '--name', 'd', '--nbd', 'nbd://host/?a=b'], /there is no parameter 'a'/],
   [['serve', 'blk', '--name', 'd', '--size', '1000'], /--size 1000: must be a multiple of 512/],
