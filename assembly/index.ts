@@ -24,4 +24,5 @@ export { deviceIdle, logIsRunning } from './in-flight-log';
 export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
 export { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from './iova-domain';
 export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
+export { requestGiveBurst, requestTakeBurst } from './request-burst';
 export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';

@@ -91,7 +91,7 @@ export const serve: Command = {
 };
 
 /** Serves until the signal aborts: the exit status. */
-async function serveUntil(signal: AbortSignal, model: Model, plan: Plan, json: boolean): Promise<number> {
+async function serveUntil(signal: AbortSignal, model: DiskModel, plan: Plan, json: boolean): Promise<number> {
   const { name, queues, queueSize, mode, attach, threads } = plan;
   const device = await serveModel(model, {
     name,
@@ -120,13 +120,13 @@ async function serveUntil(signal: AbortSignal, model: Model, plan: Plan, json: b
 }
 
 /** What can be served. */
-type Model = BlockDevice | NbdDisk | OverlayDisk;
+type DiskModel = BlockDevice | NbdDisk | OverlayDisk;
 
 /** What is known of a disk when it is open. */
-const whatIs = ({ capacity, readOnly }: Model) => ({ ...(capacity && { bytes: capacity }), readOnly });
+const whatIs = ({ capacity, readOnly }: DiskModel) => ({ ...(capacity && { bytes: capacity }), readOnly });
 
 /** What is to be served. */
-async function modelOf({ nbd, file, base, bytes, readOnly }: Plan, signal: AbortSignal): Promise<Model> {
+async function modelOf({ nbd, file, base, bytes, readOnly }: Plan, signal: AbortSignal): Promise<DiskModel> {
   if (nbd !== undefined) return NbdDisk.connect(nbd, { readOnly, signal });
   if (base !== undefined) return OverlayDisk.open({ file: file!, base, readOnly });
   return new BlockDevice(file === undefined ? { memory: bytes!, readOnly } : { file, readOnly });

@@ -53,7 +53,16 @@ const CASES: [options: string[], says: RegExp][] = [
   [['serve', 'blk', '--name', 'd', '--nbd', 'x', '--file', 'x'], /give one of --file FILE, --nbd URI and/],
   [['serve', 'blk', '--name', 'd', '--size', '1M', '--base', 'x'], /--base needs --file/],
   [
-    ['serve', 'blk', '--name', 'd', '--file', join(folder, 'ragged.img'), '--base', join(folder, 'small.img')],
+    [
+      'serve',
+      'blk',
+      '--name',
+      'd',
+      '--file',
+      join(folder, 'ragged.img'),
+      '--base',
+      join(folder, 'small.img'),
+    ],
     /ragged\.img is not an overlay file/,
   ],
   [
