@@ -109,7 +109,7 @@ for (const seed of [1, 2, 3, 4])
           flushes.push({ begun, ended: events.length });
         }
       }
-      const contents = Buffer.alloc(BYTES);
+      let contents = Buffer.alloc(BYTES);
       await disk.read(0, contents);
       assert.is(
         Buffer.compare(contents, Buffer.concat(history.map((all) => all.at(-1)!.bytes))),
@@ -124,6 +124,7 @@ for (const seed of [1, 2, 3, 4])
         const rate = below(5);
         writeFileSync(file, afterBoot(remains(before, events, count, () => below(4) < rate)));
         const again = await OverlayDisk.open({ file, base });
+        contents = Buffer.alloc(BYTES);
         await again.read(0, contents);
         await again.close();
         const flushed = flushes.findLast(({ ended }) => ended <= count)!.begun;

@@ -158,13 +158,13 @@ export class OverlayDisk extends BlockModel {
     return this.#call(() => this.#changes.run(start, end, change));
   }
 
+  /** `into` is zeroed. */
   async #read(offset: number, into: Uint8Array): Promise<void> {
     const parts: Promise<void>[] = [];
     for (const { state, start, end } of this.#runs(offset, into.length)) {
       const part = into.subarray(start - offset, end - offset);
       if (state === STATE_DATA) parts.push(this.#file.read(part, this.#dataOffset + start));
       if (state === STATE_BASE) parts.push(this.#base.read(part, start));
-      if (state === STATE_ZERO) part.fill(0);
     }
     await Promise.all(parts);
   }
