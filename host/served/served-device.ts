@@ -57,6 +57,8 @@ export interface ServedDeviceOptions extends RingFeatures {
   /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
   threads: number;
   poll: boolean;
+  /** CPUs of the queue threads, thread i on CPU i modulo their number; none to leave that to the kernel. */
+  cpus: readonly number[];
   /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
   log: string | undefined;
 }
@@ -280,6 +282,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       queueSize,
       sigbusFlag,
       life,
+      threads: options.threads,
       configChanged: (config, change) => this.#configChanged(config, change),
       failed: (error) => this.#modelFailed(error),
     });
@@ -307,15 +310,18 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
 
     const attentionFd = this.#eventfd();
     const kickFds = this.#blocks.map(() => this.#eventfd());
-    const threads = attached.threadDatapath ? options.threads : 0;
+    const threads = attached.threadDatapath
+      ? Math.min(options.threads, Math.ceil(options.queues / attached.queueGroup))
+      : 0;
     const wakeFds = Array.from({ length: threads || options.queues }, () => this.#eventfd());
-    const wakeFd = (index: number) => wakeFds[index % wakeFds.length]!;
+    const wakeFd = (index: number) =>
+      wakeFds[threads > 0 ? this.#dataPaths.threadOf(index, threads) : index]!;
     const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
-    const { poll } = options;
+    const { poll, cpus } = options;
     let messages: MessageThread | undefined;
     this.#dataPaths = new DataPaths(
       attached,
-      { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll },
+      { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll, cpus },
       {
         lost: (indices, error) => {
           // The control plane says so to the driver and to us; what it died of is known only here.
@@ -326,6 +332,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
           this.#abandoned = true;
         },
         failed: (error) => this.#modelFailed(error),
+        configChanged: (config) => this.#configChanged(config),
       },
     );
     this.#undo.push(() => this.#dataPaths.close());
@@ -404,6 +411,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
 
   #statusChanged(status: number): void {
     this.#attached.lifeChanged?.();
+    this.#dataPaths.lifeChanged();
     if (status === 0) this.#dataPaths.replaceLost();
     // Opening, resetting and closing each send status 0.
     if (status === this.#status) return;
