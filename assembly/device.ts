@@ -139,9 +139,9 @@ export function deviceWait(vq: usize, spins: u32): u32 {
   return waiting;
 }
 
-/** Breaks the queue for a reason that its host knows. */
-export function deviceBreak(vq: usize, verdict: u32): void {
-  breakQueue(vq, verdict, 0);
+/** Breaks the queue for a reason that its host or its model knows; `head` is that of the chain, if it is about one. */
+export function deviceBreak(vq: usize, verdict: u32, head: u32): void {
+  breakQueue(vq, verdict, head);
 }
 
 /**

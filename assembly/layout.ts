@@ -449,6 +449,31 @@ export const BLK_REQUEST_BYTES = 268435456;
 export const BLK_BURST_BYTES = 8388608;
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Device model in a WebAssembly module of its own: what its library (assembly/library) needs to know. One block a queue,
+// written by the host before anything runs.
+/**
+ * Version of everything that such a module has compiled into it: this block, the VQ_*, chain and segment offsets that the
+ * library uses, and the engine's functions that it imports. Changes whenever a module of before would misread any.
+ */
+export const MODEL_ABI = 1;
+/** u32, linear of the queue's VQ block. */
+export const MODEL_VQ = 0;
+/** u32: the queue's index. */
+export const MODEL_INDEX = 4;
+/** u32, linear of the state of the device, which all of its queues share. */
+export const MODEL_STATE = 8;
+/** u32, linear of the state of this queue, which only its thread touches. */
+export const MODEL_QUEUE_STATE = 12;
+/** u32, linear of the config space as the model has it, and its bytes. */
+export const MODEL_CONFIG = 16;
+export const MODEL_CONFIG_BYTES = 20;
+/** u32, linear of the i32 that counts pages lost to SIGBUS: then nothing is published. */
+export const MODEL_LOST = 24;
+/** u32: where the private part of the aperture ends. Below lies what a model may have pointers to. */
+export const MODEL_PRIVATE_BYTES = 28;
+export const MODEL_BLOCK_SIZE = 64;
+
+// ---------------------------------------------------------------------------------------------------------------------
 // File I/O table: one entry a request, filled by WASM, carried out by the addon (native/file-io.cc), read back by WASM.
 export const IO_SIZE = 40;
 /** u32, IO_OP_*. */
