@@ -7,8 +7,9 @@ import { info } from './info.js';
 import { abortOnInterruption, type Interruption } from './interruption.js';
 import { packageVersion } from './machine.js';
 import { serve } from './serve.js';
+import { top } from './top.js';
 
-const COMMANDS: readonly Command[] = [demo, serve, info, doctor];
+const COMMANDS: readonly Command[] = [demo, serve, info, top, doctor];
 /** Exit status of a command that failed, and of bad input. */
 const FAILED = 1;
 const BAD_INPUT = 2;

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import {
   BlockDevice,
+  expose,
   type KernelAttachment,
   RingbellError,
   type ServedDevice,
@@ -37,6 +38,8 @@ interface Plan {
   queueSize: number;
   threads: number | undefined;
   mode: (typeof MODES)[number];
+  /** Path of a stats socket, or 'auto'. */
+  stats: string | undefined;
 }
 
 /** `ringbell serve` */
@@ -63,42 +66,56 @@ export const serve: Command = {
     threads: { value: 'N', help: 'queue threads (default: one a queue, up to the processors)' },
     mode: { value: 'notify|poll', default: 'notify', help: 'sleep until kicked, or watch the rings' },
     transport: { value: 'vduse', default: 'vduse', help: 'how others reach the device' },
+    stats: {
+      value: 'SOCKET|auto',
+      help: 'let ringbell top look, by this socket, or one that it finds by itself',
+    },
     json: { help: 'print JSON: an object when the device is there, another with its counters at the end' },
   },
   endless: true,
   async run(values, signal) {
     const plan = planOf(values);
-    const { name, queues, queueSize, mode, attach, threads } = plan;
-    const model =
-      plan.file === undefined
-        ? new BlockDevice({ memory: plan.bytes!, readOnly: plan.readOnly })
-        : new BlockDevice({ file: plan.file, readOnly: plan.readOnly });
-    const device = await serveModel(model, {
-      name,
-      transport: 'vduse',
-      queues,
-      queueSize,
-      mode,
-      ...(attach !== undefined && { attach }),
-      ...(threads !== undefined && { threads }),
-    }).catch((error: unknown) => {
-      throw explained(error, plan);
-    });
-    const report = new ServeReport(device, plan, values.flag('json'));
+    const { stats } = plan;
+    const exposure = stats === undefined ? undefined : await expose(stats === 'auto' ? {} : { path: stats });
     try {
-      report.started(await whereabouts(name));
-      // Nobody may have pressed Ctrl-C before the device was there.
-      if (!signal.aborted) await endOf(device, signal);
-      if (!signal.aborted)
-        throw new RingbellError('ERR_THREAD_LOST', `${name}: a thread of the device ended`);
-      await close(device, report, signal.reason as Interruption);
-      return 0;
+      return await serveUntil(plan, values.flag('json'), signal);
     } finally {
-      report.ended();
-      await device.close();
+      await exposure?.close();
     }
   },
 };
+
+/** Serves until the signal aborts: the exit status. */
+async function serveUntil(plan: Plan, json: boolean, signal: AbortSignal): Promise<number> {
+  const { name, queues, queueSize, mode, attach, threads } = plan;
+  const model =
+    plan.file === undefined
+      ? new BlockDevice({ memory: plan.bytes!, readOnly: plan.readOnly })
+      : new BlockDevice({ file: plan.file, readOnly: plan.readOnly });
+  const device = await serveModel(model, {
+    name,
+    transport: 'vduse',
+    queues,
+    queueSize,
+    mode,
+    ...(attach !== undefined && { attach }),
+    ...(threads !== undefined && { threads }),
+  }).catch((error: unknown) => {
+    throw explained(error, plan);
+  });
+  const report = new ServeReport(device, plan, json);
+  try {
+    report.started(await whereabouts(name));
+    // Nobody may have pressed Ctrl-C before the device was there.
+    if (!signal.aborted) await endOf(device, signal);
+    if (!signal.aborted) throw new RingbellError('ERR_THREAD_LOST', `${name}: a thread of the device ended`);
+    await close(device, report, signal.reason as Interruption);
+    return 0;
+  } finally {
+    report.ended();
+    await device.close();
+  }
+}
 
 /** Reads the options. Throws UsageError for what cannot be done. */
 function planOf(values: Arguments): Plan {
@@ -129,6 +146,7 @@ function planOf(values: Arguments): Plan {
     queueSize,
     threads: values.given('threads') ? values.count('threads', { minimum: 0, maximum: 64 }) : undefined,
     mode: values.choice('mode', MODES)!,
+    stats: values.text('stats'),
   };
 }
 

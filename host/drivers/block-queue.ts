@@ -18,6 +18,7 @@ import { type BlockRequest, statusError } from './block-operation.js';
 import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue, SlotShape } from './driver-queue.js';
 import type { BounceUser } from './iova-domain.js';
+import { RequestTimer } from './request-timer.js';
 import { keepSubmissions, writeSubmission } from './submission.js';
 import { WaitingLine } from './waiting-line.js';
 
@@ -68,6 +69,7 @@ function bufferStride(slotBytes: number): number {
  */
 export class BlockQueue extends DriverLane implements BounceUser {
   readonly #i32: Int32Array;
+  readonly #timer: RequestTimer;
   readonly #submissions: number;
   readonly #completions: number;
   readonly #buffers: number;
@@ -89,6 +91,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
     const { memory, slots } = queue;
     const { aperture } = memory;
     this.#i32 = aperture.i32;
+    this.#timer = new RequestTimer(queue.latency);
     this.#submissions = aperture.allocate(slots * SUBMISSION_SIZE);
     this.#completions = aperture.allocate(slots * COMPLETION_SIZE);
     this.#bufferStride = bufferStride(options.slotBytes);
@@ -136,6 +139,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
       return 0;
     }
     let result: number;
+    const start = this.#timer.start;
     queue.crossings++;
     try {
       result = this.engine.blkSubmit(queue.block, table, count);
@@ -145,6 +149,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
     if (result & NOTIFY_DUE) queue.kick();
     if (queue.broken) throw this.break(queue.verdict());
     const taken = result & COUNT_MASK;
+    if (taken > 0) this.#timer.offered(start, this.#i32[(table + SUBMISSION_TAG) / 4] as number);
     if (taken < fitting) domain?.wait(this);
     else domain?.leave(this);
     return taken;
@@ -162,6 +167,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
       throw this.trapped(error);
     }
     if (queue.broken) throw this.break(queue.verdict());
+    this.#timer.reaped(this.#i32, (table + COMPLETION_TAG) / 4, COMPLETION_SIZE / 4, count);
     if (count > 0) queue.memory.domain?.released();
     return count;
   }

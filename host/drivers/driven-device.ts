@@ -2,7 +2,8 @@ import type { Channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { RingbellError } from '../errors.js';
 import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
-import type { DeviceSnapshot, Observable } from '../observability/snapshot.js';
+import { type DeviceSnapshot, known, type Observable } from '../observability/snapshot.js';
+import { threadId } from '../queue/thread-id.js';
 import { featureNames } from '../uapi/names.js';
 import type { DriverLane } from './driver-lane.js';
 import type { DriverQueueStats } from './driver-queue.js';
@@ -72,6 +73,8 @@ export abstract class DrivenDevice<Config>
   #config: Config;
   /** Nothing of the device matters any more. */
   #closed = false;
+  /** The thread that drives it. */
+  readonly #thread = threadId();
 
   /** @internal */
   protected constructor(driver: VirtioDriver, config: Config, channels: DrivenDeviceChannels) {
@@ -137,8 +140,17 @@ export abstract class DrivenDevice<Config>
         queue: queue.index,
         ...queue.stats(),
         inFlight: queue.slots - queue.free,
+        ...known({ latency: queue.latency.snapshot(), thread: this.#thread || undefined }),
       })),
     };
+  }
+
+  /**
+   * For whoever wants to know how long requests take.
+   * @internal
+   */
+  timeRequests(on: boolean): void {
+    for (const { queue } of this.lanes) queue.latency.on = on;
   }
 
   /** Lets the open device keep the process alive, even when idle. */

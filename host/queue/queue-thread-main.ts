@@ -12,6 +12,7 @@ import { Interrupter } from './interrupter.js';
 import { QueueBlock } from './queue-block.js';
 import { type Passage, QueueRunner } from './queue-runner.js';
 import { count } from './queue-stats.js';
+import { threadId } from './thread-id.js';
 import { TurnGiver } from './turn-giver.js';
 
 /** One queue of a thread. */
@@ -64,8 +65,11 @@ interface Lane {
 
 const options = { pollers: data.poll ? data.queues.length : 0, bursts: THREAD_BURSTS, attention };
 
+const thread = threadId();
+
 async function createLane({ index, vq, datapath: source }: QueueThreadQueue): Promise<Lane> {
   const block = new QueueBlock(aperture, vq);
+  block.thread = thread;
   const interrupter = new Interrupter(block, index, data.deviceFd);
   const datapath = await createDatapath(source, block, options);
   const runner = new QueueRunner(block, datapath, interrupter, data.sigbusFlag, attention);

@@ -7,6 +7,7 @@ import type { QueueBlock } from '../queue/queue-block.js';
 import { QueueLoop } from '../queue/queue-loop.js';
 import { QueueRunner } from '../queue/queue-runner.js';
 import { QueueThread } from '../queue/queue-thread.js';
+import { threadId } from '../queue/thread-id.js';
 
 /** What the data paths of a device run on. */
 export interface DataPathSurroundings {
@@ -91,6 +92,7 @@ export class DataPaths {
   #startLoop(index: number, wakeFd: number): void {
     const { aperture, blocks, sigbusFlag, attentionFd, deviceFd } = this.#surroundings;
     const block = blocks[index]!;
+    block.thread = threadId();
     const attention = () => loadAddon().eventfdSignal(attentionFd);
     const datapath = this.#attached.loopDatapath(index, {
       schedule: () => loop.schedule(),

@@ -135,6 +135,10 @@ export class BlockModelQueue implements LoopDatapath {
     const request = new BlockRequest(this.#aperture, linear, this.#bounce, this.#geometry());
     this.#freeBlocks.pop();
     this.#held++;
+    if (this.#block.latency.due()) {
+      this.#block.latency.begin();
+      request.takenAt = performance.now();
+    }
     this.#inFlight += request.dataBytes;
     if (request.operation === 'write') this.#copyIn(request, request.data!);
     if (request.operation === 'none') this.#done.push(request);
@@ -186,6 +190,7 @@ export class BlockModelQueue implements LoopDatapath {
     if (!this.#block.miss) this.#copyOut(request, Uint8Array.of(request.status), request.statusOffset);
     if (this.#block.miss) return false;
     this.#engine.requestFinish(vq, request.linear, written + 1);
+    if (request.takenAt !== undefined) this.#block.latency.record(performance.now() - request.takenAt, 1);
     this.#crossings++;
     if (ok && request.operation === 'read') count(this.#aperture, vq, VQ_BYTES_READ, BigInt(request.length));
     if (ok && request.operation === 'write')

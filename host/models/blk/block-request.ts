@@ -41,6 +41,8 @@ export class BlockRequest {
   readonly unmap: boolean;
   /** VIRTIO_BLK_S_*. */
   status: number;
+  /** Milliseconds, as performance.now counts them, at which it was taken, if it is timed. */
+  takenAt: number | undefined;
   /** Of a read or write, its bytes: memory of JavaScript's own, which no driver can change or take away. */
   readonly data: Uint8Array | undefined;
   /** Bytes of `data` as it was made: the model can transfer its buffer away, which leaves an array of none. */
