@@ -3,8 +3,10 @@
 // functions, and the chain and segment tables between them and their callers are the same.
 
 import { breakQueue } from './chain';
+import { logFits, logIsRunning } from './in-flight-log';
 import {
   NOTIFY_DUE,
+  VERDICT_IN_FLIGHT_LOG,
   VQ_BURST,
   VQ_BURSTS,
   VQ_EPOCH,
@@ -26,7 +28,6 @@ import {
 import { add } from './notify';
 import * as packed from './packed/device';
 import * as split from './split/device';
-import { logIsRunning } from './split/in-flight';
 
 /** Resets the running state to the position that a vring base gives. Counters stay. */
 export function deviceStart(vq: usize, base: u32): void {
@@ -36,13 +37,15 @@ export function deviceStart(vq: usize, base: u32): void {
 }
 
 /**
- * Goes on where another process has stopped, by its in-flight log and used.idx: what it had taken and not published is
- * taken first. False if the driver had not started the queue. Only split rings have a log.
+ * Goes on where another process has stopped, by its in-flight log and the ring: what it had taken and not published is
+ * taken first. False if the driver had not started the queue.
  */
 export function deviceResume(vq: usize): bool {
   if (!logIsRunning(vq)) return false;
   begin(vq);
-  split.resume(vq);
+  if (!logFits(vq)) breakQueue(vq, VERDICT_IN_FLIGHT_LOG, 0);
+  else if (isPacked(vq)) packed.resume(vq);
+  else split.resume(vq);
   return true;
 }
 
@@ -135,17 +138,17 @@ export function devicePeek(vq: usize, snapshot: usize): u64 {
   return isPacked(vq) ? packed.peek(vq, snapshot) : split.peek(vq, snapshot);
 }
 
-/** Takes the chain that devicePeek has shown: false if it cannot be, which breaks the queue. */
-export function deviceTake(vq: usize, head: u32): bool {
-  if (!(isPacked(vq) ? packed.take(vq, head) : split.take(vq, head))) return false;
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + 1, VQ_IN_FLIGHT);
-  return true;
+/** Takes the chain that devicePeek has shown: 1 + its entry of an in-flight log; 0 if it cannot be, which breaks the queue. */
+export function deviceTake(vq: usize, head: u32): u32 {
+  const entry = isPacked(vq) ? packed.take(vq, head) : split.take(vq, head);
+  if (entry) store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + 1, VQ_IN_FLIGHT);
+  return entry;
 }
 
-/** Gives one taken chain back, with its used length in bytes; visible once published. */
-export function deviceGive(vq: usize, head: u32, written: u32): void {
-  if (isPacked(vq)) packed.give(vq, head, written);
-  else split.give(vq, head, written);
+/** Gives one taken chain back, `entry` being what deviceTake said, with its used length in bytes; visible once published. */
+export function deviceGive(vq: usize, head: u32, entry: u32, written: u32): void {
+  if (isPacked(vq)) packed.giveTaken(vq, head, entry, written);
+  else split.giveTaken(vq, head, entry, written);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - 1, VQ_IN_FLIGHT);
 }
 

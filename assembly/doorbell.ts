@@ -1,5 +1,6 @@
 // Software doorbells, device side. A driver's doorbell store is the index of its queue, written to memory that both sides
-// map, and nothing more: whoever wants to know has to look. A look takes the ring away before the device looks at its
+// map, and nothing more: whoever wants to know has to look. With VIRTIO_F_NOTIFICATION_DATA a store has 16 bits more, which
+// say where the ring goes on. They are never read: the ring says so itself, and may be believed after its own checks. A look takes the ring away before the device looks at its
 // virtqueue. The driver publishes avail.idx before it stores to the doorbell, so whatever a store that was overwritten here
 // stood for is seen in avail.idx: no ring is lost.
 

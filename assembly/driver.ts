@@ -3,6 +3,7 @@
 // packed/driver.ts have the same functions.
 
 import {
+  DQ_AVAIL,
   DQ_DOORBELL,
   DQ_FLAGS,
   DQ_FREE,
@@ -14,6 +15,7 @@ import {
   DQ_VERDICT_HEAD,
   NOTIFY_DUE,
   SLOT_STATE_SIZE,
+  VQ_F_NOTIFICATION_DATA,
   VQ_F_PACKED,
   VQ_KICKS,
   VQ_KICKS_SUPPRESSED,
@@ -52,8 +54,12 @@ export function driverPublish(dq: usize, count: u32): u32 {
   if (!wanted) return 0;
   const doorbell = load<u32>(dq, DQ_DOORBELL);
   if (doorbell == 0) return NOTIFY_DUE;
-  // A plain store: an atomic one would be a locked read-modify-write on device memory. The barrier was the publication's.
-  store<u16>(doorbell, <u16>load<u32>(dq, DQ_INDEX));
+  const index = load<u32>(dq, DQ_INDEX);
+  // Plain stores: an atomic one would be a locked read-modify-write on device memory. The barrier was the publication's.
+  // Notification data ("Driver Notifications") is next_off and next_wrap, which is just what DQ_AVAIL is: the place of the
+  // next descriptor of a packed ring, the available index of a split one.
+  if (load<u32>(dq, DQ_FLAGS) & VQ_F_NOTIFICATION_DATA) store<u32>(doorbell, index | (load<u32>(dq, DQ_AVAIL) << 16));
+  else store<u16>(doorbell, <u16>index);
   return 0;
 }
 

@@ -82,14 +82,21 @@ export const VQ_SEGMENTS_CAPACITY = 32;
 export const VQ_BURST = 36;
 /** u32, linear of a private descriptor snapshot: VQ_SIZE + 1 entries of VIRTQ_DESC_SIZE, at least 4. */
 export const VQ_SNAPSHOT = 40;
-/** u32, linear of a byte a head: 1 while an asynchronous request holds it. */
+/** u32, linear of a byte a head: 1 while an asynchronous request holds it; of a packed ring a byte an entry of a log that is resumed. */
 export const VQ_HEADS = 44;
 /** u64: the features negotiated, for device models to look their own up in. */
 export const VQ_FEATURES = 48;
 /** u32, linear of the queue's section of an in-flight log; 0 where none is kept. */
 export const VQ_LOG = 56;
-/** u32, linear of a private ring of VQ_SIZE heads (u16): those that VQ_REPLAYING speaks of, at their avail indices. */
+/**
+ * u32, linear of a private ring that VQ_REPLAYING speaks of: of VQ_SIZE heads (u16), at their avail indices; of a packed ring
+ * of VQ_SIZE descriptors, as if a driver had offered them from the start.
+ */
 export const VQ_REPLAY = 60;
+/** u32, linear of a u16 a place of that ring of descriptors: the entry of the in-flight log that it comes from. */
+export const VQ_REPLAY_ENTRIES = 64;
+/** u32, linear of a private ring of VQ_SIZE u16: the entries of the in-flight log that no chain has. Packed rings only. */
+export const VQ_FREE_ENTRIES = 68;
 /** u32, linear of a u32 a chain of the chain table: the bytes that the device may write. Of packed rings, read with VQ_F_IN_ORDER. */
 export const VQ_WRITABLE = 96;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
@@ -128,10 +135,16 @@ export const VQ_MISS = 300;
 export const VQ_EPOCH = 304;
 /** u32: 1 while pops take heads from VQ_REPLAY, which another process left in flight, instead of the available ring. */
 export const VQ_REPLAYING = 308;
-/** u32, modulo 2^16: avail index at which VQ_REPLAY ends and the available ring goes on. */
+/** u32: VQ_LAST_AVAIL once VQ_REPLAY is read, where the driver's ring goes on. */
 export const VQ_REPLAY_END = 312;
+/** u32: place in VQ_REPLAY of the first chain that was not given back by a burst. Packed rings only. */
+export const VQ_REPLAY_GIVEN = 316;
 /** u64: chains that requests have taken, as the in-flight log counts them. */
 export const VQ_TAKEN = 320;
+/** u32: where VQ_FREE_ENTRIES has its next one, how many it has, and how many more once their chains are published. */
+export const VQ_FREE_AT = 328;
+export const VQ_FREE_COUNT = 332;
+export const VQ_FREE_GIVEN = 336;
 /** u32: 1 + the index of the first used descriptor that is not yet published; 0 if there is none. Packed rings only. */
 export const VQ_HELD_AT = 344;
 /** u64: its length, buffer id and flags. */
@@ -162,7 +175,10 @@ export const VQ_CALL_FD = 652;
 export const VQ_THREAD = 656;
 /** u32: 1 asks the queue thread to leave for good. */
 export const VQ_EXIT = 660;
-/** u32, linear of the u16 that a driver's doorbell stores go to; 0 for a queue that has none to watch. */
+/**
+ * u32, linear of what a driver's doorbell stores go to; 0 for a queue that has none to watch. The u16 there is looked at, the
+ * index of a queue: what VIRTIO_F_NOTIFICATION_DATA adds behind it is a hint that nobody needs.
+ */
 export const VQ_DOORBELL = 664;
 /** u32, linear of the VQ_DOORBELL_COUNT that counts its rings: that of one of the queues that share it. */
 export const VQ_DOORBELL_RINGS = 668;
@@ -181,6 +197,8 @@ export const VQ_F_EVENT_IDX = 1;
 export const VQ_F_INDIRECT_DESC = 2;
 export const VQ_F_PACKED = 4;
 export const VQ_F_IN_ORDER = 8;
+/** Of a driver's queue: doorbell stores have 32 bits, and say where the ring goes on. */
+export const VQ_F_NOTIFICATION_DATA = 16;
 
 /** What a doorbell holds that was seen and has not rung since: the index of no queue, for there are 65,535 at most. */
 export const DOORBELL_UNRUNG = 0xffff;
@@ -289,7 +307,7 @@ export const DQ_SLOT_STATE = 40;
 export const DQ_FREE_STACK = 44;
 /** u32, linear of the mapped doorbell page, 0 when the kick eventfd is used. */
 export const DQ_DOORBELL = 48;
-/** u32: queue index, what a doorbell store says. */
+/** u32: queue index, what a doorbell store says, in its low 16 bits if it has more. */
 export const DQ_INDEX = 52;
 /** u32, bytes of a slot's shared memory: SLOT_SIZE of a block queue, header and longest frame of a network queue. */
 export const DQ_SLOT_BYTES = 56;
@@ -491,12 +509,14 @@ export const REQUEST_READABLE_BYTES = 12;
 export const REQUEST_WRITABLE_BYTES = 16;
 /** u32: value of the queue's reset count when the chain was popped; a stale request is dropped. */
 export const REQUEST_EPOCH = 20;
+/** u32: 1 + the chain's entry of the in-flight log, as deviceTake returns it. */
+export const REQUEST_ENTRY = 24;
 /** Snapshot of the chain's descriptors, VIRTQ_DESC_SIZE each. */
 export const REQUEST_DESCRIPTORS = 32;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // In-flight log: a file that outlives the process, one a device. A header, which only the host reads and writes
-// (host/vduse/in-flight-log.ts), then a section a queue, which only the engine does (split/in-flight.ts).
+// (host/vduse/in-flight-log.ts), then a section a queue, which only the engine does (in-flight.ts of split/ and packed/).
 /** 8 bytes of ASCII, written last. */
 export const LOG_MAGIC = 0;
 /** u32: changes whenever a log of before could be misread. */
@@ -522,20 +542,47 @@ export const LOG_HEADER_SIZE = 128;
 
 /** Section: u32, LOG_STATE_*. */
 export const LOG_STATE = 0;
-/** u32, modulo 2^16: how far the avail index was ahead of the used index when the driver started the queue. */
+/**
+ * u32: how far the driver's position was ahead of the used one when the driver started the queue; modulo 2^16, or descriptors
+ * of a packed ring.
+ */
 export const LOG_AHEAD = 4;
-/** u64: used buffers published, counted so that its low 16 bits are used.idx. */
+/**
+ * u64: what is published, counted. Of a split ring used buffers, so that its low 16 bits are used.idx; of a packed ring the
+ * descriptors that they take, so that modulo two laps it is the place of the next used one.
+ */
 export const LOG_USED = 8;
-/** An entry a head, LOG_ENTRY_SIZE each. */
+/** u64: LOG_USED once the publication that was begun has happened; LOG_USED where none was. This and what follows: packed rings only. */
+export const LOG_PUBLISHING = 16;
+/** u64: length, buffer id and flags of the descriptor that this publication overwrites. */
+export const LOG_BEFORE = 24;
+/** u64: LOG_USED for which the list of saved descriptors is; for any other it says nothing. */
+export const LOG_SAVED_AT = 32;
+/** u32: entries of that list. */
+export const LOG_SAVED_COUNT = 40;
+/** Entries: of a split ring LOG_ENTRY_SIZE a head, of a packed one PACKED_LOG_ENTRY_SIZE a descriptor in flight. */
 export const LOG_ENTRIES = 128;
 export const LOG_ENTRY_SIZE = 16;
-/** u64: VQ_TAKEN when the head was last taken. */
+/** u64: VQ_TAKEN when the chain was taken. */
 export const LOG_ENTRY_TAKEN = 0;
-/** u64: LOG_USED's count at which the head is, or will be, a used buffer: in flight while that is not below used.idx. */
+/** u64: LOG_USED's count at which the chain is, or will be, a used buffer: in flight while that is not below what is published. */
 export const LOG_ENTRY_USED = 8;
+export const PACKED_LOG_ENTRY_SIZE = 48;
+/** u32: the chain's head, as in the chain table. This and the numbers above are in the entry of its first descriptor. */
+export const LOG_ENTRY_HEAD = 16;
+/** u32: the entry of the chain's next descriptor. */
+export const LOG_ENTRY_NEXT = 20;
+/** The descriptor, as the ring had it. */
+export const LOG_ENTRY_DESCRIPTOR = 32;
+/** Saved descriptor {length, buffer id and flags u64, index u32}; VQ_SIZE of them, behind the entries. */
+export const LOG_SAVED_SIZE = 16;
+export const LOG_SAVED_INDEX = 8;
+/** Bytes behind LOG_ENTRIES for each entry of a queue, whatever its format. */
+export const LOG_BYTES_PER_ENTRY = 64;
 
 // LOG_STATE
 /** The driver has not started the queue since it started the device. */
 export const LOG_STATE_IDLE = 0;
-/** Positions and entries are those of the driver that runs now. */
-export const LOG_STATE_RUNNING = 1;
+/** Positions and entries are those of the driver that runs now: of a split ring, of a packed one. */
+export const LOG_STATE_SPLIT = 1;
+export const LOG_STATE_PACKED = 2;

@@ -16,6 +16,7 @@ import {
   IOTLB_ENTRY_LINEAR,
   REQUEST_COUNT,
   REQUEST_DESCRIPTORS,
+  REQUEST_ENTRY,
   REQUEST_EPOCH,
   REQUEST_HEAD,
   REQUEST_READABLE_BYTES,
@@ -33,7 +34,9 @@ export function requestTake(vq: usize, request: usize): u32 {
   const next = devicePeek(vq, snapshot);
   const head = <u32>next;
   const counts = <u32>(next >> 32);
-  if (counts == 0 || !chainMapped(vq, head, snapshot, counts) || !deviceTake(vq, head)) return 0;
+  if (counts == 0 || !chainMapped(vq, head, snapshot, counts)) return 0;
+  const entry = deviceTake(vq, head);
+  if (entry == 0) return 0;
   const readable = counts & 0xffff;
   const count = counts >> 16;
   let readableBytes: u32 = 0;
@@ -44,6 +47,7 @@ export function requestTake(vq: usize, request: usize): u32 {
     else writableBytes += bytes;
   }
   store<u32>(request, head, REQUEST_HEAD);
+  store<u32>(request, entry, REQUEST_ENTRY);
   store<u32>(request, count, REQUEST_COUNT);
   store<u32>(request, readable, REQUEST_READABLE_COUNT);
   store<u32>(request, readableBytes, REQUEST_READABLE_BYTES);
@@ -66,7 +70,8 @@ export function requestWrite(vq: usize, request: usize, offset: u32, from: usize
 /** Gives the chain back, not yet published. A request from before a reset is dropped: its ring is no longer there. */
 export function requestFinish(vq: usize, request: usize, written: u32): void {
   if (stale(vq, request)) return;
-  deviceGive(vq, load<u32>(request, REQUEST_HEAD), min(written, load<u32>(request, REQUEST_WRITABLE_BYTES)));
+  const bytes = min(written, load<u32>(request, REQUEST_WRITABLE_BYTES));
+  deviceGive(vq, load<u32>(request, REQUEST_HEAD), load<u32>(request, REQUEST_ENTRY), bytes);
   // Given back once: a second finish of the same request finds it stale.
   store<u32>(request, load<u32>(request, REQUEST_EPOCH) - 1, REQUEST_EPOCH);
 }

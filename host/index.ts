@@ -44,6 +44,7 @@ export type { KernelAttachment } from './kernel-transport.js';
 export { BlockDevice, type BlockDeviceOptions } from './models/blk/block-device.js';
 export { BlockModel } from './models/blk/block-model.js';
 export type { DeviceModel } from './models/device-model.js';
+export { NbdDisk, type NbdDiskEvents, type NbdDiskOptions } from './models/nbd/nbd-disk.js';
 export { type ExposeOptions, type Exposure, expose } from './observability/expose.js';
 export type { CaptureStats, CaptureTarget } from './observability/frame-capture.js';
 export { METRICS_CONTENT_TYPE, metrics } from './observability/metrics.js';

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { inspect } from 'node:util';
 import { VIRTQUEUE_MAX_SIZE } from '../assembly/virtio.js';
-import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout } from './bus/index.js';
+import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout, mapsEvery } from './bus/index.js';
 import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import type { DeviceModel } from './models/device-model.js';
@@ -52,7 +52,7 @@ export interface ServeOptions {
    */
   indirect?: boolean;
   /**
-   * Whether to offer packed rings. If left out, true unless an in-flight log is kept, which is of split rings only.
+   * Whether to offer packed rings. If left out, true unless an in-flight log is kept, which costs a split ring less.
    */
   packed?: boolean;
   /**
@@ -73,8 +73,7 @@ export interface ServeOptions {
   parent?: 'set_map' | 'dma_map';
   /**
    * Path of the in-flight log, a file by which another process can take the device over when this one is killed. Of 'vduse'
-   * devices of one group, unless `packed` is true: `/run/ringbell/NAME` if left out; false for none. Of any other: none if
-   * left out.
+   * devices of one group: `/run/ringbell/NAME` if left out; false for none. Of any other: none if left out.
    */
   inFlightLog?: string | false;
   /** Closes the device when it aborts. */
@@ -110,7 +109,7 @@ const OPTION_NAMES = [
  */
 export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
   check(model, options);
-  const { name, queues = 1, queueSize = 256, mode = 'notify', signal } = options;
+  const { name, queues = 1, queueSize = 256, mode = 'notify', signal, doorbell, bus = Bus.default } = options;
   if (signal?.aborted) throw abortError(signal);
   const log = logOf(options);
   const device = await ServedDevice.create(model, transportOf(options), {
@@ -123,6 +122,7 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     indirect: options.indirect ?? options.attach !== 'virtio',
     packed: options.packed ?? log === undefined,
     inOrder: options.inOrder ?? false,
+    notificationData: doorbell !== undefined && mapsEvery(doorbell, queues, bus.pageSize),
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     log,
@@ -138,15 +138,9 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
   return device;
 }
 
-function logOf({
-  name,
-  transport,
-  groups = 1,
-  packed = false,
-  inFlightLog,
-}: ServeOptions): string | undefined {
+function logOf({ name, transport, groups = 1, inFlightLog }: ServeOptions): string | undefined {
   if (inFlightLog === undefined)
-    return transport === 'vduse' && groups === 1 && !packed ? defaultLogPath(name) : undefined;
+    return transport === 'vduse' && groups === 1 ? defaultLogPath(name) : undefined;
   return inFlightLog === false ? undefined : inFlightLog;
 }
 
@@ -219,15 +213,13 @@ function check(model: DeviceModel, options: ServeOptions): void {
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
 }
 
-function checkLog({ inFlightLog, groups = 1, packed = false }: ServeOptions): void {
+function checkLog({ inFlightLog, groups = 1 }: ServeOptions): void {
   if (inFlightLog === undefined || inFlightLog === false) return;
   if (typeof inFlightLog !== 'string' || inFlightLog === '')
     throw new RingbellError(
       'ERR_ARGUMENT',
       `inFlightLog must be a path, or false, not ${inspect(inFlightLog)}`,
     );
-  if (packed)
-    throw new RingbellError('ERR_ARGUMENT', 'an in-flight log is of split rings only: not with packed rings');
   // No kernel says which address space a group has, once the message that did is answered.
   if (groups > 1)
     throw new RingbellError(

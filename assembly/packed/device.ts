@@ -21,6 +21,8 @@ import {
   VQ_HELD_AT,
   VQ_IOTLB,
   VQ_LAST_AVAIL,
+  VQ_REPLAY_END,
+  VQ_REPLAYING,
   VQ_SIGNALLED_USED,
   VQ_SIZE,
   VQ_USED,
@@ -35,6 +37,18 @@ import {
   VIRTQ_DESC_SIZE,
 } from '../virtio';
 import { chainSnapshot, nextHead } from './chain';
+import {
+  logGive,
+  logGiveBurst,
+  logPublish,
+  logPublishing,
+  logReplay,
+  logSettle,
+  logStart,
+  logTake,
+  replayEnter,
+  replayLeave,
+} from './in-flight';
 import { parseBurst } from './parse';
 import { advance, distance, indexOf, OWNER_MASK, passes, retreat, usedOwner, usedPositionOf } from './position';
 
@@ -49,14 +63,31 @@ export function start(vq: usize, base: u32): void {
   store<u32>(vq, 0, VQ_HELD_AT);
   // Wherever the base comes from: outside the ring, or further apart than it is long, is no position.
   const sound = indexOf(available) < size && indexOf(used) < size && distance(used, available, size) <= size;
-  if (!sound) breakQueue(vq, VERDICT_AVAIL_INDEX, available);
+  if (sound) logStart(vq, available, used);
+  else breakQueue(vq, VERDICT_AVAIL_INDEX, available);
+}
+
+/** Takes the position of a queue that another process has left. */
+export function resume(vq: usize): void {
+  const used = logSettle(vq);
+  store<u32>(vq, used, VQ_USED);
+  store<u32>(vq, used, VQ_SIGNALLED_USED);
+  store<u32>(vq, 0, VQ_HELD_AT);
+  logReplay(vq, used);
+  // Data and status of what was published are marked already, of the rest they will be. Descriptors may not be.
+  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, used, load<u32>(vq, VQ_SIZE));
 }
 
 /** Parses up to `max` chains: how many. */
 export function pop(vq: usize, max: u32): u32 {
-  if (nextHead(vq) == 0) return 0;
-  refreshRegion(vq);
-  return parseBurst(vq, max);
+  const replay = replayEnter(vq);
+  let taken: u32 = 0;
+  if (nextHead(vq)) {
+    refreshRegion(vq);
+    taken = parseBurst(vq, max);
+  }
+  if (replay) replayLeave(vq, replay);
+  return taken;
 }
 
 /** Moves back before chains [first, end) of the chain table, the last ones taken. */
@@ -69,6 +100,7 @@ export function giveBack(vq: usize, first: u32, end: u32): void {
 
 /** Writes the used descriptors of the first `count` chains of the chain table, but for the first of them. */
 export function push(vq: usize, count: u32): void {
+  logGiveBurst(vq, count);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
   const end = chains + count * CHAIN_SIZE;
   if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) {
@@ -124,9 +156,11 @@ export function publish(vq: usize): bool {
   const size = load<u32>(vq, VQ_SIZE);
   const at = load<u32>(vq, VQ_HELD_AT);
   if (at) {
+    logPublishing(vq);
     // The other used descriptors before this one, this one before the suppression word: one atomic store serves both. It
     // pairs with the driver's store of its event suppression, which comes before its own look at this descriptor.
     atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE, load<u64>(vq, VQ_HELD), PVIRTQ_DESC_LEN);
+    logPublish(vq);
     store<u32>(vq, 0, VQ_HELD_AT);
   }
   const used = load<u32>(vq, VQ_USED);
@@ -155,9 +189,10 @@ function markUsed(vq: usize, from: u32, count: u32): void {
 export function arm(vq: usize): void {
   // An atomic store, and in `pending` an atomic load: the wish is visible before the descriptor is read. Pairs with the
   // driver's publication, an atomic store of its flags before it reads this word.
+  const next = load<u32>(vq, VQ_REPLAYING) ? load<u32>(vq, VQ_REPLAY_END) : load<u32>(vq, VQ_LAST_AVAIL);
   const suppression: u32 =
     load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX
-      ? load<u32>(vq, VQ_LAST_AVAIL) | (RING_EVENT_FLAGS_DESC << 16)
+      ? next | (RING_EVENT_FLAGS_DESC << 16)
       : RING_EVENT_FLAGS_ENABLE << 16;
   suppress(vq, suppression);
 }
@@ -179,23 +214,35 @@ function suppress(vq: usize, suppression: u32): void {
 
 /** Whether a chain waits: 1 or 0. */
 export function pending(vq: usize): u32 {
-  return nextHead(vq) ? 1 : 0;
+  const replay = replayEnter(vq);
+  if (replay) replayLeave(vq, replay);
+  return replay != 0 || nextHead(vq) != 0 ? 1 : 0;
 }
 
 /** Copies the next chain to `snapshot`: head | counts << 32; 0 if there is none, or it was refused. */
 export function peek(vq: usize, snapshot: usize): u64 {
+  const replay = replayEnter(vq);
   const word = nextHead(vq);
-  return word ? chainSnapshot(vq, word, snapshot) : 0;
+  const chain = word ? chainSnapshot(vq, word, snapshot) : 0;
+  if (replay) replayLeave(vq, replay);
+  return chain;
 }
 
-/** Takes the chain that `peek` has shown. Its buffer id is the driver's own affair: nothing here depends on it. */
-export function take(vq: usize, head: u32): bool {
-  store<u32>(vq, advance(load<u32>(vq, VQ_LAST_AVAIL), head >> 16, load<u32>(vq, VQ_SIZE)), VQ_LAST_AVAIL);
-  return true;
+/** Takes the chain that `peek` has shown: 1 + its entry, or 0. Its buffer id is the driver's own affair: nothing here depends on it. */
+export function take(vq: usize, head: u32): u32 {
+  const entry = logTake(vq, head);
+  if (entry) store<u32>(vq, advance(load<u32>(vq, VQ_LAST_AVAIL), head >> 16, load<u32>(vq, VQ_SIZE)), VQ_LAST_AVAIL);
+  return entry;
+}
+
+/** Gives back one chain that was taken, `entry` being what `take` said. */
+export function giveTaken(vq: usize, head: u32, entry: u32, written: u32): void {
+  logGive(vq, entry - 1);
+  give(vq, head, written);
 }
 
 /** Writes the used descriptor of one chain, or of the batch that ends with it; holds it if it is the first to be published. */
-export function give(vq: usize, head: u32, written: u32): void {
+function give(vq: usize, head: u32, written: u32): void {
   const position = load<u32>(vq, VQ_USED);
   const index = indexOf(position);
   const used = usedDescriptor(head & 0xffff, written, usedOwner(position));

@@ -77,3 +77,14 @@ export function passes(event: u32, before: u32, after: u32, size: u32): bool {
   const since = distance(event, after, size);
   return since != 0 && since <= distance(before, after, size);
 }
+
+/** Descriptors from where both sides begin to a place on the first two laps. */
+export function countFrom(position: u32, size: u32): u64 {
+  return position & WRAP_COUNTER ? indexOf(position) : size + indexOf(position);
+}
+
+/** The place `count` descriptors behind where both sides begin. */
+export function positionAt(count: u64, size: u32): u32 {
+  const index = <u32>(count % <u64>size);
+  return (count / <u64>size) & 1 ? index : index | WRAP_COUNTER;
+}

@@ -189,21 +189,21 @@ export function peek(vq: usize, snapshot: usize): u64 {
   return counts ? <u64>head | (<u64>counts << 32) : 0;
 }
 
-/** Takes the chain that `peek` has shown: false, and the queue is broken, if a request holds its head already. */
-export function take(vq: usize, head: u32): bool {
+/** Takes the chain that `peek` has shown: 1 + its entry; 0, and the queue is broken, if a request holds its head already. */
+export function take(vq: usize, head: u32): u32 {
   const held: usize = load<u32>(vq, VQ_HEADS) + head;
   if (load<u8>(held)) {
     breakQueue(vq, VERDICT_HEAD_IN_FLIGHT, head);
-    return false;
+    return 0;
   }
   store<u8>(held, 1);
   logTake(vq, head);
   store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) + 1) & 0xffff, VQ_LAST_AVAIL);
-  return true;
+  return 1 + head;
 }
 
-/** Writes the used element of one chain that was taken. */
-export function give(vq: usize, head: u32, written: u32): void {
+/** Writes the used element of one chain that was taken; its entry of the in-flight log is its head's. */
+export function giveTaken(vq: usize, head: u32, _entry: u32, written: u32): void {
   const used = load<u32>(vq, VQ_USED);
   const index = used & (load<u32>(vq, VQ_SIZE) - 1);
   const entry: usize = load<u32>(vq, VQ_DEVICE) + VIRTQ_USED_RING + index * CHAIN_SIZE;

@@ -1,4 +1,4 @@
-// In-flight log: what must be known of a split queue when the process that serves it is gone, in a file that is mapped.
+// In-flight log of a split ring: an entry a head, what must be known of it when the process that serves the queue is gone.
 // Each step is one store, so that whatever instruction a process is killed at, the log and the ring together say of every
 // head whether it is in flight:
 //
@@ -9,11 +9,9 @@
 // Nothing has to be cleared, and there is no moment at which the two disagree. Heads are taken in the order of the available
 // ring, so the next one to take is at used.idx + what is in flight (+ LOG_AHEAD). A data path that gives back in the
 // order in which it takes, burst by burst, has nothing to enter: what it holds are the heads behind used.idx.
-//
-// The store that publishes is atomic; the others are in program order, which the next process sees whole, because the
-// kernel lies between the two.
 
 import { breakQueue } from '../chain';
+import { deviceIdle, logRun, NOT_USED, replayed, replayInsert } from '../in-flight-log';
 import {
   CHAIN_SIZE,
   LOG_AHEAD,
@@ -21,9 +19,6 @@ import {
   LOG_ENTRY_SIZE,
   LOG_ENTRY_TAKEN,
   LOG_ENTRY_USED,
-  LOG_STATE,
-  LOG_STATE_IDLE,
-  LOG_STATE_RUNNING,
   LOG_USED,
   VERDICT_IN_FLIGHT_LOG,
   VQ_CHAINS,
@@ -43,26 +38,12 @@ import {
 import { add } from '../notify';
 import { VIRTQ_AVAIL_IDX } from '../virtio';
 
-/** LOG_ENTRY_USED of a head that was not given back: above every count. */
-const NOT_USED: u64 = u64.MAX_VALUE;
 /** Counts of used buffers start here: above the 0 of heads that were never taken. */
 const FIRST_USED: u64 = 65536;
-
-/** Whether the driver that runs now has started the queue. */
-export function logIsRunning(vq: usize): bool {
-  const log: usize = load<u32>(vq, VQ_LOG);
-  return log != 0 && load<u32>(log, LOG_STATE) == LOG_STATE_RUNNING;
-}
 
 /** How far the avail index was ahead of the used index at the start. */
 export function logAhead(vq: usize): u32 {
   return load<u32>(<usize>load<u32>(vq, VQ_LOG), LOG_AHEAD);
-}
-
-/** Notes that the driver has started the device, but not this queue. */
-export function deviceIdle(vq: usize): void {
-  const log: usize = load<u32>(vq, VQ_LOG);
-  if (log) atomic.store<u32>(log, LOG_STATE_IDLE, LOG_STATE);
 }
 
 /** Starts the log of a queue that holds nothing. */
@@ -74,8 +55,7 @@ export function logStart(vq: usize, lastAvail: u32, used: u32): void {
   store<u64>(log, FIRST_USED + <u64>used, LOG_USED);
   store<u32>(log, (lastAvail - used) & 0xffff, LOG_AHEAD);
   store<u64>(vq, 0, VQ_TAKEN);
-  // Last: before, the log says nothing.
-  atomic.store<u32>(log, LOG_STATE_RUNNING, LOG_STATE);
+  logRun(vq);
 }
 
 /**
@@ -86,7 +66,7 @@ export function logReplay(vq: usize, used: u32): void {
   const log: usize = load<u32>(vq, VQ_LOG);
   const size = load<u32>(vq, VQ_SIZE);
   const position = countOf(log, used);
-  // Pairs of {taken, head} in the queue's scratch memory, sorted as they come.
+  // In the queue's scratch memory, sorted as they come.
   const sorted: usize = load<u32>(vq, VQ_SNAPSHOT);
   let count: u32 = 0;
   let newest: u64 = 0;
@@ -97,12 +77,7 @@ export function logReplay(vq: usize, used: u32): void {
     if (load<u64>(entry, LOG_ENTRY_USED) < position) continue;
     // Given back, but not published: that count will be another one's.
     store<u64>(entry, NOT_USED, LOG_ENTRY_USED);
-    let at = sorted + count * LOG_ENTRY_SIZE;
-    for (; at > sorted && load<u64>(at - LOG_ENTRY_SIZE) > taken; at -= LOG_ENTRY_SIZE)
-      v128.store(at, v128.load(at - LOG_ENTRY_SIZE));
-    store<u64>(at, taken);
-    store<u64>(at, head, 8);
-    count++;
+    replayInsert(sorted, count++, taken, head);
   }
   store<u64>(vq, newest, VQ_TAKEN);
   store<u64>(log, position, LOG_USED);
@@ -115,7 +90,7 @@ export function logReplay(vq: usize, used: u32): void {
   }
   const replay: usize = load<u32>(vq, VQ_REPLAY);
   for (let i: u32 = 0; i < count; i++)
-    store<u16>(replay + (((first + i) & (size - 1)) << 1), load<u16>(sorted + i * LOG_ENTRY_SIZE, 8));
+    store<u16>(replay + (((first + i) & (size - 1)) << 1), replayed(sorted, i));
   const end = (first + count) & 0xffff;
   store<u32>(vq, end, VQ_REPLAY_END);
   store<u32>(vq, end, VQ_SHADOW_AVAIL);

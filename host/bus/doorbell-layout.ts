@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import { RingbellError } from '../errors.js';
+import { type NotificationArea, refusalOf } from './notification-area.js';
 
 /** Bytes of a doorbell: the 16-bit index of its queue. */
 const DOORBELL_SIZE = 2;
@@ -75,6 +76,31 @@ export function placeDoorbells(layout: DoorbellLayout, queues: number): PlacedDo
       `doorbell: barAddress must be a multiple of the BAR's ${barSize} bytes, not ${barAddress}`,
     );
   return { stride, size, offset, barSize, barAddress, software };
+}
+
+/** Where the doorbell of queue `index` lies. */
+export function areaOf(
+  { barAddress, offset, stride, size, software }: PlacedDoorbells,
+  index: number,
+): NotificationArea {
+  if (software.includes(index)) return { addr: 0n, size: 0 };
+  return { addr: barAddress + BigInt(offset + index * stride), size };
+}
+
+/**
+ * Whether each of `queues` queues has a doorbell that a driver can map, on a host with pages of `pageSize` bytes: what it takes
+ * for VIRTIO_F_NOTIFICATION_DATA to be offered. Kicks by eventfd carry no data, and doorbells of two bytes have no room for
+ * it; those are never a page. Throws ERR_ARGUMENT, as placeDoorbells.
+ */
+export function mapsEvery(
+  layout: DoorbellLayoutName | DoorbellLayout,
+  queues: number,
+  pageSize: number,
+): boolean {
+  const placed = placeDoorbells(doorbellLayout(layout), queues);
+  return Array.from({ length: queues }, (_, index) => areaOf(placed, index)).every(
+    (area) => !refusalOf(area, pageSize),
+  );
 }
 
 function judge({

@@ -1,5 +1,5 @@
 import { loadAddon } from '../native/addon.js';
-import type { PlacedDoorbells } from './doorbell-layout.js';
+import { areaOf, type PlacedDoorbells } from './doorbell-layout.js';
 import type { NotificationArea } from './notification-area.js';
 
 /**
@@ -18,9 +18,7 @@ export class Doorbell {
 
   /** get_vq_notification of struct vdpa_config_ops. */
   getVqNotification(index: number): NotificationArea {
-    const { barAddress, offset, stride, size, software } = this.#layout;
-    if (software.includes(index)) return { addr: 0n, size: 0 };
-    return { addr: barAddress + BigInt(offset + index * stride), size };
+    return areaOf(this.#layout, index);
   }
 
   /** Bytes into the memory file of a bus address. */

@@ -1,11 +1,10 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { PAGE_SIZE } from '../../assembly/layout.js';
-import { Aperture } from '../aperture/aperture.js';
 import { isSystemError } from '../errors.js';
 import { RingbellError, type VdpaBus, type VdpaDevice } from '../index.js';
 import { backendFeatureNames, featureNames, statusNames } from '../uapi/names.js';
 import { SysfsDevice } from '../vdpa/sysfs-device.js';
 import { VhostVdpa } from '../vhost-vdpa/device.js';
+import { refusalOfDoorbell } from '../vhost-vdpa/doorbell.js';
 import { openVhostVdpaFile } from '../vhost-vdpa/open.js';
 import { type ConfigFields, configFields } from './config-fields.js';
 
@@ -45,9 +44,6 @@ export interface DeviceInfo {
   groups: number | null;
   addressSpaces: number | null;
 }
-
-/** Bytes of an aperture that has room for one page to try a doorbell on. */
-const APERTURE_BYTES = 2 ** 20;
 
 /** What the bus knows of a device: nobody who uses it notices. Rejects with ERR_NO_DEVICE. */
 export async function infoByName(bus: VdpaBus, name: string): Promise<DeviceInfo> {
@@ -141,23 +137,9 @@ async function queueInfo(device: VhostVdpa, index: number): Promise<QueueInfo> {
     if (error instanceof RingbellError && error.code === 'ERR_CONTROL_PLANE') return null;
     throw error;
   });
-  const doorbellRefusal = await refusalOfDoorbell(device, index);
+  const doorbellRefusal = (await refusalOfDoorbell(device, index)) ?? null;
   const doorbell = doorbellRefusal === null ? 'page' : 'eventfd';
   return { size: await device.maxQueueSize(index), group, doorbell, doorbellRefusal };
-}
-
-/** Tries to map a queue's doorbell page: the errno's name of the refusal, null where there is a page. */
-async function refusalOfDoorbell(device: VhostVdpa, index: number): Promise<string | null> {
-  const aperture = Aperture.create({ bytes: APERTURE_BYTES, privateBytes: PAGE_SIZE * 2 });
-  try {
-    await device.mapDoorbell(aperture, aperture.reserveWindow(device.file.pageSize).linear, index);
-    return null;
-  } catch (error) {
-    if (isSystemError(error)) return error.code;
-    throw error;
-  } finally {
-    aperture.close();
-  }
 }
 
 /** Who has a file open, as far as this user may see: 'qemu-system-x86 (process 4711)'. */

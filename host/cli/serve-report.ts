@@ -1,4 +1,11 @@
-import type { BounceBuffer, DeviceStats, RingbellError, ServedDevice, VdpaDevice } from '../index.js';
+import type {
+  BounceBuffer,
+  DeviceStats,
+  NbdDisk,
+  RingbellError,
+  ServedDevice,
+  VdpaDevice,
+} from '../index.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
 import { styled } from './terminal.js';
 import { formatBytes, formatCount } from './units.js';
@@ -11,8 +18,10 @@ const MEMLOCK_REMEDY = 'raise RLIMIT_MEMLOCK (ulimit -l unlimited), or run it wi
 
 /** What a device is served from, for people and for JSON. */
 export interface ServedDisk {
-  /** Path of the image; undefined for a disk in memory. */
+  /** Path of the image; undefined for a disk that is in none. */
   file: string | undefined;
+  /** URI of the export of an NBD server; undefined for a disk that is not there. */
+  nbd: string | undefined;
   /** undefined for a block device of the host. */
   bytes: number | undefined;
   readOnly: boolean;
@@ -42,13 +51,23 @@ export class ServeReport {
     });
   }
 
+  /** Says from now on what happens to the connections of a disk on an NBD server. */
+  follow(disk: NbdDisk): void {
+    disk.events.on('reconnecting', (error) => this.#error(error));
+    disk.events.on('reconnected', () => {
+      this.#lastError = '';
+      this.#note('connected again');
+    });
+  }
+
   /** The device is on the bus: says where, and begins with the status line. */
   started({ name, driver, node }: VdpaDevice): void {
-    const { file, bytes, readOnly, queues, queueSize } = this.#disk;
+    const { file, nbd, bytes, readOnly, queues, queueSize } = this.#disk;
     const { bounceBuffer, bounceBufferReason } = this.#device;
     if (this.#json) {
       this.#print({
-        ...{ event: 'serving', name, driver: driver ?? null, node: node ?? null, file: file ?? null },
+        ...{ event: 'serving', name, driver: driver ?? null, node: node ?? null },
+        ...{ file: file ?? null, nbd: nbd ?? null },
         ...{
           takenOver: this.#device.takenOver,
           bounceBuffer,
@@ -67,7 +86,7 @@ export class ServeReport {
       const indent = ' '.repeat(name.length);
       process.stdout.write(`${styled(process.stdout, 'bold', name)}  ${place}${taken}\n`);
       process.stdout.write(
-        `${indent}  ${file ?? 'memory'}${size}${readOnly ? ', read-only' : ''}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
+        `${indent}  ${file ?? nbd ?? 'memory'}${size}${readOnly ? ', read-only' : ''}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
       );
       if (bounceBuffer !== 'none')
         process.stdout.write(`${indent}  ${bounceBufferText(bounceBuffer, bounceBufferReason)}\n`);

@@ -4,8 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import {
   BlockDevice,
+  type DeviceModel,
+  type Exposure,
   expose,
   type KernelAttachment,
+  NbdDisk,
   RingbellError,
   type ServedDevice,
   type ServedDeviceEvents,
@@ -28,9 +31,11 @@ const BUSY_POLL_MS = 200;
 /** What the options ask for. */
 interface Plan {
   name: string;
-  /** Path of the image; undefined for a disk in memory. */
+  /** Path of the image; undefined for a disk that is in none. */
   file: string | undefined;
-  /** Of the image or the memory; undefined for a block device of the host. */
+  /** URI of the export of an NBD server; undefined for a disk that is not there. */
+  nbd: string | undefined;
+  /** Of the image or the memory; undefined for what says so itself: a block device of the host, an NBD server. */
   bytes: number | undefined;
   readOnly: boolean;
   attach: KernelAttachment | undefined;
@@ -55,6 +60,7 @@ export const serve: Command = {
   options: {
     name: { value: 'NAME', help: 'name of the device, on the bus and in /dev/vduse' },
     file: { value: 'FILE', help: 'image, or block device, to serve' },
+    nbd: { value: 'URI', help: 'serve the export of an NBD server instead: nbd://HOST/EXPORT' },
     size: { value: 'BYTES', help: 'serve a disk in memory of this size instead' },
     'read-only': { help: 'refuse everything that changes the disk' },
     attach: {
@@ -75,23 +81,40 @@ export const serve: Command = {
   endless: true,
   async run(values, signal) {
     const plan = planOf(values);
-    const { stats } = plan;
-    const exposure = stats === undefined ? undefined : await expose(stats === 'auto' ? {} : { path: stats });
+    const exposure = await exposureOf(plan.stats);
     try {
-      return await serveUntil(plan, values.flag('json'), signal);
+      return await serveModelOf(plan, values.flag('json'), signal);
     } finally {
       await exposure?.close();
     }
   },
 };
 
+/** Lets others look, if they are to. */
+async function exposureOf(stats: string | undefined): Promise<Exposure | undefined> {
+  return stats === undefined ? undefined : expose(stats === 'auto' ? {} : { path: stats });
+}
+
+/** Makes the model, serves it, and gives up what it holds: the exit status. */
+async function serveModelOf(plan: Plan, json: boolean, signal: AbortSignal): Promise<number> {
+  const model = await modelOf(plan, signal).catch((error: unknown) => {
+    throw explained(error, plan);
+  });
+  try {
+    return await serveUntil(signal, model, plan, json);
+  } finally {
+    if (model instanceof NbdDisk) await model.close();
+  }
+}
+
 /** Serves until the signal aborts: the exit status. */
-async function serveUntil(plan: Plan, json: boolean, signal: AbortSignal): Promise<number> {
+async function serveUntil(
+  signal: AbortSignal,
+  model: DeviceModel,
+  plan: Plan,
+  json: boolean,
+): Promise<number> {
   const { name, queues, queueSize, mode, attach, threads } = plan;
-  const model =
-    plan.file === undefined
-      ? new BlockDevice({ memory: plan.bytes!, readOnly: plan.readOnly })
-      : new BlockDevice({ file: plan.file, readOnly: plan.readOnly });
   const device = await serveModel(model, {
     name,
     transport: 'vduse',
@@ -103,7 +126,12 @@ async function serveUntil(plan: Plan, json: boolean, signal: AbortSignal): Promi
   }).catch((error: unknown) => {
     throw explained(error, plan);
   });
-  const report = new ServeReport(device, plan, json);
+  const report = new ServeReport(
+    device,
+    model instanceof NbdDisk ? { ...plan, ...whatIs(model) } : plan,
+    json,
+  );
+  if (model instanceof NbdDisk) report.follow(model);
   try {
     report.started(await whereabouts(name));
     // Nobody may have pressed Ctrl-C before the device was there.
@@ -115,6 +143,15 @@ async function serveUntil(plan: Plan, json: boolean, signal: AbortSignal): Promi
     report.ended();
     await device.close();
   }
+}
+
+/** What is known of a disk when its server has been connected to. */
+const whatIs = ({ capacity, readOnly }: NbdDisk) => ({ bytes: capacity, readOnly });
+
+/** What is to be served. */
+async function modelOf({ nbd, file, bytes, readOnly }: Plan, signal: AbortSignal): Promise<DeviceModel> {
+  if (nbd !== undefined) return NbdDisk.connect(nbd, { readOnly, signal });
+  return new BlockDevice(file === undefined ? { memory: bytes!, readOnly } : { file, readOnly });
 }
 
 /** Reads the options. Throws UsageError for what cannot be done. */
@@ -129,16 +166,19 @@ function planOf(values: Arguments): Plan {
   const name = values.text('name');
   if (name === undefined) throw new UsageError('--name is missing: drivers find the device by it');
   const file = values.text('file');
-  if ((file === undefined) === !values.given('size'))
-    throw new UsageError('give either --file FILE or, for a disk in memory, --size BYTES');
+  const nbd = values.text('nbd');
+  if (['file', 'nbd', 'size'].filter((option) => values.given(option)).length !== 1)
+    throw new UsageError('give one of --file FILE, --nbd URI and, for a disk in memory, --size BYTES');
   const queueSize = values.count('queue-size', { minimum: 4, maximum: VIRTQUEUE_MAX_SIZE });
   if (queueSize & (queueSize - 1)) throw new UsageError(`--queue-size ${queueSize}: must be a power of two`);
   return {
     name,
     file,
-    bytes:
-      file === undefined
-        ? values.bytes('size', { minimum: SECTOR_BYTES, maximum: 3.5 * 2 ** 30, multiple: SECTOR_BYTES })
+    nbd,
+    bytes: values.given('size')
+      ? values.bytes('size', { minimum: SECTOR_BYTES, maximum: 3.5 * 2 ** 30, multiple: SECTOR_BYTES })
+      : file === undefined
+        ? undefined
         : bytesOf(file),
     readOnly: values.flag('read-only'),
     attach: values.choice('attach', ATTACHMENTS),

@@ -119,14 +119,15 @@ const OPTION_NAMES = [
 export async function openBlock(target: string, options: OpenBlockOptions = {}): Promise<BlockDisk> {
   validate(options);
   const mode = options.mode ?? 'notify';
+  const queues = options.queues ?? 1;
   const slotBytes = options.slotBytes ?? SLOT_BYTES_DEFAULT;
   return openDriven(target, options, {
     deviceId: VIRTIO_ID_BLOCK,
+    queues,
     wanted:
       WANTED | ringFeatures(options) | (options.indirect === false ? 0n : mask(VIRTIO_RING_F_INDIRECT_DESC)),
     setUp: async (driver) => {
       const config = await readBlockConfig(driver);
-      const queues = options.queues ?? 1;
       const offered = Math.min(config.queues, driver.device.queueCount ?? config.queues);
       if (queues > offered)
         throw new RingbellError('ERR_NOT_SUPPORTED', `queues: ${target} has ${offered}, not ${queues}`);

@@ -76,6 +76,7 @@ export async function openNet(target: string, options: OpenNetOptions = {}): Pro
   const mode = options.mode ?? 'notify';
   return openDriven(target, options, {
     deviceId: VIRTIO_ID_NET,
+    queues: QUEUES,
     wanted: WANTED | ringFeatures(options),
     setUp: async (driver) => {
       const config = await readNetConfig(driver);

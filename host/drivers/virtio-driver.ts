@@ -1,12 +1,14 @@
 import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_VERSION_1,
 } from '../../assembly/virtio.js';
 import { isSystemError, RingbellError } from '../errors.js';
 import { hasBit, mask } from '../uapi/bits.js';
 import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../uapi/vring-base.js';
 import { VhostVdpa } from '../vhost-vdpa/device.js';
+import { refusalOfDoorbell } from '../vhost-vdpa/doorbell.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
 import { DriverMemory } from './driver-memory.js';
 import { DriverQueue, type SlotShape } from './driver-queue.js';
@@ -19,6 +21,8 @@ export interface VirtioDriverOptions {
   deviceId: number;
   /** Features that it makes use of besides REQUIRED, as a mask. */
   wanted: bigint;
+  /** Queues that it uses at most. */
+  queues: number;
 }
 
 /**
@@ -77,7 +81,9 @@ export class VirtioDriver {
         );
       await device.reset();
       await device.acknowledge();
-      const wanted = compatible((await device.offeredFeatures()) & options.wanted);
+      let wanted = compatible((await device.offeredFeatures()) & options.wanted);
+      if (hasBit(wanted, VIRTIO_F_NOTIFICATION_DATA) && !(await everyDoorbell(device, options.queues)))
+        wanted &= ~mask(VIRTIO_F_NOTIFICATION_DATA);
       return new VirtioDriver(device, await device.negotiate(REQUIRED, wanted));
     } catch (error) {
       await device.fail().catch(() => {});
@@ -187,4 +193,14 @@ export class VirtioDriver {
       );
     }
   }
+}
+
+/**
+ * Whether the first `queues` queues all have a doorbell page. A kick through an eventfd says which queue it is for and nothing
+ * else (handle_vq_kick): a device that was promised notification data would take its 16 bits for 32.
+ */
+async function everyDoorbell(device: VhostVdpa, queues: number): Promise<boolean> {
+  for (let index = 0; index < Math.min(queues, device.queueCount ?? queues); index++)
+    if ((await refusalOfDoorbell(device, index)) !== undefined) return false;
+  return true;
 }

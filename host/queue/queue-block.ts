@@ -23,6 +23,7 @@ import {
   VQ_FAULT_IOVA,
   VQ_FEATURES,
   VQ_FLAGS,
+  VQ_FREE_ENTRIES,
   VQ_GATE,
   VQ_HEADS,
   VQ_IN_FLIGHT,
@@ -34,6 +35,7 @@ import {
   VQ_MISS,
   VQ_REPLAY,
   VQ_REPLAY_END,
+  VQ_REPLAY_ENTRIES,
   VQ_REPLAYING,
   VQ_SAMPLING,
   VQ_SEGMENTS,
@@ -46,7 +48,7 @@ import {
   VQ_VERDICT_HEAD,
   VQ_WRITABLE,
 } from '../../assembly/layout.js';
-import { VIRTQ_AVAIL_ENTRY_SIZE, VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
+import { VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { Gate } from './gate.js';
 import { LatencyRecorder } from './latency-recorder.js';
@@ -91,7 +93,6 @@ export class QueueBlock {
     set(VQ_SNAPSHOT, aperture.allocate(Math.max(maxSize + 1, 4) * VIRTQ_DESC_SIZE));
     set(VQ_HEADS, aperture.allocate(maxSize));
     set(VQ_LATENCY, aperture.allocate(LATENCY_BLOCK_SIZE));
-    set(VQ_REPLAY, aperture.allocate(maxSize * VIRTQ_AVAIL_ENTRY_SIZE));
     aperture.data.setInt32(vq + VQ_KICK_FD, -1, true);
     aperture.data.setInt32(vq + VQ_CALL_FD, -1, true);
     const block = new QueueBlock(aperture, vq);
@@ -234,9 +235,15 @@ export class QueueBlock {
     return this.#get(VQ_EPOCH);
   }
 
-  /** Keeps the queue's section of an in-flight log, at a linear address. Before the queue is first started. */
-  set log(linear: number) {
+  /**
+   * Keeps the queue's section of an in-flight log, at a linear address. `maxSize` is that of `allocate`. Before the queue is
+   * first started, by the thread that has allocated it.
+   */
+  keepLog(linear: number, maxSize: number): void {
     this.#set(VQ_LOG, linear);
+    this.#set(VQ_REPLAY, this.aperture.allocate(maxSize * VIRTQ_DESC_SIZE));
+    this.#set(VQ_REPLAY_ENTRIES, this.aperture.allocate(maxSize * Uint16Array.BYTES_PER_ELEMENT));
+    this.#set(VQ_FREE_ENTRIES, this.aperture.allocate(maxSize * Uint16Array.BYTES_PER_ELEMENT));
   }
 
   /** Its position, as a vring base says it: what is being replayed comes from before it. */

@@ -1,5 +1,6 @@
 import {
   VIRTIO_F_IN_ORDER,
+  VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_PACKED,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
@@ -11,16 +12,22 @@ export interface RingFeatures {
   indirect: boolean;
   packed: boolean;
   inOrder: boolean;
+  /** Whether each queue has a doorbell page, which is watched. */
+  notificationData: boolean;
 }
 
 /**
  * Feature bits of virtqueues, as a mask. `usesInOrder`: whether the model's data path uses requests in the order in which it
  * takes them.
  */
-export function ringFeatures({ indirect, packed, inOrder }: RingFeatures, usesInOrder: boolean): bigint {
+export function ringFeatures(
+  { indirect, packed, inOrder, notificationData }: RingFeatures,
+  usesInOrder: boolean,
+): bigint {
   const bits = [VIRTIO_RING_F_EVENT_IDX];
   if (indirect) bits.push(VIRTIO_RING_F_INDIRECT_DESC);
   if (packed) bits.push(VIRTIO_F_RING_PACKED);
   if (inOrder && usesInOrder) bits.push(VIRTIO_F_IN_ORDER);
+  if (notificationData) bits.push(VIRTIO_F_NOTIFICATION_DATA);
   return mask(...bits);
 }

@@ -291,7 +291,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     this.#undo.push(() => node.close(this.#abandoned));
     const { file, protocol, takenOver } = node;
     this.#takenOver = takenOver;
-    if (node.log) for (const [index, block] of this.#blocks.entries()) block.log = node.log.section(index);
+    if (node.log)
+      for (const [index, block] of this.#blocks.entries()) block.keepLog(node.log.section(index), queueSize);
 
     const attentionFd = this.#eventfd();
     const kickFds = this.#blocks.map(() => this.#eventfd());

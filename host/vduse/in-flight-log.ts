@@ -13,10 +13,10 @@ import {
 import { join } from 'node:path';
 import {
   LOG_API_VERSION,
+  LOG_BYTES_PER_ENTRY,
   LOG_CONFIG_SIZE,
   LOG_DEVICE_ID,
   LOG_ENTRIES,
-  LOG_ENTRY_SIZE,
   LOG_FEATURES,
   LOG_HEADER_SIZE,
   LOG_INSTANCE,
@@ -32,7 +32,8 @@ import { isSystemError, RingbellError } from '../errors.js';
 import type { VduseProtocol } from './protocol.js';
 
 const MAGIC = Buffer.from('ringbell', 'latin1');
-const VERSION = 1;
+/** Of how entries and header are laid out. 2 since a queue may have a packed ring. */
+const VERSION = 2;
 /** Where logs are kept unless the caller says so: memory that lasts as long as the devices do, root's alone. */
 const DIRECTORY = '/run/ringbell';
 /** Mode of a log: what is in it decides what a device does. */
@@ -71,7 +72,7 @@ export function defaultLogPath(name: string): string {
 
 /**
  * The in-flight log of a device: a file that outlives the process, mapped into the device's aperture, so that the engine
- * writes it with plain stores (assembly/split/in-flight.ts). Whoever opens the device node next finds in it what no kernel
+ * writes it with plain stores (in-flight.ts of assembly/split and assembly/packed). Whoever opens the device node next finds in it what no kernel
  * knows: which requests had been taken and not given back.
  */
 export class InFlightLog {
@@ -142,7 +143,7 @@ export class InFlightLog {
 }
 
 function sectionBytes(queueSize: number): number {
-  return LOG_ENTRIES + queueSize * LOG_ENTRY_SIZE;
+  return LOG_ENTRIES + queueSize * LOG_BYTES_PER_ENTRY;
 }
 
 function bytesOf({ queues, queueSize }: DeviceShape): number {

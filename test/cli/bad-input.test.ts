@@ -47,9 +47,12 @@ const CASES: [options: string[], says: RegExp][] = [
   [['serve', 'blk', 'disk.img'], /unexpected argument 'disk\.img'/],
   [['serve', 'blk'], /--name is missing/],
   [['serve', 'blk', '--name', 'a/b', '--size', '1M'], /name must be/],
-  [['serve', 'blk', '--name', 'd'], /give either --file FILE or/],
-  [['serve', 'blk', '--name', 'd', '--file', 'x', '--size', '1M'], /give either --file FILE or/],
+  [['serve', 'blk', '--name', 'd'], /give one of --file FILE, --nbd URI and/],
+  [['serve', 'blk', '--name', 'd', '--file', 'x', '--size', '1M'], /give one of --file FILE, --nbd URI and/],
   [['serve', 'blk', '--name', 'd', '--file', join(folder, 'none.img')], /--file .*none\.img: no such file/],
+  [['serve', 'blk', '--name', 'd', '--nbd', 'x', '--file', 'x'], /give one of --file FILE, --nbd URI and/],
+  [['serve', 'blk', '--name', 'd', '--nbd', 'disk.img'], /disk\.img: not a URI/],
+  [['serve', 'blk', '--name', 'd', '--nbd', 'nbd://host/?a=b'], /there is no parameter 'a'/],
   [['serve', 'blk', '--name', 'd', '--size', '1000'], /--size 1000: must be a multiple of 512/],
   [['serve', 'blk', '--name', 'd', '--size', '1M', '--attach', 'pci'], /--attach 'pci': must be vhost or/],
   [['serve', 'blk', '--name', 'd', '--size', '1M', '--queues', '65'], /--queues '65'/],
@@ -102,6 +105,13 @@ test('a character device that is not there is a failure on one line, with status
 test('a temporary directory that cannot be made is a failure on one line, with status 1', async () => {
   const { status, stderr } = await run(['demo', '--size', '1M'], { TMPDIR: join(folder, 'nowhere') });
   assert.match(stderr, /^ringbell: ENOENT[^\n]+\n$/);
+  assert.is(status, 1);
+});
+
+test('an NBD server that is not there is a failure on one line, with status 1', async () => {
+  const uri = `nbd+unix:///?socket=${join(folder, 'nobody')}`;
+  const { status, stderr } = await run(['serve', 'blk', '--name', 'd', '--nbd', uri]);
+  assert.match(stderr, /^ringbell: nbd\+unix:[^\n]+ENOENT[^\n]+\n$/);
   assert.is(status, 1);
 });
 

@@ -151,7 +151,8 @@ test('a terminal is used whole, and given back at Ctrl-C', () =>
     const child = spawn(script, ['-qec', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] });
     let said = '';
     child.stdout.on('data', (chunk) => (said += chunk));
-    while (said.split('\x1b[H').length < 4 || !said.includes('disk0')) await new Promise((resolve) => setTimeout(resolve, 20));
+    while (said.split('\x1b[H').length < 4 || !said.includes('disk0'))
+      await new Promise((resolve) => setTimeout(resolve, 20));
     child.stdin.write('\x03');
     const [status] = await once(child, 'close');
     assert.is(status, 0);

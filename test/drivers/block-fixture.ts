@@ -68,7 +68,7 @@ import { createDevice, Responder, within } from '../bus/fixture.js';
 
 const BURST = 64;
 const SEGMENTS = 1024;
-/** What a doorbell page holds until it is rung. */
+/** The 32 bits that a doorbell page starts with until it is rung: a store of 16 leaves the rest zero. */
 const UNRUNG = 0xffff;
 const LAST = 2n ** 64n - 1n;
 /** Bytes of a test disk. */
@@ -188,13 +188,13 @@ export class TestDisk {
     const views = await Promise.all(this.queues.map((_, index) => this.#doorbell(index)));
     const rung = this.queues.map(() => -1);
     // Nothing else writes there: a page that is not what it was put to was rung.
-    for (const view of views) view.setUint16(0, UNRUNG, true);
+    for (const view of views) view.setUint32(0, UNRUNG, true);
     this.#timer = setInterval(() => {
       views.forEach((view, index) => {
-        const value = view.getUint16(0, true);
+        const value = view.getUint32(0, true);
         if (value === UNRUNG) return;
         rung[index] = value;
-        view.setUint16(0, UNRUNG, true);
+        view.setUint32(0, UNRUNG, true);
         this.#serve(this.queues[index] as ServedQueue);
       });
     }, 1);

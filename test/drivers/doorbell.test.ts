@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { VIRTIO_F_NOTIFICATION_DATA } from '../../assembly/virtio.js';
 import type { Aperture } from '../../host/aperture/aperture.js';
 import { openBlock } from '../../host/drivers/blk.js';
 import type { RingbellError } from '../../host/errors.js';
@@ -49,6 +50,39 @@ test('falls back to the eventfd, queue by queue', async () => {
   await bus.close();
   device.close();
 });
+
+test('a device that wants notification data gets it where each queue that is used has a page', async () => {
+  const add = [VIRTIO_F_NOTIFICATION_DATA];
+  const layout = { stride: 4096, size: 4096, software: [2] };
+  const { bus, device } = await serveTestDisk({ doorbell: layout, queues: 3, add });
+  const disk = await openBlock('disk0', { bus, queues: 2 });
+  assert.ok(disk.features.includes('VIRTIO_F_NOTIFICATION_DATA'));
+  const rung = await device.watchDoorbells();
+  for (let index = 0; index < 6; index++) await disk.write(index * 512, pattern(512));
+  assert.equal(rung().slice(0, 2), [0 | (3 << 16), 1 | (3 << 16)], 'each with its available index');
+  await disk.close();
+  const whole = await openBlock('disk0', { bus, queues: 3 });
+  assert.not.ok(whole.features.includes('VIRTIO_F_NOTIFICATION_DATA'), 'a kick by eventfd carries none');
+  await whole.write(0, pattern(512));
+  await whole.close();
+  await bus.close();
+  device.close();
+});
+
+for (const [what, device, open] of [
+  ['of two bytes', { doorbell: '2-byte' }, {}],
+  ['left alone', { doorbell: 'page-per-vq' }, { doorbell: false }],
+  ['not there', {}, {}],
+] as [string, TestDiskOptions, { doorbell?: boolean }][])
+  test(`no notification data is promised where doorbells are ${what}`, () =>
+    diskScene(
+      async ({ disk }) => {
+        assert.not.ok(disk.features.includes('VIRTIO_F_NOTIFICATION_DATA'));
+        await disk.write(0, pattern(512));
+      },
+      { ...device, add: [VIRTIO_F_NOTIFICATION_DATA] },
+      open,
+    ));
 
 /** A bus whose devices have doorbell pages, of a file that the caller can take away. */
 async function takeAway(

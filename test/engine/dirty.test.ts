@@ -159,7 +159,7 @@ for (const path of ['served from memory', 'by way of an I/O table'] as const)
     ring.track(true);
     /** Pages to which the engine has stored anything. */
     const stored = new Set<number>();
-    const engine = mortalEngine(instrumented, ring.memory, 0, (linear) => {
+    const engine = mortalEngine(instrumented, ring.memory, { stores: 0 }, (linear) => {
       const page = ring.pageAt(linear);
       if (page !== undefined) stored.add(page);
       return false;

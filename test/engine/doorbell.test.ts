@@ -1,7 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import * as layout from '../../assembly/layout.js';
-import { Ring } from './fixture.js';
+import { VIRTIO_BLK_T_FLUSH } from '../../assembly/virtio.js';
+import { Ring, type RingOptions } from './fixture.js';
 
 const { DOORBELL_UNRUNG, VQ_BLOCK_SIZE, VQ_DOORBELL, VQ_DOORBELL_COUNT, VQ_DOORBELL_RINGS } = layout;
 
@@ -95,6 +96,53 @@ test('the first queue’s index rings as any other, and a word of zeroes once', 
   doorbells.ring.data.setUint16(doorbells.words[0]!, 0, true);
   assert.is(doorbells.look(), 1);
   assert.is(doorbells.ring.data.getUint16(doorbells.words[0]!, true), DOORBELL_UNRUNG);
+});
+
+test('of notification data the index counts and nothing else', () => {
+  const doorbells = new Doorbells([0, 1]);
+  for (const data of [0, 1, 0x7fff, 0x8000, DOORBELL_UNRUNG]) {
+    doorbells.ring.data.setUint32(doorbells.words[1]!, (1 | (data << 16)) >>> 0, true);
+    assert.is(doorbells.look(), 0b10, `data 0x${data.toString(16)}`);
+    assert.is(doorbells.look(), 0, 'what is left of it rings no more');
+  }
+});
+
+/** What a driver stores to its doorbell for each of `requests` requests, one at a time, as queue 5. */
+function stores(options: RingOptions, flags: number, requests: number): number[] {
+  const ring = new Ring({ size: 8, indirect: true, ...options });
+  const { dq, engine } = ring;
+  const page = ring.allocate(layout.PAGE_SIZE);
+  const negotiated = ring.u32(dq + layout.DQ_FLAGS);
+  ring.set(dq, { [layout.DQ_FLAGS]: negotiated | flags, [layout.DQ_DOORBELL]: page, [layout.DQ_INDEX]: 5 });
+  ring.submission(0, { type: VIRTIO_BLK_T_FLUSH });
+  return Array.from({ length: requests }, () => {
+    ring.data.setUint32(page, 0xffff_ffff, true);
+    assert.is(engine.blkSubmit(dq, ring.submissions, 1), 1, 'no eventfd');
+    engine.blkServe(ring.vq, ring.disk);
+    engine.blkReap(dq, ring.completions, 8, 0, 0);
+    return ring.u32(page);
+  });
+}
+
+test('without VIRTIO_F_NOTIFICATION_DATA a doorbell store has 16 bits, the index', () => {
+  for (const packed of [false, true])
+    assert.equal(stores({ packed }, 0, 2), [0xffff_0005, 0xffff_0005], `packed: ${packed}`);
+});
+
+test('notification data of a split ring is the available index', () => {
+  const written = stores({}, layout.VQ_F_NOTIFICATION_DATA, 0x10001);
+  const expected = written.map((_, index) => (5 | ((index + 1) << 16)) >>> 0);
+  assert.equal(written, expected);
+});
+
+test('notification data of a packed ring is the offset of the next descriptor, with the wrap counter there', () => {
+  const written = stores({ packed: true }, layout.VQ_F_NOTIFICATION_DATA, 17);
+  const expected = written.map((_, index) => {
+    const next = index + 1;
+    const wrap = Math.floor(next / 8) % 2 === 0 ? 0x8000 : 0;
+    return (5 | (((next % 8) | wrap) << 16)) >>> 0;
+  });
+  assert.equal(written, expected);
 });
 
 test.run();

@@ -93,7 +93,6 @@ export class Ring {
     this.segments = this.allocate((capacity + layout.SEGMENTS_SLACK) * layout.SEGMENT_SIZE);
     const snapshot = this.allocate(Math.max(size + 1, 4) * virtio.VIRTQ_DESC_SIZE);
     const heads = this.allocate(size);
-    const replay = this.allocate(size * 2);
     const writable = this.allocate(burst * 4);
     this.io = this.allocate((burst + 1) * layout.IO_SIZE);
     this.request = this.allocate(layout.REQUEST_DESCRIPTORS + (size + 1) * virtio.VIRTQ_DESC_SIZE);
@@ -126,11 +125,16 @@ export class Ring {
       [layout.VQ_BURST]: burst,
       [layout.VQ_SNAPSHOT]: snapshot,
       [layout.VQ_HEADS]: heads,
-      [layout.VQ_LOG]: options.log ? LOG_LINEAR : 0,
-      [layout.VQ_REPLAY]: replay,
       [layout.VQ_WRITABLE]: writable,
       [layout.VQ_FEATURES]: 1 << virtio.VIRTIO_BLK_F_FLUSH,
     });
+    if (options.log)
+      this.set(this.vq, {
+        [layout.VQ_LOG]: LOG_LINEAR,
+        [layout.VQ_REPLAY]: this.allocate(size * virtio.VIRTQ_DESC_SIZE),
+        [layout.VQ_REPLAY_ENTRIES]: this.allocate(size * 2),
+        [layout.VQ_FREE_ENTRIES]: this.allocate(size * 2),
+      });
     this.set(this.dq, {
       [layout.DQ_SIZE]: size,
       [layout.DQ_FLAGS]: flags,

@@ -11,17 +11,21 @@ export function buildMortalEngine(): Promise<Module> {
   return buildAssembly('assembly/index.ts', { options: ['--runPasses', 'instrument-memory'] });
 }
 
+/** How many stores to shared memory an engine has before it; may be set again. */
+export interface Life {
+  stores: number;
+}
+
 /**
- * An instance that dies when it is about to store to memory for which `isShared` holds, having done so `lives` times
- * before: what it has in any other memory is lost with it.
+ * An instance that dies when it is about to store to memory for which `isShared` holds, and its `life` has no store left: what
+ * it has in any other memory is lost with it.
  */
 export function mortalEngine(
   module: Module,
   memory: Memory,
-  lives: number,
+  life: Life,
   isShared: (linear: number) => boolean,
 ): Engine {
-  let left = lives;
   const value = (_id: number, stored: unknown) => stored;
   const imports = new Proxy(
     { memory },
@@ -31,7 +35,7 @@ export function mortalEngine(
         if (name === 'load_ptr') return (_id: number, _bytes: number, _offset: number, at: number) => at;
         if (name !== 'store_ptr') return value;
         return (_id: number, _bytes: number, offset: number, at: number) => {
-          if (isShared((at + offset) >>> 0) && left-- === 0) throw new Death();
+          if (isShared((at + offset) >>> 0) && life.stores-- === 0) throw new Death();
           return at;
         };
       },

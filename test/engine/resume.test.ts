@@ -124,7 +124,7 @@ test('whatever a log holds: each head is replayed once at most, or the queue is 
     randomFillSync(plain);
     section.set(plain);
     vq.set(LOG_LINEAR, {
-      [layout.LOG_STATE]: layout.LOG_STATE_RUNNING,
+      [layout.LOG_STATE]: layout.LOG_STATE_SPLIT,
       ...(round % 2 && { [layout.LOG_AHEAD]: 0 }),
       // Any other count is below none of the entries.
       [layout.LOG_USED + 4]: round % 4 ? 0x8000_0000 : vq.u32(LOG_LINEAR + layout.LOG_USED + 4),

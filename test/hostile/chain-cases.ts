@@ -1,8 +1,13 @@
 import { IOTLB_ACCESS_READ, IOTLB_ACCESS_WRITE, PAGE_SIZE } from '../../assembly/layout.js';
-import { VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from '../../assembly/virtio.js';
-import type { RingOptions } from '../engine/fixture.js';
+import {
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_DESC_SIZE,
+} from '../../assembly/virtio.js';
+import { DRIVER_BYTES, DRIVER_LINEAR, type RingOptions } from '../engine/fixture.js';
 import { ADJACENT, DeviceBench, ELSEWHERE, type Element, mapAdjacent } from './device-bench.js';
-import { both, type HostileCase, type Side } from './hostile-case.js';
+import { both, type HostileCase, type Side, same } from './hostile-case.js';
 
 const TABLE = 'The Virtqueue Descriptor Table';
 const TABLES = 'Indirect Descriptors';
@@ -132,10 +137,13 @@ export const chainCases: readonly HostileCase[] = [
   {
     name: 'lets a buffer cross the end of the last region, or run into a hole',
     rule: 'policy: as above',
-    play: chain((bench) => {
-      bench.ring.map(ADJACENT, ELSEWHERE[0], PAGE_SIZE);
-      return [{ iova: ADJACENT + BigInt(PAGE_SIZE) - 8n }];
-    }),
+    play: chains([
+      ({ ring }) => [{ iova: ring.iova(DRIVER_LINEAR + DRIVER_BYTES - 8) }],
+      (bench) => {
+        bench.ring.map(ADJACENT, ELSEWHERE[0], PAGE_SIZE);
+        return [{ iova: ADJACENT + BigInt(PAGE_SIZE) - 8n }];
+      },
+    ]),
     outcomes: onDevices('waits for a mapping'),
   },
   {
@@ -245,9 +253,12 @@ export const chainCases: readonly HostileCase[] = [
     outcomes: onDevices(breaks('INDIRECT_LENGTH')),
   },
   {
-    name: 'gives a table of 2^32 − 16 bytes',
+    name: 'gives a table of more than 65,536 descriptors, up to 2^32 − 16 bytes',
     rule: TABLES,
-    play: chain(() => [{ bytes: 0xffff_fff0, flags: VIRTQ_DESC_F_INDIRECT }], INDIRECT),
+    play: chains(
+      [65537 * VIRTQ_DESC_SIZE, 0xffff_fff0].map((bytes) => () => [{ bytes, flags: VIRTQ_DESC_F_INDIRECT }]),
+      INDIRECT,
+    ),
     outcomes: onDevices(breaks('CHAIN_TOO_LONG')),
   },
   {
@@ -298,8 +309,3 @@ export const chainCases: readonly HostileCase[] = [
     outcomes: onDevices(breaks('TOO_MANY_SEGMENTS')),
   },
 ];
-
-/** One outcome of several plays, which must agree. */
-export function same(outcomes: readonly string[]): string {
-  return outcomes.every((outcome) => outcome === outcomes[0]) ? outcomes[0]! : outcomes.join(', or ');
-}

@@ -20,3 +20,8 @@ export interface HostileCase {
 export function both(role: 'device' | 'driver', outcome: string): HostileCase['outcomes'] {
   return { [`split ${role}`]: outcome, [`packed ${role}`]: outcome };
 }
+
+/** One outcome of several plays, which must agree. */
+export function same(outcomes: readonly string[]): string {
+  return outcomes.every((outcome) => outcome === outcomes[0]) ? outcomes[0]! : outcomes.join(', or ');
+}

@@ -2,12 +2,10 @@ import * as layout from '../../assembly/layout.js';
 import * as virtio from '../../assembly/virtio.js';
 import type { Ring } from '../engine/fixture.js';
 import { PackedRing } from '../engine/packed-ring.js';
-import { same } from './chain-cases.js';
 import { DeviceBench } from './device-bench.js';
-import { both, type HostileCase, type Side } from './hostile-case.js';
+import { both, type HostileCase, type Side, same } from './hostile-case.js';
 
 const AVAILABLE = 'The Virtqueue Available Ring';
-const SUPPRESSION = 'Used Buffer Notification Suppression';
 const OWNERS = 'Driver and Device Ring Wrap Counters';
 const SIZE = 8;
 const breaks = (code: string) => `breaks: ERR_RING_${code}`;
@@ -24,21 +22,36 @@ function atIndex(from: number, index: number): string {
   return bench.outcome();
 }
 
-/** Serves one chain under a wish of the driver: whether it is interrupted. */
-function interrupts(side: Side, eventIdx: boolean, wish: (ring: Ring) => void): string {
-  const bench = DeviceBench.make(side, { size: SIZE, eventIdx });
-  const { ring } = bench;
-  wish(ring);
-  bench.offer({});
-  const taken = ring.pop();
-  return ring.engine.devicePush(ring.vq, taken) & layout.NOTIFY_DUE ? 'an interrupt' : 'no interrupt';
-}
-
 /** Sets the flags of descriptor 0 of a packed ring to `flags`: what the device makes of it. */
 function withFlags(flags: number): string {
   const bench = DeviceBench.make('packed device', { size: SIZE });
   bench.ring.descriptor(0, bench.buffer(), 16, 0, flags);
   return bench.outcome();
+}
+
+/** next_off and next_wrap as no sound driver says them, in the high half of a doorbell store. */
+const NOTIFICATION_DATA = [0, 1, SIZE - 1, SIZE, 0x7fff, 0x8000, 0x8000 | SIZE, 0xffff];
+
+/** Rings a doorbell with data that is wrong, over a ring with `chains` chains: what the device makes of the two. */
+function withNotificationData(side: Side, chains: number): string {
+  return same(
+    NOTIFICATION_DATA.map((data) => {
+      const bench = DeviceBench.make(side, { size: SIZE });
+      const { ring } = bench;
+      const page = ring.allocate(layout.PAGE_SIZE);
+      const list = ring.allocate(Uint32Array.BYTES_PER_ELEMENT);
+      ring.set(list, { 0: ring.vq });
+      ring.set(ring.vq, {
+        [layout.VQ_FLAGS]: ring.u32(ring.vq + layout.VQ_FLAGS) | layout.VQ_F_NOTIFICATION_DATA,
+        [layout.VQ_DOORBELL]: page,
+        [layout.VQ_DOORBELL_RINGS]: ring.vq + layout.VQ_DOORBELL_COUNT,
+      });
+      for (let chain = 0; chain < chains; chain++) bench.offer({});
+      ring.set(page, { 0: data * 65536 });
+      if (ring.engine.doorbellWatch(list, 1, 0) !== 1) return 'not seen';
+      return bench.outcome();
+    }),
+  );
 }
 
 /** A request that is taken and not given back: its block. */
@@ -126,15 +139,23 @@ export const ringCases: readonly HostileCase[] = [
   },
   {
     name: 'offers more descriptors than the device has given back',
-    rule: OWNERS,
-    play: () => {
-      const bench = DeviceBench.make('packed device', { size: SIZE });
-      bench.offer({});
-      hold(bench.ring);
-      bench.offer(...Array.from({ length: SIZE }, () => ({})));
+    rule: `${AVAILABLE}; ${OWNERS}`,
+    play: (side) => {
+      const bench = DeviceBench.make(side, { size: SIZE });
+      const whole = Array.from({ length: SIZE }, () => ({}));
+      if (side === 'split device') {
+        for (const element of whole) bench.offer(element);
+        for (const _ of whole) hold(bench.ring);
+        bench.ring.offer(0);
+        hold(bench.ring);
+      } else {
+        bench.offer({});
+        hold(bench.ring);
+        bench.offer(...whole);
+      }
       return bench.outcome();
     },
-    outcomes: { 'packed device': breaks('AVAIL_INDEX') },
+    outcomes: { 'split device': breaks('HEAD_IN_FLIGHT'), 'packed device': breaks('AVAIL_INDEX') },
   },
   {
     name: 'leaves a descriptor with AVAIL and USED alike, or as on the lap before',
@@ -185,47 +206,22 @@ export const ringCases: readonly HostileCase[] = [
   },
   {
     name: 'starts the queue with more in flight than it holds',
-    rule: 'policy: state that was saved is believed as little as a ring',
-    play: () => {
-      const bench = DeviceBench.make('packed device', { size: SIZE });
-      bench.ring.engine.deviceStart(bench.ring.vq, 3 | ((2 | 0x8000) << 16));
+    rule: 'policy: saved state is believed as little as a ring; where a split ring says used buffers end, they end',
+    play: (side) => {
+      const bench = DeviceBench.make(side, { size: SIZE });
+      const { ring } = bench;
+      if (side === 'split device') {
+        ring.data.setUint16(ring.avail + virtio.VIRTQ_AVAIL_IDX, 2000, true);
+        ring.data.setUint16(ring.used + virtio.VIRTQ_USED_IDX, 1000, true);
+        ring.engine.deviceStart(ring.vq, 2000);
+        bench.offer({});
+        const outcome = bench.outcome();
+        return `${outcome}, used ${ring.u16(ring.used + virtio.VIRTQ_USED_IDX) - 1000}`;
+      }
+      ring.engine.deviceStart(ring.vq, 3 | ((2 | 0x8000) << 16));
       return bench.outcome();
     },
-    outcomes: { 'packed device': breaks('AVAIL_INDEX') },
-  },
-  {
-    name: 'sets bits of avail.flags that mean nothing',
-    rule: SUPPRESSION,
-    play: (side) => interrupts(side, false, (ring) => ring.data.setUint16(ring.avail, 0xfffe, true)),
-    outcomes: { 'split device': 'an interrupt' },
-  },
-  {
-    name: 'sets avail.flags although the event index was negotiated',
-    rule: SUPPRESSION,
-    play: (side) => interrupts(side, true, (ring) => ring.data.setUint16(ring.avail, 1, true)),
-    outcomes: { 'split device': 'an interrupt' },
-  },
-  {
-    name: 'asks for a used event far away',
-    rule: SUPPRESSION,
-    play: (side) =>
-      interrupts(side, true, (ring) => {
-        if (side === 'split device')
-          ring.data.setUint16(ring.avail + virtio.VIRTQ_AVAIL_RING + SIZE * 2, 0x8000, true);
-        else ring.data.setUint32(ring.avail, 5 | 0x8000 | (virtio.RING_EVENT_FLAGS_DESC << 16), true);
-      }),
-    outcomes: both('device', 'no interrupt'),
-  },
-  {
-    name: 'asks for events at a descriptor that there is not, or in the reserved way',
-    rule: 'Event Suppression Structure Format; policy: an interrupt too many',
-    play: (side) =>
-      same(
-        [SIZE | (virtio.RING_EVENT_FLAGS_DESC << 16), 3 << 16].map((wish) =>
-          interrupts(side, true, (ring) => ring.data.setUint32(ring.avail, wish, true)),
-        ),
-      ),
-    outcomes: { 'packed device': 'an interrupt' },
+    outcomes: { 'split device': 'served, used 1', 'packed device': breaks('AVAIL_INDEX') },
   },
   {
     name: 'kicks although there is nothing',
@@ -262,6 +258,39 @@ export const ringCases: readonly HostileCase[] = [
     outcomes: both('device', '4 bytes are written, at 16, 17, 18, 19'),
   },
   {
+    name: 'gives buffers for reading only to a device model that writes',
+    rule: 'The Virtqueue Descriptor Table',
+    play: (side) => {
+      const bench = DeviceBench.make(side, { size: SIZE });
+      const { ring } = bench;
+      bench.offer({}, {});
+      const source = ring.allocate(64);
+      ring.u8.fill(1, source, source + 64);
+      const written = ring.engine.requestWrite(ring.vq, hold(ring), 0, source, 64);
+      const changed = ring.u8.subarray(ring.buffers, ring.buffers + 64).some((byte) => byte !== 0);
+      return `${written} bytes are written${changed ? ', and more' : ''}`;
+    },
+    outcomes: both('device', '0 bytes are written'),
+  },
+  {
+    name: 'gives less room than a device model says that it has written, or has one that gives a buffer back twice',
+    rule: 'The Virtqueue Used Ring',
+    play: (side) => {
+      const bench = DeviceBench.make(side, { size: SIZE });
+      const { ring } = bench;
+      bench.offer({}, { bytes: 4, flags: virtio.VIRTQ_DESC_F_WRITE });
+      const block = hold(ring);
+      for (let i = 0; i < 2; i++) ring.engine.requestFinish(ring.vq, block, 0xffff_ffff);
+      ring.engine.requestPublish(ring.vq, 1);
+      const used =
+        ring instanceof PackedRing
+          ? [ring.use(2), ring.use(2)].filter((buffer) => buffer !== undefined)
+          : ring.usedEntries();
+      return `used with ${used.map(({ bytes }) => bytes).join(' and ')} bytes`;
+    },
+    outcomes: both('device', 'used with 4 bytes'),
+  },
+  {
     name: 'finds out whether its descriptors, or what it asked for, are ever written by the device',
     rule: `${AVAILABLE}; of a packed ring, where a used descriptor goes`,
     play: (side) => {
@@ -275,5 +304,17 @@ export const ringCases: readonly HostileCase[] = [
       return changed ? 'written where used' : 'never';
     },
     outcomes: { 'split device': 'never', 'packed device': 'written where used' },
+  },
+  {
+    name: 'rings with a next_off and next_wrap that are no place of the ring, where nothing is available (VIRTIO_F_NOTIFICATION_DATA)',
+    rule: 'Driver Notifications; policy: a hint, and the ring says what there is',
+    play: (side) => withNotificationData(side, 0),
+    outcomes: both('device', 'nothing is taken'),
+  },
+  {
+    name: 'rings with a next_off and next_wrap that hide what is available',
+    rule: 'Driver Notifications; policy: a hint, and the ring says what there is',
+    play: (side) => withNotificationData(side, 2),
+    outcomes: both('device', '2 chains served'),
   },
 ];

@@ -6,13 +6,15 @@ import { driverCases } from './driver-cases.js';
 import { playedElsewhere } from './elsewhere.js';
 import { type HostileCase, SIDES } from './hostile-case.js';
 import { ringCases } from './ring-cases.js';
+import { suppressionCases } from './suppression-cases.js';
 
 /** Every case that is played here, under the headings of the document. */
 export const chapters: readonly { title: string; peer: string; cases: readonly HostileCase[] }[] = [
   { title: 'A hostile driver: chains', peer: 'The driver …', cases: chainCases },
   { title: 'A hostile driver: rings', peer: 'The driver …', cases: ringCases },
-  { title: 'A hostile driver: memory that changes', peer: 'The driver …', cases: changingMemoryCases },
   { title: 'A hostile device', peer: 'The device …', cases: driverCases },
+  { title: 'A hostile peer: notifications', peer: 'The other side …', cases: suppressionCases },
+  { title: 'A hostile peer: memory that changes', peer: 'The other side …', cases: changingMemoryCases },
 ];
 
 /** The tables as Markdown, heading by heading. */

@@ -58,6 +58,42 @@ for (const options of SERVED)
       },
     ));
 
+for (const [layout, offered] of [
+  ['page-per-vq', true],
+  ['shared', true],
+  ['2-byte', false],
+  [{ stride: PAGE, size: PAGE, software: [1] }, false],
+  [{ stride: PAGE, size: 64 }, false],
+  [undefined, false],
+] as [ServeOptions['doorbell'], boolean][])
+  for (const packed of [false, true])
+    test(`notification data is ${offered ? '' : 'not '}offered with doorbells ${inspect(layout)}, packed: ${packed}`, () =>
+      scene(
+        disk(),
+        { ...(layout && { doorbell: layout }), packed, queues: 2, open: { queues: 2 } },
+        async ({ device, disk: driven, errors }) => {
+          const has = (features: readonly string[]) => features.includes('VIRTIO_F_NOTIFICATION_DATA');
+          assert.is(has(device.features), offered);
+          assert.is(has(driven.features), offered);
+          await trickle(driven, 40);
+          assert.equal(errors, []);
+        },
+      ));
+
+test('a page that can be mapped when features are agreed on, and not any more later, leaves its queue to the eventfd', async () => {
+  const bus = new Bus();
+  const device = await within(serve(disk(), { name: 'disk0', bus, doorbell: 'page-per-vq' }), 'serve');
+  const afterTheFirst = bus.faults.inject({ point: 'mmap', errno: 'EINVAL', skip: 1 });
+  const driven = await within(openBlock('disk0', { bus }), 'openBlock');
+  assert.ok(driven.features.includes('VIRTIO_F_NOTIFICATION_DATA'));
+  assert.is(driven.stats().queues[0]?.doorbellRefused, 'EINVAL');
+  assert.is(afterTheFirst.hits, 1);
+  await trickle(driven, 20);
+  await within(driven.close(), 'closing the disk');
+  await within(device.close(), 'closing the device');
+  await bus.close();
+});
+
 test('of a device that runs a queue in software, that one is kicked by eventfd and the rest rung', () =>
   scene(
     disk(),

@@ -197,6 +197,16 @@ for (const model of MODELS) {
       assert.ok(await driver.works());
     });
   });
+
+  test(`${model[0]} serves a driver whose kick eventfd is full`, async () => {
+    await attack(model, async (driver, device) => {
+      for (let round = 0; round < 3; round++) {
+        driver.saturateKick();
+        assert.ok(await driver.works());
+      }
+      assert.is(device.stats().hostileChains, 0);
+    });
+  });
 }
 
 test('a driver that does not accept VERSION_1 or ACCESS_PLATFORM does not get FEATURES_OK', async () => {

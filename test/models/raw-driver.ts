@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { Aperture } from '../../host/aperture/aperture.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { u64 } from '../../host/uapi/codec.js';
@@ -182,6 +182,13 @@ export class RawDriver {
     this.#avail += skip;
     this.data.setUint16(DRIVER_AREA + 2, this.#avail, true);
     this.kick();
+  }
+
+  /** Fills the counter of the kick eventfd, so that nothing more can be added to it until it is read. */
+  saturateKick(): void {
+    // A kick that the device has not drained yet would make it too much.
+    loadAddon().eventfdDrain(this.#kick);
+    writeSync(this.#kick, u64.encode(2n ** 64n - 2n));
   }
 
   kick(): void {

@@ -5,7 +5,7 @@ import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { BlockModel } from '../../host/models/blk/block-model.js';
 import type { ServeOptions } from '../../host/serve.js';
 import { decodePackedVringBase } from '../../host/uapi/vring-base.js';
-import { rejects, scene, within } from './fixture.js';
+import { imageFile, scene, within } from './fixture.js';
 
 const BYTES = 2 ** 20;
 const BLOCK = 4096;
@@ -100,13 +100,21 @@ test('a driver pins the format', async () => {
     });
 });
 
-test('an in-flight log is of split rings: with packed ones it is refused', async () => {
-  const model = new BlockDevice({ memory: BYTES });
-  await rejects(
-    scene(model, { packed: true, inFlightLog: '/nowhere/log' }, async () => {}),
-    'ERR_ARGUMENT',
-    /an in-flight log is of split rings only/,
-  );
+test('with an in-flight log rings are split, unless packed ones are asked for', async () => {
+  const image = imageFile(BYTES);
+  const inFlightLog = `${image.path}.log`;
+  try {
+    for (const [options, packed] of [
+      [{ inFlightLog }, false],
+      [{ inFlightLog, packed: true }, true],
+    ] as const)
+      await scene(new BlockDevice({ file: image.path }), options, async ({ disk }) => {
+        assert.is(disk.features.includes('VIRTIO_F_RING_PACKED'), packed);
+        await within(disk.write(0, new Uint8Array(512)), 'write');
+      });
+  } finally {
+    image.remove();
+  }
 });
 
 test.run();

@@ -10,16 +10,17 @@ const host = fileURLToPath(new URL('../../../host/', import.meta.url));
 const LAYERS = [
   ['cli'],
   ['.'],
+  ['models/nbd'],
   ['served', 'models/blk'],
   ['bus', 'drivers', 'models'],
   ['observability'],
-  ['vhost-vdpa', 'vduse', 'vdpa'],
+  ['vhost-vdpa', 'vduse', 'vdpa', 'nbd'],
   ['queue'],
   ['aperture'],
   ['uapi', 'native'],
 ];
 /** Files at the root of host/ that everything may import: they import nothing above themselves. */
-const BELOW_EVERYTHING = ['errors.ts', 'mutex.ts', 'options.ts'];
+const BELOW_EVERYTHING = ['errors.ts', 'mutex.ts', 'options.ts', 'range-lock.ts'];
 
 /** Line of a folder; −1 for one that has no place yet. */
 const layerOf = (folder: string) => LAYERS.findIndex((layer) => layer.includes(folder));

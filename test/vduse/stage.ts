@@ -14,8 +14,10 @@ import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
 } from '../../host/uapi/virtio.js';
+import { decodePackedVringBase, PACKED_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
 import { VduseDevice } from '../../host/vduse/device.js';
 import { DirtyPages } from '../../host/vduse/dirty-pages.js';
 import { DriverMemory } from '../../host/vduse/driver-memory.js';
@@ -41,6 +43,8 @@ export interface StageOptions {
   umem?: boolean;
   /** Another process has left the device on its bus. */
   takenOver?: boolean;
+  /** Rings are packed: offered, and accepted. */
+  packed?: boolean;
   /** VDUSE_F_*, bit numbers. */
   features?: readonly number[];
 }
@@ -84,7 +88,9 @@ export class Stage {
       features = [],
       umem = true,
       takenOver = false,
+      packed = false,
     } = options;
+    if (packed) this.features |= 1n << BigInt(VIRTIO_F_RING_PACKED);
     const iotlbs = Array.from({ length: groups }, () => DriverMemory.allocateIotlb(this.aperture));
     const sigbusFlag = this.aperture.allocate(4);
     this.blocks = Array.from({ length: queues }, () => QueueBlock.allocate(this.aperture, 64, iotlbs[0]!));
@@ -94,7 +100,9 @@ export class Stage {
       desc_addr: RINGS + BigInt(index) * 0x800n,
       driver_addr: RINGS + BigInt(index) * 0x800n + 0x200n,
       device_addr: RINGS + BigInt(index) * 0x800n + 0x400n,
-      split: { avail_index: 0 },
+      ...(packed
+        ? { packed: decodePackedVringBase(PACKED_VRING_BASE_RESET) }
+        : { split: { avail_index: 0 } }),
       ready: 1,
     }));
     this.file.onIoctl = (request, argument) => this.#ioctl(request, argument!);

@@ -2,10 +2,10 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   LOG_AHEAD,
+  LOG_BYTES_PER_ENTRY,
   LOG_ENTRIES,
-  LOG_ENTRY_SIZE,
   LOG_STATE,
-  LOG_STATE_RUNNING,
+  LOG_STATE_SPLIT,
   LOG_USED,
 } from '../../assembly/layout.js';
 import { systemError } from '../../host/errors.js';
@@ -79,12 +79,12 @@ test('rings that cannot be run break the device until it is reset', async () => 
 test('the position of a queue of a suspended device is what the log says, until the driver resets', async () => {
   const stage = abandoned(() => false);
   const [block] = stage.blocks;
-  const log = stage.aperture.allocate(LOG_ENTRIES + 64 * LOG_ENTRY_SIZE);
-  stage.aperture.data.setUint32(log + LOG_STATE, LOG_STATE_RUNNING, true);
+  const log = stage.aperture.allocate(LOG_ENTRIES + 64 * LOG_BYTES_PER_ENTRY);
+  stage.aperture.data.setUint32(log + LOG_STATE, LOG_STATE_SPLIT, true);
   stage.aperture.data.setUint32(log + LOG_AHEAD, 5, true);
   // Above the count of heads that were never taken.
   stage.aperture.data.setBigUint64(log + LOG_USED, 65536n, true);
-  block!.log = log;
+  block!.keepLog(log, 64);
   stage.info = [{ ...stage.info[0]!, split: { avail_index: 2 } }];
   const position = async () => {
     const { result, vq_state } = await stage.message(vduse.VDUSE_GET_VQ_STATE, { vq_state: { index: 0 } });

@@ -30,7 +30,7 @@ export const JAVASCRIPT_REQUEST_LIMIT = 2 ** 23;
 /** Bytes; what a disk writes at a time at its best: the page cache's unit. */
 const PHYSICAL_BLOCK_BYTES = 4096;
 /** Bytes; more than a page is no block size to any driver. */
-const BLOCK_SIZE_LIMIT = 4096;
+export const BLOCK_SIZE_LIMIT = 4096;
 
 /** What a driver is told about a disk. */
 export interface BlockGeometry {

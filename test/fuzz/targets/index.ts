@@ -2,7 +2,7 @@ import type { Target } from '../target.js';
 import { blkRequests } from './blk-requests.js';
 import { busIoctls } from './bus-ioctls.js';
 import { indirectTables, packedDevice, splitDevice } from './device-side.js';
-import { differential } from './differential.js';
+import { packedDifferential, splitDifferential } from './differential.js';
 import { packedDriver, splitDriver } from './driver-side.js';
 import { iotlb } from './iotlb.js';
 import { vduseMessages } from './vduse-messages.js';
@@ -16,7 +16,8 @@ export const targets: readonly Target[] = [
   packedDriver,
   iotlb,
   blkRequests,
-  differential,
+  splitDifferential,
+  packedDifferential,
   vduseMessages,
   busIoctls,
 ];
