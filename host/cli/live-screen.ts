@@ -14,6 +14,10 @@ const HOME = '\x1b[H';
 const CLEAR_LINE_END = '\x1b[K';
 const CLEAR_BELOW = '\x1b[J';
 
+/** Of a terminal that does not say. */
+const DEFAULT_COLUMNS = 80;
+const DEFAULT_ROWS = 24;
+
 /** The whole of a terminal, until `close`: drawn again when its size changes. */
 export class LiveScreen {
   readonly #terminal: Terminal;
@@ -43,7 +47,9 @@ export class LiveScreen {
   }
 
   #draw(): void {
-    const { columns, rows } = this.#terminal;
+    // A terminal that nobody has told its size says 0.
+    const columns = this.#terminal.columns || DEFAULT_COLUMNS;
+    const rows = this.#terminal.rows || DEFAULT_ROWS;
     const lines = this.#lines.slice(0, rows).map((line) => `${cut(line, columns)}${CLEAR_LINE_END}`);
     this.#terminal.write(`${HOME}${lines.join('\r\n')}${CLEAR_BELOW}`);
   }

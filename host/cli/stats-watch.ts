@@ -1,4 +1,4 @@
-import type { ProcessSnapshot } from '../observability/process-snapshot.js';
+import { type ProcessSnapshot, printable } from '../observability/process-snapshot.js';
 import { StatsClient } from '../observability/stats-client.js';
 import { type ProcessActivity, processActivity } from './activity.js';
 
@@ -64,7 +64,7 @@ export class StatsWatch {
       this.#clients.get(path)?.close();
       this.#clients.delete(path);
       const { code, message } = error as NodeJS.ErrnoException;
-      return code === 'ECONNREFUSED' || code === 'ENOENT' ? undefined : message;
+      return code === 'ECONNREFUSED' || code === 'ENOENT' ? undefined : printable(message);
     }
   }
 }

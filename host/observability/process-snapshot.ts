@@ -71,7 +71,7 @@ export function parseProcessSnapshot(text: string): ProcessSnapshot {
   return {
     version: SNAPSHOT_VERSION,
     pid: number(source.pid),
-    title: printable(source.title),
+    title: name(source.title),
     time: number(source.time),
     devices: list(source.devices).map(deviceOf),
     threads: list(source.threads).map((each) => {
@@ -85,7 +85,7 @@ function deviceOf(value: unknown): DeviceSnapshot {
   const source = record(value);
   if (source.side !== 'device' && source.side !== 'driver') throw new Error('a side that there is not');
   return {
-    name: printable(source.name),
+    name: name(source.name),
     side: source.side,
     deviceId: number(source.deviceId),
     broken: source.broken === true,
@@ -148,8 +148,12 @@ function optional(value: unknown): number | undefined {
   return value === undefined ? undefined : number(value);
 }
 
-/** A name as it may be shown: a terminal acts on what is behind a control character. */
-function printable(value: unknown): string {
+function name(value: unknown): string {
   if (typeof value !== 'string') throw new Error('not a text');
-  return value.replace(/\p{C}/gu, '\u{fffd}');
+  return printable(value);
+}
+
+/** A text as it may be shown: a terminal acts on what is behind a control character. */
+export function printable(text: string): string {
+  return text.replace(/\p{C}/gu, '\u{fffd}');
 }

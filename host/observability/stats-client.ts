@@ -12,7 +12,9 @@ const ANSWER_LIMIT = 2 ** 24;
 export class StatsClient {
   readonly path: string;
   readonly #socket: Socket;
-  #received = '';
+  /** Pieces of an answer that has not ended yet, and how long they are together. */
+  #pieces: string[] = [];
+  #length = 0;
   #pending: { resolve(snapshot: ProcessSnapshot): void; reject(error: Error): void } | undefined;
   #failure: Error | undefined;
 
@@ -61,18 +63,21 @@ export class StatsClient {
   }
 
   #receive(text: string): void {
-    this.#received += text;
-    const end = this.#received.indexOf('\n');
+    const end = text.indexOf('\n');
+    this.#pieces.push(end < 0 ? text : text.slice(0, end));
+    this.#length += text.length;
     if (end >= 0) {
-      const line = this.#received.slice(0, end);
-      this.#received = this.#received.slice(end + 1);
+      const line = this.#pieces.join('');
+      this.#pieces = [];
+      this.#length = 0;
       try {
-        if (!this.#pending) throw new Error('it was not asked');
+        // An answer is a line, and nothing is said before the next question.
+        if (!this.#pending || end < text.length - 1) throw new Error('it was not asked');
         this.#pending.resolve(parseProcessSnapshot(line));
       } catch (error) {
         this.#fail(new Error(`it sends no snapshot: ${(error as Error).message}`));
       }
-    } else if (this.#received.length > ANSWER_LIMIT) this.#fail(new Error('its answer has no end'));
+    } else if (this.#length > ANSWER_LIMIT) this.#fail(new Error('its answer has no end'));
   }
 
   #fail(error: Error): void {

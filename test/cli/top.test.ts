@@ -107,11 +107,11 @@ test('finds processes by itself, past dead and lying sockets', async () => {
   await once(liar, 'listening');
   await underLoad(
     async () => {
-      const { status, stdout } = await run(['top', '--once', '--json', '--interval', '0.2'], {
+      const { status, stdout, stderr } = await run(['top', '--once', '--json', '--interval', '0.2'], {
         XDG_RUNTIME_DIR: runtime,
         TMPDIR: runtime,
       });
-      assert.is(status, 0);
+      assert.is(status, 0, stderr);
       const { processes, silent } = JSON.parse(stdout);
       assert.equal(
         processes.map(({ pid }: { pid: number }) => pid),
