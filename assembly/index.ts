@@ -16,7 +16,7 @@ export {
 } from './device';
 export { dirtyFetch } from './dirty';
 export { doorbellWatch } from './doorbell';
-export { driverArm, driverDisarm, driverStart } from './driver';
+export { driverArm, driverDisarm, driverReset, driverStart } from './driver';
 export { blkReap, blkSubmit } from './drivers/blk';
 export { netReap, netReceive, netTransmit } from './drivers/net';
 export { gateEnter, gateLeave } from './gate';
@@ -24,4 +24,5 @@ export { deviceIdle, logIsRunning } from './in-flight-log';
 export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';
 export { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from './iova-domain';
 export { blkComplete, blkPoll, blkPrepare, blkServe } from './models/blk';
+export { requestGiveBurst, requestTakeBurst } from './request-burst';
 export { requestFinish, requestPublish, requestRead, requestTake, requestWrite } from './request';

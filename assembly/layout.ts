@@ -428,6 +428,8 @@ export const COMPLETION_BYTES = 8;
 export const NOTIFY_DUE = 65536;
 /** Bit of a blkServe or blkPoll result: the next request is one of DISK_FILE_OPS, for blkPrepare. */
 export const FILE_DUE = 131072;
+/** Bit of a requestTakeBurst result: the next chain is too long for a block of the table, and is for requestTake. */
+export const LONG_DUE = 262144;
 /** Mask of the count in such a result. */
 export const COUNT_MASK = 65535;
 
@@ -511,8 +513,34 @@ export const REQUEST_WRITABLE_BYTES = 16;
 export const REQUEST_EPOCH = 20;
 /** u32: 1 + the chain's entry of the in-flight log, as deviceTake returns it. */
 export const REQUEST_ENTRY = 24;
+/** u32, linear of copies of the chain's bytes, in a block that has room for them: what is readable, what is to be written. */
+export const REQUEST_READABLE = 28;
+export const REQUEST_WRITABLE = 32;
 /** Snapshot of the chain's descriptors, VIRTQ_DESC_SIZE each. */
-export const REQUEST_DESCRIPTORS = 32;
+export const REQUEST_DESCRIPTORS = 48;
+
+/** Entry of the table of requestTakeBurst: u32, linear of a request block that is free. */
+export const TAKE_SIZE = 4;
+/** Entry of the table of requestGiveBurst. */
+export const GIVE_SIZE = 12;
+/** u32, linear of the request block. */
+export const GIVE_REQUEST = 0;
+/** u32, bytes: how much of REQUEST_WRITABLE goes out, from its start, and from its end besides. */
+export const GIVE_WRITTEN = 4;
+export const GIVE_STATUS = 8;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Life of a device: what its driver has done to it, for device models in whatever thread. One block a device, written by
+// the thread that answers for the device before the gates open, so that whoever has taken a chain finds its driver here.
+/** u32: +1 at each reset. */
+export const LIFE_COUNT = 0;
+/** u32, VIRTIO_CONFIG_S_*. */
+export const LIFE_STATUS = 4;
+/** u64: features negotiated, once the status has FEATURES_OK. */
+export const LIFE_FEATURES = 8;
+/** u32: 1 while the driver has suspended the device. */
+export const LIFE_SUSPENDED = 16;
+export const LIFE_BLOCK_SIZE = 32;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // In-flight log: a file that outlives the process, one a device. A header, which only the host reads and writes

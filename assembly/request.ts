@@ -39,21 +39,30 @@ export function requestTake(vq: usize, request: usize): u32 {
   if (entry == 0) return 0;
   const readable = counts & 0xffff;
   const count = counts >> 16;
-  let readableBytes: u32 = 0;
-  let writableBytes: u32 = 0;
-  for (let i: u32 = 0; i < count; i++) {
-    const bytes = load<u32>(snapshot + i * VIRTQ_DESC_SIZE, 8);
-    if (i < readable) readableBytes += bytes;
-    else writableBytes += bytes;
-  }
+  note(vq, request, head, entry, counts, bytesOf(snapshot, 0, readable), bytesOf(snapshot, readable, count));
+  return 1;
+}
+
+/** Bytes of the descriptors [first, end) of a snapshot; of all of them less than 2^32. */
+// @ts-ignore: decorator
+@inline
+export function bytesOf(snapshot: usize, first: u32, end: u32): u32 {
+  let bytes: u32 = 0;
+  for (let i = first; i < end; i++) bytes += load<u32>(snapshot + i * VIRTQ_DESC_SIZE, 8);
+  return bytes;
+}
+
+/** Notes in a request block what was taken into it. */
+// @ts-ignore: decorator
+@inline
+export function note(vq: usize, request: usize, head: u32, entry: u32, counts: u32, readableBytes: u32, writableBytes: u32): void {
   store<u32>(request, head, REQUEST_HEAD);
   store<u32>(request, entry, REQUEST_ENTRY);
-  store<u32>(request, count, REQUEST_COUNT);
-  store<u32>(request, readable, REQUEST_READABLE_COUNT);
+  store<u32>(request, counts >> 16, REQUEST_COUNT);
+  store<u32>(request, counts & 0xffff, REQUEST_READABLE_COUNT);
   store<u32>(request, readableBytes, REQUEST_READABLE_BYTES);
   store<u32>(request, writableBytes, REQUEST_WRITABLE_BYTES);
   store<u32>(request, load<u32>(vq, VQ_EPOCH), REQUEST_EPOCH);
-  return 1;
 }
 
 /** Copies up to `bytes` readable bytes from `offset` of the chain to `to`: how many; fewer, with VQ_MISS, where nothing is mapped. */
@@ -83,12 +92,12 @@ export function requestPublish(vq: usize, count: u32): u32 {
 
 // @ts-ignore: decorator
 @inline
-function stale(vq: usize, request: usize): bool {
+export function stale(vq: usize, request: usize): bool {
   return load<u32>(request, REQUEST_EPOCH) != load<u32>(vq, VQ_EPOCH);
 }
 
 /** Moves bytes between private memory and descriptors [first, end) of the chain, translating piece by piece. */
-function transfer(vq: usize, request: usize, first: u32, end: u32, offset: u32, at: usize, bytes: u32, access: u32): u32 {
+export function transfer(vq: usize, request: usize, first: u32, end: u32, offset: u32, at: usize, bytes: u32, access: u32): u32 {
   if (stale(vq, request)) return 0;
   const iotlb: usize = load<u32>(vq, VQ_IOTLB);
   const marked = access == IOTLB_ACCESS_WRITE && dirtyTracked(iotlb);

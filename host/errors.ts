@@ -22,6 +22,7 @@ export const ERROR_CODES = {
   ERR_ALIGNMENT: 'offset or length is not a multiple of the sector size',
   ERR_RING_FULL: 'the ring has no free slot',
   ERR_MODEL: 'a device model threw, or rejected',
+  ERR_CHAIN_ENDED: 'the chain has been given back, or taken from the model, already',
   ERR_NBD_CONNECT: 'there is no connection to the NBD server',
   ERR_NBD_TLS: 'TLS with the NBD server failed, or one side lacks it',
   ERR_NBD_REFUSED: 'the NBD server refused the export',

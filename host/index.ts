@@ -27,6 +27,7 @@ export type {
   DrivenDeviceEvents,
   DrivenDeviceStats,
   DrivenQueueStats,
+  ResetQueueOptions,
 } from './drivers/driven-device.js';
 export type { DriverQueueStats } from './drivers/driver-queue.js';
 export type { OpenNetOptions } from './drivers/net.js';
@@ -43,7 +44,12 @@ export {
 export type { KernelAttachment } from './kernel-transport.js';
 export { BlockDevice, type BlockDeviceOptions } from './models/blk/block-device.js';
 export { BlockModel } from './models/blk/block-model.js';
-export type { DeviceModel } from './models/device-model.js';
+export type { Chain } from './models/chain.js';
+export { DeviceModel } from './models/device-model.js';
+export type { DeviceShape, Manifest } from './models/manifest.js';
+export type { Model } from './models/model.js';
+export type { Life } from './models/model-host.js';
+export type { ModelQueue } from './models/model-queue.js';
 export { NbdDisk, type NbdDiskEvents, type NbdDiskOptions } from './models/nbd/nbd-disk.js';
 export { type ExposeOptions, type Exposure, expose } from './observability/expose.js';
 export type { CaptureStats, CaptureTarget } from './observability/frame-capture.js';
@@ -59,6 +65,8 @@ export { type ServeOptions, serve } from './serve.js';
 export type { DirtyLog } from './served/dirty-log.js';
 export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './served/served-device.js';
 export type * from './types.js';
+export { array, type Codec, char, u8, u16, u32, u64 } from './uapi/codec.js';
+export { type Struct, struct } from './uapi/struct.js';
 export type { VdpaConfig } from './vdpa/config.js';
 export type { VdpaDriver } from './vdpa/sysfs-device.js';
 export {

@@ -4,7 +4,7 @@ import { VIRTQUEUE_MAX_SIZE } from '../assembly/virtio.js';
 import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout, mapsEvery } from './bus/index.js';
 import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
-import type { DeviceModel } from './models/device-model.js';
+import type { Model } from './models/model.js';
 import { checkBoolean, checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { type DeviceTransport, ServedDevice } from './served/served-device.js';
@@ -107,7 +107,7 @@ const OPTION_NAMES = [
  * one where no in-flight log is kept, ERR_DEVICE_BROKEN for one that nobody answered for, ERR_NOT_SUPPORTED without VDUSE,
  * ERR_CONTROL_PLANE where the transport refuses, ERR_APERTURE_FULL, an AbortError.
  */
-export async function serve(model: DeviceModel, options: ServeOptions): Promise<ServedDevice> {
+export async function serve(model: Model, options: ServeOptions): Promise<ServedDevice> {
   check(model, options);
   const { name, queues = 1, queueSize = 256, mode = 'notify', signal, doorbell, bus = Bus.default } = options;
   if (signal?.aborted) throw abortError(signal);
@@ -123,6 +123,8 @@ export async function serve(model: DeviceModel, options: ServeOptions): Promise<
     packed: options.packed ?? log === undefined,
     inOrder: options.inOrder ?? false,
     notificationData: doorbell !== undefined && mapsEvery(doorbell, queues, bus.pageSize),
+    // No kernel passes it on, nor does the proposal that came before vhost-vdpa.
+    ringReset: options.transport !== 'vduse' && options.attach !== 'mdev',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     log,
@@ -174,7 +176,7 @@ function transportOf({
  * Judges the arguments. Throws TypeError for what is no model, options, signal or bus, ERR_ARGUMENT for options that make
  * no sense.
  */
-function check(model: DeviceModel, options: ServeOptions): void {
+function check(model: Model, options: ServeOptions): void {
   if (typeof model?.attach !== 'function')
     throw new TypeError(`model must be a BlockDevice or a BlockModel, not ${inspect(model)}`);
   checkOptions('serve', options, OPTION_NAMES);

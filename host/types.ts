@@ -6,12 +6,13 @@
 export type { Aperture, ApertureHandle, ApertureOptions, Window } from './aperture/aperture.js';
 export type { Engine } from './aperture/engine.js';
 export type { Memory } from './aperture/web-assembly.js';
-export type { AttachedModel, LoopHooks, ModelContext } from './models/device-model.js';
+export type { AttachedModel, LoopHooks, ModelContext } from './models/model.js';
 export type { MapSource, Protection } from './native/addon.js';
 export type { Datapath, DatapathModule, DatapathOptions, DatapathSource } from './queue/datapath.js';
 export type { Gate } from './queue/gate.js';
 export type { QueueBlock, RingPlacement } from './queue/queue-block.js';
 export type { LoopDatapath } from './queue/queue-loop.js';
+export type { Fields, Initializer, Values } from './uapi/struct.js';
 export type { BounceBuffer } from './vduse/device-layout.js';
 export type { VduseControlFile, VduseFile } from './vduse/file.js';
 export type { MmapRequest, VhostVdpaFile } from './vhost-vdpa/file.js';

@@ -80,6 +80,17 @@ export interface Engine {
   blkComplete(vq: number, disk: number, io: number, count: number): number;
 
   // Asynchronous requests, for device models in TypeScript.
+  /**
+   * Takes up to `max` chains into the request blocks, of `bytes` bytes each, that the table at `table` names (TAKE_SIZE): how
+   * many. Their readable bytes are copied behind their descriptors, room for the writable ones is zeroed. With LONG_DUE where
+   * it stopped before a chain that is too long for a block: that one is for requestTake.
+   */
+  requestTakeBurst(vq: number, table: number, max: number, bytes: number): number;
+  /**
+   * Copies out, gives back and publishes the requests of the `count` entries (GIVE_SIZE) at `table`: how many entries are done
+   * with, with NOTIFY_DUE. Fewer, with VQ_MISS, where nothing is mapped: the rest is to be given back later.
+   */
+  requestGiveBurst(vq: number, table: number, count: number): number;
   /** Pops one chain into the request block at `request`: 1, or 0 when there is none or it was refused (VQ_VERDICT, VQ_MISS). */
   requestTake(vq: number, request: number): number;
   /** Copies readable bytes from `offset` of the chain to private memory at `to`: bytes copied; fewer, with VQ_MISS, where nothing is mapped. */
@@ -93,6 +104,7 @@ export interface Engine {
 
   // Virtqueue, driver side.
   driverStart(dq: number): void;
+  driverReset(dq: number): void;
   /** Puts up to `count` submissions at `table` on the ring, as many as there are free slots, and rings the doorbell if one
    * is mapped and wanted: how many, with NOTIFY_DUE if the kick eventfd is to be signalled. */
   blkSubmit(dq: number, table: number, count: number): number;

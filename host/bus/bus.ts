@@ -44,6 +44,11 @@ export interface BusOptions {
    * which are smaller, a page of the host takes several.
    */
   pageSize?: number;
+  /**
+   * Types of device that its VDUSE takes: 'any' (default), or 'kernel', those that Linux allows (allowed_device_id), which are
+   * disks, network and file system devices.
+   */
+  deviceIds?: 'any' | 'kernel';
 }
 
 /** Page sizes that Linux has. */
@@ -67,6 +72,7 @@ export class Bus {
   readonly faults = new FaultInjection();
   /** Bytes of a page of the host that it imitates. */
   readonly pageSize: number;
+  readonly #deviceIds: 'any' | 'kernel';
   readonly #devices = new Map<string, VdpaDevice>();
   /** Drivers' files by device; undefined while one is being opened. */
   readonly #drivers = new Map<VdpaDevice, VhostVdpaFace | VfioGroup | undefined>();
@@ -74,16 +80,19 @@ export class Bus {
   #closing: Promise<void> | undefined;
 
   /** Throws ERR_ARGUMENT for pages that no host has. */
-  constructor({ pageSize = PAGE_SIZE }: BusOptions = {}) {
+  constructor({ pageSize = PAGE_SIZE, deviceIds = 'any' }: BusOptions = {}) {
     if (!PAGE_SIZES.includes(pageSize))
       throw new RingbellError('ERR_ARGUMENT', `pageSize must be ${PAGE_SIZES.join(', ')}, not ${pageSize}`);
+    if (deviceIds !== 'any' && deviceIds !== 'kernel')
+      throw new RingbellError('ERR_ARGUMENT', `deviceIds must be 'any' or 'kernel', not '${deviceIds}'`);
     this.pageSize = pageSize;
+    this.#deviceIds = deviceIds;
   }
 
   /** Opens /dev/vduse/control. */
   control(): VduseControlFile {
     this.#checkOpen();
-    return new VduseControl(this.#devices, this.pageSize, this.faults, this.#closed.signal);
+    return new VduseControl(this.#devices, this.pageSize, this.#deviceIds, this.faults, this.#closed.signal);
   }
 
   /**

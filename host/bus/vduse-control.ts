@@ -40,6 +40,7 @@ export class VduseControl implements VduseControlFile {
   readonly #devices: Map<string, VdpaDevice>;
   /** Bytes. */
   readonly #pageSize: number;
+  readonly #deviceIds: 'any' | 'kernel';
   readonly #faults: FaultInjection;
   readonly #busClosed: AbortSignal;
   /** Latched by either version ioctl, or 0 by VDUSE_CREATE_DEV: no two devices of one file differ by accident. */
@@ -48,17 +49,19 @@ export class VduseControl implements VduseControlFile {
   #closed = false;
 
   /**
-   * `pageSize` is that of the host, in bytes; `busClosed` aborts when the bus closes: no device comes to be on it from then
+   * `pageSize` is that of the host, in bytes; `deviceIds` says which types of device there can be; `busClosed` aborts when the bus closes: no device comes to be on it from then
    * on.
    */
   constructor(
     devices: Map<string, VdpaDevice>,
     pageSize: number,
+    deviceIds: 'any' | 'kernel',
     faults: FaultInjection,
     busClosed: AbortSignal,
   ) {
     this.#devices = devices;
     this.#pageSize = pageSize;
+    this.#deviceIds = deviceIds;
     this.#faults = faults;
     this.#busClosed = busClosed;
   }
@@ -172,7 +175,8 @@ export class VduseControl implements VduseControlFile {
     if (config.config_size > PAGE_SIZE) return `a config space has at most ${PAGE_SIZE} bytes`;
     if (config.vq_num > MAX_VQS) return `a device has at most ${MAX_VQS} queues`;
     if (!config.name) return 'a device has a name';
-    if (!ALLOWED_DEVICE_IDS.includes(config.device_id)) return `device id ${config.device_id} is not allowed`;
+    if (this.#deviceIds === 'kernel' && !ALLOWED_DEVICE_IDS.includes(config.device_id))
+      return `device id ${config.device_id} is not allowed`;
     return featureMistake(config);
   }
 

@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import {
   BlockDevice,
-  type DeviceModel,
   type Exposure,
   expose,
   type KernelAttachment,
+  type Model,
   NbdDisk,
   RingbellError,
   type ServedDevice,
@@ -108,12 +108,7 @@ async function serveModelOf(plan: Plan, json: boolean, signal: AbortSignal): Pro
 }
 
 /** Serves until the signal aborts: the exit status. */
-async function serveUntil(
-  signal: AbortSignal,
-  model: DeviceModel,
-  plan: Plan,
-  json: boolean,
-): Promise<number> {
+async function serveUntil(signal: AbortSignal, model: Model, plan: Plan, json: boolean): Promise<number> {
   const { name, queues, queueSize, mode, attach, threads } = plan;
   const device = await serveModel(model, {
     name,
@@ -149,7 +144,7 @@ async function serveUntil(
 const whatIs = ({ capacity, readOnly }: NbdDisk) => ({ bytes: capacity, readOnly });
 
 /** What is to be served. */
-async function modelOf({ nbd, file, bytes, readOnly }: Plan, signal: AbortSignal): Promise<DeviceModel> {
+async function modelOf({ nbd, file, bytes, readOnly }: Plan, signal: AbortSignal): Promise<Model> {
   if (nbd !== undefined) return NbdDisk.connect(nbd, { readOnly, signal });
   return new BlockDevice(file === undefined ? { memory: bytes!, readOnly } : { file, readOnly });
 }

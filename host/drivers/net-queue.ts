@@ -37,7 +37,11 @@ export abstract class NetQueue extends DriverLane {
     const { aperture } = queue.memory;
     this.#timer = new RequestTimer(queue.latency);
     this.#u32 = aperture.u32;
-    this.#table = aperture.allocate(queue.slots * FRAME_SIZE) / 4;
+    this.#table = aperture.allocate(queue.maxSlots * FRAME_SIZE) / 4;
+  }
+
+  protected override restarted(): void {
+    this.#timer.forget();
   }
 
   /** Linear address of a slot's frame. */

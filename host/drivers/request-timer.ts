@@ -26,6 +26,11 @@ export class RequestTimer {
     this.#key = key;
   }
 
+  /** What is on the ring will not come back: the queue is reset. */
+  forget(): void {
+    this.#since = NEVER;
+  }
+
   /** Looks for it among what was reaped: `count` keys in `words`, from `first`, `stride` words apart. */
   reaped(words: Int32Array | Uint32Array, first: number, stride: number, count: number): void {
     if (this.#since === NEVER) return;

@@ -1,59 +1,113 @@
-import type { Aperture } from '../aperture/aperture.js';
-import type { DatapathSource } from '../queue/datapath.js';
-import type { QueueBlock } from '../queue/queue-block.js';
-import type { LoopDatapath } from '../queue/queue-loop.js';
+import { inspect } from 'node:util';
+import { RingbellError } from '../errors.js';
+import type { Chain } from './chain.js';
+import { checkManifest, type DeviceShape, limitsOf, type Manifest, offeredFeatures } from './manifest.js';
+import type { AttachedModel, Model, ModelContext } from './model.js';
+import { type Life, ModelHost, type ModelSurroundings } from './model-host.js';
+import { ModelQueue } from './model-queue.js';
+import { allocateQueueMemory } from './queue-memory.js';
 
-/** Where a model is being served: what it is given to set itself up. */
-export interface ModelContext {
-  readonly aperture: Aperture;
-  readonly queues: readonly QueueBlock[];
-  /** Entries; the largest size of a queue. */
-  readonly queueSize: number;
-  /** Linear address of the i32 that counts pages lost to SIGBUS. */
-  readonly sigbusFlag: number;
-}
+/** Bytes; the most that a config space has (VDUSE). */
+const CONFIG_LIMIT = 4096;
 
-/** How a data path on the event loop reaches its surroundings. */
-export interface LoopHooks {
-  /** Has the queue looked at soon. */
-  schedule(): void;
-  /** Has the control plane look at the queue's counters: a request ended with an I/O error. */
-  attention(): void;
-  /** Reports that code of the model failed. */
-  failed(error: unknown): void;
-}
+/**
+ * A device in TypeScript: extend it, and give `serve` an instance. It gets the chains that a driver offers in batches, and
+ * ends each whenever it likes. Its code runs on an event loop, outside of every lock; whatever it throws is an ERR_MODEL event,
+ * and the rest goes on.
+ */
+export abstract class DeviceModel implements Model {
+  /** What it is, and what it supports. */
+  abstract readonly manifest: Manifest;
+  /** The last byte, or bytes, of a chain that failed; a failed chain is given back empty if left out, or if they do not fit. */
+  declare readonly errorStatus?: number | Uint8Array;
+  #host: ModelHost | undefined;
+  #surroundings: ModelSurroundings | undefined;
 
-/** A model while it is being served. */
-export interface AttachedModel {
-  /** Feature bits to offer. */
-  readonly features: bigint;
-  /** Memory that is lost, by a file truncated under its mapping, stays lost: a reset of the device does not bring it back. */
-  readonly memoryLossIsFinal: boolean;
-  /** Its contents end with this process: nobody can go on with a device that was served like this. */
-  readonly volatile: boolean;
-  /** Its data path uses requests in the order in which it takes them (VIRTIO_F_IN_ORDER can be offered). */
-  readonly usesInOrder: boolean;
-  /** Its I/O errors are told of by its queues' counters alone: the control plane reports them (ERR_IO). */
-  readonly countsIoErrors: boolean;
-  /** The config space as it is now; its length never changes. */
-  config(): Uint8Array;
-  /** What a queue thread makes the data path of queue `index` from; absent where only the caller's event loop has it. */
-  threadDatapath?(index: number): DatapathSource;
-  /** The data path of queue `index` on the caller's event loop. */
-  loopDatapath(index: number, hooks: LoopHooks): LoopDatapath;
-  /**
-   * Changes the size; called while no queue runs. Absent where it cannot change. The size has changed when it returns; a
-   * promise tells of a failure only.
-   */
-  resize?(bytes: number): void | Promise<void>;
-  /** Gives everything back. No queue runs any more. */
-  close(): void;
-}
+  /** Serves chains of `queue`, in the order of the ring. What it throws, or rejects with, fails those that it has not ended. */
+  abstract handle(chains: readonly Chain[], queue: ModelQueue): void | Promise<void>;
+  /** It is about to be served: throws what keeps it from that. */
+  prepare?(shape: DeviceShape): void;
+  /** Bit numbers to offer, all of them in the manifest; those of the manifest if left out. */
+  features?(shape: DeviceShape): Iterable<number>;
+  /** The config space as it is now, always of one length; none if left out. `struct` makes codecs for it. */
+  config?(shape: DeviceShape): Uint8Array;
+  /** A driver has negotiated features. */
+  negotiated?(life: Life): void;
+  /** The driver is ready (DRIVER_OK): chains may come from now on. */
+  started?(life: Life): void;
+  /** The driver has suspended the device: no chains come, and none that is ended is seen, until `resumed` or `reset`. */
+  paused?(): void;
+  resumed?(): void;
+  /** The driver has gone, or starts anew: its chains are stale, its signal has aborted. */
+  reset?(): void;
+  /** The device is no longer served. */
+  closed?(): void;
 
-/** A kind of device that `serve` can offer. */
-export interface DeviceModel {
   /** VIRTIO_ID_*. */
-  readonly deviceId: number;
-  /** Starts serving: at most one device at a time has the model. Throws ERR_DEVICE_BUSY, or what keeps it from working. */
-  attach(context: ModelContext): AttachedModel;
+  get deviceId(): number {
+    return this.manifest.deviceId;
+  }
+
+  /** Used by `serve`. */
+  attach(context: ModelContext): AttachedModel {
+    if (this.#surroundings) throw new RingbellError('ERR_DEVICE_BUSY', 'this model is being served already');
+    const { aperture, queueSize, life, configChanged, failed } = context;
+    const shape = { queues: context.queues.length, queueSize };
+    if (typeof this.handle !== 'function') throw new TypeError('a device model needs a handle method');
+    this.prepare?.(shape);
+    checkManifest(this.manifest, shape);
+    const features = offeredFeatures(this.manifest, this.features?.(shape) ?? this.manifest.features ?? []);
+    const config = this.#config(shape);
+    this.serveBy({ aperture, shape, life, configChanged, failed });
+    return {
+      features,
+      memoryLossIsFinal: false,
+      volatile: false,
+      usesInOrder: false,
+      countsIoErrors: false,
+      config: () => config,
+      loopDatapath: (index, hooks) => {
+        const block = context.queues[index]!;
+        const memory = allocateQueueMemory(aperture, shape, limitsOf(this.manifest));
+        return new ModelQueue(this.#host!, index, block, memory, hooks);
+      },
+      lifeChanged: () => this.#host?.follow(),
+      close: () => {
+        const host = this.#host;
+        this.#host = undefined;
+        this.#surroundings = undefined;
+        host?.close();
+      },
+    };
+  }
+
+  /** Tells the driver that what `config` gives has changed: resolves once it has been told. Rejects as `resize` of a device. */
+  async configChanged(): Promise<void> {
+    const surroundings = this.#surroundings;
+    if (!surroundings) throw new RingbellError('ERR_CLOSED', 'this model is not being served');
+    await surroundings.configChanged(this.#config(surroundings.shape));
+  }
+
+  /** Binds it to what it is served by. @internal */
+  serveBy(surroundings: ModelSurroundings): ModelHost {
+    this.#surroundings = surroundings;
+    this.#host = new ModelHost(this, surroundings);
+    return this.#host;
+  }
+
+  #config(shape: DeviceShape): Uint8Array {
+    const config = this.config?.(shape) ?? new Uint8Array(0);
+    if (!(config instanceof Uint8Array))
+      throw new TypeError(`config of a device model gives a Uint8Array, not ${inspect(config)}`);
+    if (config.length > CONFIG_LIMIT)
+      throw new RingbellError(
+        'ERR_ARGUMENT',
+        `a config space has at most ${CONFIG_LIMIT} bytes, not ${config.length}`,
+      );
+    return Uint8Array.from(config);
+  }
+
+  [inspect.custom](): string {
+    return `${this.constructor.name} { device id ${this.deviceId} }`;
+  }
 }

@@ -1,5 +1,5 @@
 import type { Aperture } from '../aperture/aperture.js';
-import type { AttachedModel } from '../models/device-model.js';
+import type { AttachedModel } from '../models/model.js';
 import { loadAddon } from '../native/addon.js';
 import { DoorbellWatch } from '../queue/doorbell-watch.js';
 import { Interrupter } from '../queue/interrupter.js';

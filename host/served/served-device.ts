@@ -4,7 +4,7 @@ import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import type { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError } from '../errors.js';
-import type { AttachedModel, DeviceModel } from '../models/device-model.js';
+import type { AttachedModel, Model } from '../models/model.js';
 import { loadAddon } from '../native/addon.js';
 import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
 import { type DeviceSnapshot, known, type Observable } from '../observability/snapshot.js';
@@ -17,6 +17,7 @@ import { DirtyPages } from '../vduse/dirty-pages.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
 import type { VduseControlFile } from '../vduse/file.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
+import { Life } from '../vduse/life.js';
 import { MessageThread } from '../vduse/message-thread.js';
 import { DataPaths } from './data-paths.js';
 import { createDeviceAperture, shareDriverWindow } from './device-aperture.js';
@@ -89,7 +90,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
   /** As given to `serve`. */
   readonly name: string;
   /** As given to `serve`. */
-  readonly model: DeviceModel;
+  readonly model: Model;
   /** Which pages of its driver's memory the device writes, once that is asked for. */
   readonly dirtyLog: DirtyLog;
   readonly #aperture: Aperture;
@@ -109,6 +110,9 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
   /** A thread could not be stopped: its memory and its files stay for as long as the process. */
   #abandoned = false;
   #closing: Promise<void> | undefined;
+  /** Resolves once the device is on its bus. */
+  readonly #started: Promise<void>;
+  #hasStarted!: () => void;
   #takenOver = false;
   /** Errors from before `serve` has returned: nobody can have been listening. */
   #early: RingbellError[] | undefined = [];
@@ -118,13 +122,14 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
    * @internal
    */
   static async create(
-    model: DeviceModel,
+    model: Model,
     transport: DeviceTransport,
     options: ServedDeviceOptions,
   ): Promise<ServedDevice> {
     const device = new ServedDevice(model, options);
     try {
       await device.#start(transport, options);
+      device.#hasStarted();
       addOpenDevice(device);
       openChannel.publish({ device });
       setImmediate(() => device.#reportEarly());
@@ -135,10 +140,13 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     }
   }
 
-  private constructor(model: DeviceModel, options: ServedDeviceOptions) {
+  private constructor(model: Model, options: ServedDeviceOptions) {
     super();
     this.name = options.name;
     this.model = model;
+    this.#started = new Promise((resolve) => {
+      this.#hasStarted = resolve;
+    });
     this.dirtyLog = new DirtyLog(async (operation) => {
       this.#checkOpen();
       return this.#messages.dirtyPages(operation);
@@ -271,7 +279,16 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     const iotlbs = Array.from({ length: options.groups }, () => DriverMemory.allocateIotlb(aperture));
     for (let index = 0; index < options.queues; index++)
       this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!));
-    const attached = this.model.attach({ aperture, queues: this.#blocks, queueSize, sigbusFlag });
+    const life = Life.allocate(aperture);
+    const attached = this.model.attach({
+      aperture,
+      queues: this.#blocks,
+      queueSize,
+      sigbusFlag,
+      life,
+      configChanged: (config) => this.#configChanged(config),
+      failed: (error) => this.#modelFailed(error),
+    });
     this.#attached = attached;
     this.#features = attached.features | ringFeatures(options, attached.usesInOrder);
     this.#undo.push(() => {
@@ -314,10 +331,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
         stuck: () => {
           this.#abandoned = true;
         },
-        failed: (error) => {
-          const why = error instanceof Error ? error.message : String(error);
-          this.#report('ERR_MODEL', `the model of ${name} failed: ${why}`, error);
-        },
+        failed: (error) => this.#modelFailed(error),
       },
     );
     this.#undo.push(() => this.#dataPaths.close());
@@ -328,6 +342,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       features: this.#features,
       iotlbs,
       dirty: DirtyPages.allocate(aperture),
+      life,
       groups: options.groups,
       umem: options.umem,
       queues: this.#blocks.map(({ vq }, index) => ({ vq, wakeFd: wakeFd(index), kickFd: kickFds[index]! })),
@@ -375,7 +390,23 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     return fd;
   }
 
+  /** The model's config space has changed. Before the device is there, it is what the device comes with. */
+  async #configChanged(config: Uint8Array): Promise<void> {
+    this.#checkOpen();
+    const { length } = this.#attached.config();
+    if (config.length !== length)
+      throw new RingbellError('ERR_ARGUMENT', `the config space has ${length} bytes, not ${config.length}`);
+    await this.#started;
+    await this.#messages.reconfigure(() => config);
+  }
+
+  #modelFailed(error: unknown): void {
+    const why = error instanceof Error ? error.message : String(error);
+    this.#report('ERR_MODEL', `the model of ${this.name} failed: ${why}`, error);
+  }
+
   #statusChanged(status: number): void {
+    this.#attached.lifeChanged?.();
     if (status === 0) this.#dataPaths.replaceLost();
     // Opening, resetting and closing each send status 0.
     if (status === this.#status) return;

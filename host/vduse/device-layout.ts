@@ -11,6 +11,8 @@ export interface VduseDeviceLayout extends QueueLimits {
   iotlbs: readonly number[];
   /** Linear address of the DIRTY block. */
   dirty: number;
+  /** Linear address of the LIFE block. */
+  life: number;
   /** Groups that the queues are dealt out to, at least 1: queue i belongs to group i modulo that. */
   groups: number;
   /** Whether memory of this process shall be the kernel's bounce buffer, where it can be. */

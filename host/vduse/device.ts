@@ -28,6 +28,7 @@ import { driverFeatures, isPacked, judgeFeatures } from './driver-features.js';
 import { failureOf } from './failure.js';
 import type { VduseFile } from './file.js';
 import { LateQueues } from './late-queues.js';
+import { Life } from './life.js';
 import { VDUSE_SET_LOG } from './log-extension.js';
 import { type Answer, DONE, FAILED, give, type Message } from './message.js';
 import { speaks } from './protocol.js';
@@ -48,6 +49,7 @@ export class VduseDevice {
   /** Operations run one after the other: a message, a miss and a lost thread may come at the same time. */
   readonly #operations = new Mutex();
   readonly #breakdown: Breakdown;
+  readonly #life: Life;
   #status = 0;
   #features = 0n;
   /** The driver has suspended the device: nothing runs until it resets. */
@@ -62,6 +64,7 @@ export class VduseDevice {
     this.#layout = layout;
     this.#listener = listener;
     this.#queues = new Virtqueues(file, aperture, layout, listener);
+    this.#life = new Life(aperture, layout.life);
     this.#breakdown = new Breakdown(file, this.#queues, listener, () => this.#needsReset());
     this.#abandoned = new AbandonedDriver(file);
     this.#lateQueues = new LateQueues(() => this.#adoptLate());
@@ -222,6 +225,7 @@ export class VduseDevice {
   async #resume(): Promise<void> {
     this.#features = await driverFeatures(this.#file);
     this.#status = STATUS_RUNNING;
+    this.#life.set(this.#status, this.#features);
     this.#listener.status(this.#status);
     try {
       // Watched on any transport: the message that says that a queue is ready may have been answered already.
@@ -263,6 +267,7 @@ export class VduseDevice {
     }
     if (added & VIRTIO_CONFIG_S_DRIVER_OK) await this.#adopt();
     this.#status = status;
+    this.#life.set(status, this.#features);
     this.#listener.status(status);
     if (!(added & VIRTIO_CONFIG_S_DRIVER_OK) || this.#suspended) return DONE;
     return { after: async () => this.#queues.openAdopted() };
@@ -303,7 +308,9 @@ export class VduseDevice {
 
   /**
    * The driver starts or stops one queue. Before DRIVER_OK there is nothing to do: what is ready is adopted then. Never
-   * refused: the kernel would take the device for broken for ever, instead of until a reset.
+   * refused: the kernel would take the device for broken for ever, instead of until a reset. A queue that stops is reset by
+   * that ("Virtqueue Reset"): when the answer is given nothing of it is touched any more, what a model still holds of it is
+   * stale, its log is empty, and it begins wherever the driver says next.
    */
   async #setVqReady(index: number, ready: boolean): Promise<Answer> {
     const queue = this.#queues.at(index);
@@ -311,6 +318,7 @@ export class VduseDevice {
     if (!ready) {
       queue.stop();
       queue.abandon();
+      queue.block.idle();
       return DONE;
     }
     try {
@@ -327,6 +335,8 @@ export class VduseDevice {
   async #suspend(): Promise<Answer> {
     for (const queue of this.#queues) queue.stop();
     this.#suspended = true;
+    this.#life.suspend();
+    this.#listener.status(this.#status);
     return DONE;
   }
 
@@ -342,6 +352,7 @@ export class VduseDevice {
     this.#status = 0;
     this.#features = 0n;
     this.#suspended = false;
+    this.#life.reset();
     this.#breakdown.stop();
     // Under a stuck thread nothing may be unmapped; the device stays broken.
     if (this.#breakdown.stuck) return;

@@ -13,7 +13,7 @@ export class BusWorld implements World {
   readonly parent: ParentKind;
   readonly apiVersion = BigInt(VDUSE_API_VERSION_1);
   readonly vduseFeatures = mask(VDUSE_F_QUEUE_READY, VDUSE_F_SUSPEND);
-  readonly #bus = new Bus();
+  readonly #bus = new Bus({ deviceIds: 'kernel' });
   readonly #eventfds: number[] = [];
 
   constructor(parent: ParentKind) {

@@ -200,27 +200,15 @@ test('a model may transfer away all that is written, for as long as it likes', a
   });
 });
 
-for (const [when, transfer] of [
-  ['before it ends', (move: () => void) => move()],
-  [
-    'after it has ended',
-    (move: () => void) => {
-      const ended = Promise.resolve();
-      // Later than whoever waits for the end, earlier than the next turn, which gives the request back.
-      process.nextTick(() => queueMicrotask(move));
-      return ended;
-    },
-  ],
-] as const)
-  test(`a read whose array is transferred away ${when} is an I/O error, and the device goes on`, async () => {
+for (const bytes of [4096, 65536])
+  test(`a read of ${bytes} bytes whose array is transferred away before it ends is an I/O error, and the device goes on`, async () => {
     const model = new ArrayDisk();
     model.read = (offset, into) => {
-      if (offset > 0) return;
-      return transfer(() => structuredClone(into, { transfer: [into.buffer as ArrayBuffer] }));
+      if (offset === 0) structuredClone(into, { transfer: [into.buffer as ArrayBuffer] });
     };
     await scene(model, {}, async ({ device, disk, errors }) => {
       const error = nextError(device);
-      await rejects(within(disk.read(0, 4096), 'read'), 'ERR_IO');
+      await rejects(within(disk.read(0, bytes), 'read'), 'ERR_IO');
       const { message, cause } = await error;
       assert.is(message, 'the model of disk0 failed: it transferred away the array of a read');
       assert.instance(cause, TypeError);
@@ -229,6 +217,40 @@ for (const [when, transfer] of [
       assert.equal(errors, ['ERR_MODEL']);
     });
   });
+
+/** Transfers it away later than whoever waits for the end of the read, and earlier than the next turn, which gives it back. */
+const moveLater = (into: Uint8Array) => {
+  process.nextTick(() =>
+    queueMicrotask(() => structuredClone(into, { transfer: [into.buffer as ArrayBuffer] })),
+  );
+  return Promise.resolve();
+};
+
+test('a short read whose array is transferred away after it has ended has its bytes', async () => {
+  const model = new ArrayDisk();
+  model.read = (_offset, into) => moveLater(into.fill(3));
+  await scene(model, {}, async ({ disk, errors }) => {
+    assert.equal(await within(disk.read(0, 4096), 'read'), new Uint8Array(4096).fill(3));
+    assert.equal(errors, []);
+  });
+});
+
+test('a long read whose array is transferred away after it has ended is an I/O error, and the device goes on', async () => {
+  const model = new ArrayDisk();
+  model.read = (offset, into) => (offset === 0 ? moveLater(into) : undefined);
+  await scene(model, {}, async ({ device, disk, errors }) => {
+    const error = nextError(device);
+    await rejects(within(disk.read(0, 65536), 'read'), 'ERR_IO');
+    const { message } = await error;
+    assert.is(
+      message,
+      'the model of disk0 failed: it transferred away the bytes of a chain that it has completed',
+    );
+    assert.equal(await within(disk.read(512, 512), 'the next read'), new Uint8Array(512));
+    assert.is(device.stats().ioErrors, 1);
+    assert.equal(errors, ['ERR_MODEL']);
+  });
+});
 
 test('a model without write is a read-only disk', async () => {
   class Squares extends BlockModel {

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Bus } from '../../host/bus/index.js';
-import type { AttachedModel, DeviceModel } from '../../host/models/device-model.js';
+import type { AttachedModel, Model } from '../../host/models/model.js';
 import { serve } from '../../host/serve.js';
 import { mask } from '../../host/uapi/bits.js';
 import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1, VIRTIO_ID_FS } from '../../host/uapi/virtio.js';
@@ -10,7 +10,7 @@ import { until, within } from './fixture.js';
 import { DATA, IOVA, RawDriver } from './raw-driver.js';
 
 /** A model whose data path is the module `name` beside this test, run by queue threads. */
-function modelOf(name: string, data: unknown): DeviceModel {
+function modelOf(name: string, data: unknown): Model {
   const attached: AttachedModel = {
     features: mask(VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM),
     memoryLossIsFinal: false,

@@ -5,7 +5,7 @@ import { PAGE_SIZE } from '../../assembly/layout.js';
 import { Bus } from '../../host/bus/index.js';
 import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { BlockModel } from '../../host/models/blk/block-model.js';
-import type { DeviceModel } from '../../host/models/device-model.js';
+import type { Model } from '../../host/models/model.js';
 import { loadAddon } from '../../host/native/addon.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import type { ServedDevice } from '../../host/served/served-device.js';
@@ -40,7 +40,7 @@ interface Setting {
 
 /** A device with a driver that writes its ring by hand. */
 async function setting(
-  model: DeviceModel,
+  model: Model,
   options: Partial<ServeOptions>,
   body: (setting: Setting) => Promise<void>,
 ): Promise<void> {
@@ -58,7 +58,7 @@ async function setting(
 
 const image = imageFile(CAPACITY);
 
-const MODELS: [string, () => DeviceModel, Partial<ServeOptions>][] = [
+const MODELS: [string, () => Model, Partial<ServeOptions>][] = [
   ['a disk in memory on a queue thread', () => new BlockDevice({ memory: CAPACITY }), {}],
   ['a disk in memory, polling', () => new BlockDevice({ memory: CAPACITY }), { mode: 'poll' }],
   ['a disk in memory on the event loop', () => new BlockDevice({ memory: CAPACITY }), { threads: 0 }],

@@ -8,7 +8,7 @@ import { Bus } from '../../host/bus/index.js';
 import { type OpenBlockOptions, openBlock } from '../../host/drivers/blk.js';
 import type { BlockDisk } from '../../host/drivers/block-disk.js';
 import { type ErrorCode, RingbellError } from '../../host/errors.js';
-import type { DeviceModel } from '../../host/models/device-model.js';
+import type { Model } from '../../host/models/model.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import type { ServedDevice } from '../../host/served/served-device.js';
 import { until, within } from '../waiting.js';
@@ -26,7 +26,7 @@ export interface Scene {
 
 /** Serves a model, drives it, and leaves nothing behind. */
 export async function scene(
-  model: DeviceModel,
+  model: Model,
   options: Partial<ServeOptions> & { open?: OpenBlockOptions },
   body: (scene: Scene) => Promise<void>,
 ): Promise<void> {

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { Bus } from '../../host/bus/index.js';
 import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { BlockModel } from '../../host/models/blk/block-model.js';
-import type { DeviceModel } from '../../host/models/device-model.js';
+import type { Model } from '../../host/models/model.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import type { ServedDevice } from '../../host/served/served-device.js';
 import * as vhost from '../../host/uapi/vhost.js';
@@ -25,7 +25,7 @@ class Zeroes extends BlockModel {
   override write() {}
 }
 
-const MODELS: [string, () => DeviceModel, Partial<ServeOptions>][] = [
+const MODELS: [string, () => Model, Partial<ServeOptions>][] = [
   ['a disk in memory on a queue thread', () => new BlockDevice({ memory: 2 ** 20 }), {}],
   ['a disk in memory, polling', () => new BlockDevice({ memory: 2 ** 20 }), { mode: 'poll' }],
   ['a disk in memory on the event loop', () => new BlockDevice({ memory: 2 ** 20 }), { threads: 0 }],

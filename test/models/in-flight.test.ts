@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { Bus } from '../../host/bus/index.js';
 import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { BlockModel } from '../../host/models/blk/block-model.js';
-import type { DeviceModel } from '../../host/models/device-model.js';
+import type { Model } from '../../host/models/model.js';
 import { serve } from '../../host/serve.js';
 import type { ServedDevice } from '../../host/served/served-device.js';
 import { VHOST_ACCESS_RW } from '../../host/uapi/vhost.js';
@@ -37,7 +37,7 @@ class Held extends BlockModel {
   }
 }
 
-async function drive<M extends DeviceModel>(
+async function drive<M extends Model>(
   model: M,
   body: (driver: RawDriver, device: ServedDevice, model: M) => Promise<void>,
   sealed = true,

@@ -11,7 +11,7 @@ import type { Bus } from '../../host/bus/index.js';
 import { systemError } from '../../host/errors.js';
 import { BlockDevice } from '../../host/models/blk/block-device.js';
 import { BlockModel } from '../../host/models/blk/block-model.js';
-import type { DeviceModel } from '../../host/models/device-model.js';
+import type { Model } from '../../host/models/model.js';
 import { type ServeOptions, serve } from '../../host/serve.js';
 import { adoptVduseFile, exposeVduseFile } from '../../host/vduse/bridge.js';
 import { until, within } from './fixture.js';
@@ -164,7 +164,7 @@ function remoteBus(port: MessagePort) {
   } as never as Bus;
 }
 
-function modelOf(disk: MortalOptions['disk']): DeviceModel {
+function modelOf(disk: MortalOptions['disk']): Model {
   if (typeof disk === 'string') return new BlockDevice({ file: disk });
   return typeof disk === 'number' ? new BlockDevice({ memory: disk }) : new Shared(disk);
 }

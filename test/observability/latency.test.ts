@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { BlockDevice, BlockModel, Bus, type DeviceModel, openBlock, serve } from '../../host/index.js';
+import { BlockDevice, BlockModel, Bus, type Model, openBlock, serve } from '../../host/index.js';
 import { timeRequests } from '../../host/observability/open-devices.js';
 import { netScene, testFrame } from '../drivers/net-fixture.js';
 
@@ -22,7 +22,7 @@ class Slow extends BlockModel {
 
 /** Serves and drives a model, `requests` reads by promise and as many in a batch. */
 async function drive(
-  model: DeviceModel,
+  model: Model,
   options: { threads: number; mode?: 'poll' | 'notify' },
   requests: number,
 ): Promise<{ device: number; driver: number; slowest: number }> {

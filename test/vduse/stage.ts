@@ -21,6 +21,7 @@ import { decodePackedVringBase, PACKED_VRING_BASE_RESET } from '../../host/uapi/
 import { VduseDevice } from '../../host/vduse/device.js';
 import { DirtyPages } from '../../host/vduse/dirty-pages.js';
 import { DriverMemory } from '../../host/vduse/driver-memory.js';
+import { Life } from '../../host/vduse/life.js';
 import { VDUSE_GET_LOG_FD } from '../../host/vduse/log-extension.js';
 import { within } from '../conformance/protocol.js';
 import { FakeVduseFile } from './fake-file.js';
@@ -111,6 +112,7 @@ export class Stage {
       features: this.features,
       iotlbs,
       dirty: DirtyPages.allocate(this.aperture),
+      life: Life.allocate(this.aperture),
       groups,
       umem,
       queues: this.blocks.map(({ vq }, index) => ({

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { type DeviceModel, type ServedDevice, type ServeOptions, serve } from '../../host/index.js';
+import { type Model, type ServedDevice, type ServeOptions, serve } from '../../host/index.js';
 import { openVhostVdpaFile } from '../../host/vhost-vdpa/open.js';
 import { RawDriver } from '../models/raw-driver.js';
 import { bindDriver, modprobe, scratch } from './fixture.js';
@@ -31,7 +31,7 @@ let serial = 0;
  * device that a test left broken is in nobody's way.
  */
 export async function withDisk(
-  model: DeviceModel,
+  model: Model,
   { driver, ...options }: DiskOptions,
   body: (disk: VduseDisk) => Promise<void>,
 ): Promise<void> {

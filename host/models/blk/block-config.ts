@@ -1,6 +1,5 @@
 import { DISK_F_DISCARD, DISK_F_FLUSH, DISK_F_RO, DISK_F_WRITE_ZEROES } from '../../../assembly/layout.js';
 import { RingbellError } from '../../errors.js';
-import { mask } from '../../uapi/bits.js';
 import {
   VIRTIO_BLK_F_BLK_SIZE,
   VIRTIO_BLK_F_DISCARD,
@@ -13,8 +12,6 @@ import {
   VIRTIO_BLK_F_WRITE_ZEROES,
   VIRTIO_BLK_ID_BYTES,
   VIRTIO_BLK_SECTOR_SIZE,
-  VIRTIO_F_ACCESS_PLATFORM,
-  VIRTIO_F_VERSION_1,
   virtioBlkConfig,
 } from '../../uapi/virtio.js';
 
@@ -79,22 +76,15 @@ export function encodeId(id: string): Uint8Array {
   return padded;
 }
 
-/** Feature bits of a disk with `queues` queues. */
-export function blockFeatures(geometry: BlockGeometry, queues: number): bigint {
-  const bits = [
-    VIRTIO_F_VERSION_1,
-    VIRTIO_F_ACCESS_PLATFORM,
-    VIRTIO_BLK_F_SIZE_MAX,
-    VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_F_BLK_SIZE,
-    VIRTIO_BLK_F_TOPOLOGY,
-  ];
+/** Bit numbers of the features of a disk with `queues` queues, besides those that every device has. */
+export function blockFeatures(geometry: BlockGeometry, queues: number): number[] {
+  const bits = [VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_TOPOLOGY];
   if (queues > 1) bits.push(VIRTIO_BLK_F_MQ);
   if (geometry.readOnly) bits.push(VIRTIO_BLK_F_RO);
   if (geometry.flush) bits.push(VIRTIO_BLK_F_FLUSH);
   if (geometry.discard) bits.push(VIRTIO_BLK_F_DISCARD);
   if (geometry.writeZeroes) bits.push(VIRTIO_BLK_F_WRITE_ZEROES);
-  return mask(...bits);
+  return bits;
 }
 
 /** DISK_F_* of a disk. */

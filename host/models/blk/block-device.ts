@@ -11,8 +11,9 @@ import {
 } from '../../../assembly/layout.js';
 import { RingbellError } from '../../errors.js';
 import { checkOptions } from '../../options.js';
-import { VIRTIO_ID_BLOCK } from '../../uapi/virtio.js';
-import type { AttachedModel, DeviceModel, ModelContext } from '../device-model.js';
+import { mask } from '../../uapi/bits.js';
+import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1, VIRTIO_ID_BLOCK } from '../../uapi/virtio.js';
+import type { AttachedModel, Model, ModelContext } from '../model.js';
 import {
   type BlockGeometry,
   blockFeatures,
@@ -89,7 +90,7 @@ function mappedFileOps(storage: DiskStorage): number[] {
  * A disk whose data path needs no JavaScript: in memory (served in WASM from end to end), in a file (one table of vectored
  * I/O for each burst), or in a file that is mapped into the aperture.
  */
-export class BlockDevice implements DeviceModel {
+export class BlockDevice implements Model {
   /** VIRTIO_ID_BLOCK. */
   readonly deviceId = VIRTIO_ID_BLOCK;
   readonly #options: BlockDeviceOptions;
@@ -181,7 +182,11 @@ export class BlockDevice implements DeviceModel {
       }),
     );
     return {
-      features: blockFeatures(geometry(), queues.length),
+      features: mask(
+        VIRTIO_F_VERSION_1,
+        VIRTIO_F_ACCESS_PLATFORM,
+        ...blockFeatures(geometry(), queues.length),
+      ),
       memoryLossIsFinal: mapped,
       volatile: file === undefined,
       usesInOrder: true,

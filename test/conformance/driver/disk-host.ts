@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import {
   BlockDevice,
   BlockModel,
-  type DeviceModel,
+  type Model,
   type ServedDevice,
   type ServeOptions,
   serve,
@@ -87,7 +87,7 @@ export class HostedDisk {
     writeFileSync(file, new Uint8Array(DISK_BYTES));
     const model = by === 'model' ? new HeldModel(bad) : undefined;
     const engine = () => new BlockDevice({ file, id: DISK_ID, ...(readOnly && { readOnly }) });
-    const device: DeviceModel = model ?? engine();
+    const device: Model = model ?? engine();
     return new HostedDisk(await serve(device, { ...transport, ...queues }), model, held, file);
   }
 

@@ -4,7 +4,9 @@ import { busIoctls } from './bus-ioctls.js';
 import { indirectTables, packedDevice, splitDevice } from './device-side.js';
 import { packedDifferential, splitDifferential } from './differential.js';
 import { packedDriver, splitDriver } from './driver-side.js';
+import { exports } from './exports.js';
 import { iotlb } from './iotlb.js';
+import { netDriver } from './net-driver.js';
 import { vduseMessages } from './vduse-messages.js';
 
 /** Every target, in the order of a whole run. */
@@ -14,10 +16,12 @@ export const targets: readonly Target[] = [
   indirectTables,
   splitDriver,
   packedDriver,
+  netDriver,
   iotlb,
   blkRequests,
   splitDifferential,
   packedDifferential,
+  exports,
   vduseMessages,
   busIoctls,
 ];
