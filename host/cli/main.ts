@@ -6,10 +6,12 @@ import { doctor } from './doctor.js';
 import { info } from './info.js';
 import { abortOnInterruption, type Interruption } from './interruption.js';
 import { packageVersion } from './machine.js';
+import { newModel } from './new-model.js';
 import { serve } from './serve.js';
 import { top } from './top.js';
 
-const COMMANDS: readonly Command[] = [demo, serve, info, top, doctor];
+const COMMANDS: readonly Command[] = [demo, serve, info, top, doctor, newModel];
+const NAME_WIDTH = Math.max(...COMMANDS.map(({ name }) => name.length));
 /** Exit status of a command that failed, and of bad input. */
 const FAILED = 1;
 const BAD_INPUT = 2;
@@ -20,7 +22,7 @@ const HELP = [
   'A vDPA datapath engine: virtqueues and doorbells in WebAssembly.',
   '',
   'commands:',
-  ...COMMANDS.map((command) => `  ${command.name.padEnd(8)}  ${command.summary}`),
+  ...COMMANDS.map((command) => `  ${command.name.padEnd(NAME_WIDTH)}  ${command.summary}`),
   '',
   'options:',
   '  --help     print this help; after a command, its own',
