@@ -7,6 +7,11 @@ export interface Datapath {
    * interrupted. Must not run code that is not ours, nor wait for anything but its own I/O.
    */
   burst(): number;
+  /**
+   * Serves a single burst, and waits for none: it is timed, from the pop to the publication, where somebody wants to know how
+   * long requests take. Absent where the data path times its requests itself.
+   */
+  burstOnce?(): number;
   /** The last burst ended because nothing more was there. */
   readonly drained?: boolean;
 }

@@ -5,6 +5,7 @@ import { Interrupter } from './interrupter.js';
 import type { QueueBlock } from './queue-block.js';
 import { type LoopDatapath, QueueLoop } from './queue-loop.js';
 import { QueueRunner } from './queue-runner.js';
+import { threadId } from './thread-id.js';
 
 /** What queues on an event loop share. */
 export interface QueueLoopsSurroundings {
@@ -58,6 +59,7 @@ export class QueueLoops {
     create: (schedule: () => void) => LoopDatapath,
   ): void {
     const { aperture, sigbusFlag, deviceFd } = this.#surroundings;
+    block.thread = threadId();
     const datapath = create(() => loop.schedule());
     const interrupter = new Interrupter(block, index, deviceFd);
     const runner = new QueueRunner(block, datapath, interrupter, sigbusFlag, this.attention);

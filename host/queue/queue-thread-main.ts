@@ -13,6 +13,7 @@ import { QueueBlock } from './queue-block.js';
 import { type Passage, QueueRunner } from './queue-runner.js';
 import { count } from './queue-stats.js';
 import type { QueueThreadData, QueueThreadQueue } from './queue-thread-data.js';
+import { threadId } from './thread-id.js';
 import { TurnGiver } from './turn-giver.js';
 
 /**
@@ -45,8 +46,11 @@ const options = {
   attention,
 };
 
+const thread = threadId();
+
 async function createLane({ index, vq, datapath: source }: QueueThreadQueue): Promise<Lane> {
   const block = new QueueBlock(aperture, vq);
+  block.thread = thread;
   const interrupter = new Interrupter(block, index, data.deviceFd);
   const datapath = await createDatapath(source, block, options);
   const runner = new QueueRunner(block, datapath, interrupter, data.sigbusFlag, attention);

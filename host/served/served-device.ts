@@ -7,7 +7,7 @@ import { type ErrorCode, RingbellError } from '../errors.js';
 import type { AttachedModel, Model } from '../models/model.js';
 import { loadAddon } from '../native/addon.js';
 import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
-import type { DeviceSnapshot, Observable } from '../observability/snapshot.js';
+import { type DeviceSnapshot, known, type Observable } from '../observability/snapshot.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { featureNames, statusNames } from '../uapi/names.js';
@@ -23,6 +23,7 @@ import { DataPaths } from './data-paths.js';
 import { createDeviceAperture, shareDriverWindow } from './device-aperture.js';
 import { DeviceNode } from './device-node.js';
 import { DirtyLog } from './dirty-log.js';
+import { queueSnapshot } from './queue-snapshot.js';
 import { type RingFeatures, ringFeatures } from './ring-features.js';
 
 /** Milliseconds that a thread has to leave a ring: slow disks are not lost threads, yet VDUSE waits 30 s at most. */
@@ -208,12 +209,17 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       deviceId: this.model.deviceId,
       status,
       broken: (status & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0,
-      queues: this.#blocks.map((block, queue) => {
-        // What a device cannot count it leaves out.
-        const { kicksSuppressed: _, ...counters } = readQueueStats(this.#aperture, block.vq);
-        return { queue, ...counters, inFlight: block.inFlight };
-      }),
+      ...known({ messageThread: this.#messages.thread || undefined }),
+      queues: this.#blocks.map(queueSnapshot),
     };
+  }
+
+  /**
+   * For whoever wants to know how long requests take.
+   * @internal
+   */
+  timeRequests(on: boolean): void {
+    for (const block of this.#blocks) block.latency.on = on;
   }
 
   /**
