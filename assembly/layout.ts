@@ -102,11 +102,12 @@ export const VQ_WRITABLE = 96;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
 export const VQ_REGION_IOVA = 128;
 export const VQ_REGION_BYTES = 136;
+/** u64: as the others a lane of a vector. */
 export const VQ_REGION_LINEAR = 144;
 /** u32: VIRTQ_DESC_F_WRITE if the region is read-only, else 0. */
-export const VQ_REGION_DENY = 148;
+export const VQ_REGION_DENY = 152;
 /** u32: IOTLB_GENERATION at which the region was copied. */
-export const VQ_REGION_GENERATION = 152;
+export const VQ_REGION_GENERATION = 156;
 // Line 2: running state, private to the thread that runs the queue.
 /**
  * u32: next entry of the available ring to read, free-running modulo 2^16; of a packed ring the next descriptor to read,
@@ -123,14 +124,14 @@ export const VQ_SIGNALLED_USED = 268;
 export const VQ_IN_FLIGHT = 272;
 /** u32: first VERDICT_* that broke the queue; 0 while it is sound. */
 export const VQ_VERDICT = 280;
-/** u32: head of the chain that broke the queue, or the index that did. */
-export const VQ_VERDICT_HEAD = 284;
+/** u32: 1 when the pop stopped at an IOVA that no region covers; cleared by the host once it has mapped one. */
+export const VQ_MISS = 284;
 /** u64: IOVA that the verdict or the miss speaks of. */
 export const VQ_FAULT_IOVA = 288;
 /** u32, IOTLB_ACCESS_*: access wanted at VQ_FAULT_IOVA. */
 export const VQ_FAULT_ACCESS = 296;
-/** u32: 1 when the pop stopped at an IOVA that no region covers; cleared by the host once it has mapped one. */
-export const VQ_MISS = 300;
+/** u32: head of the chain that broke the queue, or the index that did. */
+export const VQ_VERDICT_HEAD = 300;
 /** u32: +1 at each start, so that requests from before a reset are told from those after it. */
 export const VQ_EPOCH = 304;
 /** u32: 1 while pops take heads from VQ_REPLAY, which another process left in flight, instead of the available ring. */

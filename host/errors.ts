@@ -34,6 +34,8 @@ export const ERROR_CODES = {
   ERR_NBD_CHANGED: 'the export of the NBD server is not what it was',
   ERR_NBD_REPLY: 'the NBD server answered a request with an error',
   ERR_NBD_TIMEOUT: 'the NBD server did not answer in time',
+  ERR_OVERLAY_FILE: 'the file is not an overlay, or is damaged',
+  ERR_OVERLAY_BASE: 'the base is not the one that the overlay was made over',
   ERR_RING_AVAIL_INDEX: 'more was made available than the queue has room for',
   ERR_RING_HEAD: 'a head lies outside the descriptor table',
   ERR_RING_NEXT: 'a next lies outside its descriptor table',
