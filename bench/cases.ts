@@ -4,6 +4,7 @@ import { copyCases } from './copy/cases.js';
 import { dirtyCases } from './dirty/cases.js';
 import { doorbellCases } from './doorbell/cases.js';
 import { iotlbCases } from './iotlb/cases.js';
+import { modelCases } from './model/cases.js';
 import { ringCases } from './ring/cases.js';
 import { roundTripCases } from './round-trip/cases.js';
 
@@ -11,6 +12,7 @@ import { roundTripCases } from './round-trip/cases.js';
 export const cases: readonly Case[] = [
   ...ringCases,
   ...copyCases,
+  ...modelCases,
   ...roundTripCases,
   ...doorbellCases,
   ...bounceCases,

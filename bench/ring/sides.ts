@@ -12,6 +12,7 @@ import type { Memory } from '../../host/aperture/web-assembly.js';
 import { PACKED_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
 import { loadReference, type PackedReferenceRing, type ReferenceRing } from '../build.js';
 import { TypeScriptRing } from '../reference/ring.js';
+import { modelSide } from '../model/model-side.js';
 import { instantiateLoop, Ring } from './ring.js';
 
 /** Entries of the ring: with its tables it stays within a 32 KiB first-level cache. */
@@ -48,8 +49,8 @@ export interface Side {
   start(base: number): void;
   /** Serves the ring in bursts until it is empty: chains served. */
   drain(burst: number): number;
-  /** Sum over linear ^ bytes of every segment since the last call, modulo 2^32. */
-  takeDigest(): number;
+  /** Sum over linear ^ bytes of every segment since the last call, modulo 2^32; undefined where nobody sees linear addresses. */
+  takeDigest(): number | undefined;
 }
 
 /** One ring, one driver, and the devices that can serve it in turn: of a packed ring there is none in TypeScript. */
@@ -57,6 +58,8 @@ export class Sides {
   readonly engine: Side;
   readonly cpp: Side;
   readonly typescript: Side | undefined;
+  /** A device model in TypeScript, on the engine. */
+  readonly model: Side;
   readonly #ring: Ring;
   readonly #usedLength: number;
   readonly #driver: ReferenceRing | PackedReferenceRing;
@@ -106,6 +109,7 @@ export class Sides {
     };
     this.#usedLength = usedLength;
     this.engine = engineSide(ring, ring.engine, usedLength, false);
+    this.model = modelSide(ring, work.burst, usedLength);
     if (work.format === 'split') {
       const reference = new (loadReference().ReferenceRing)(memory, config);
       this.#driver = this.cpp = reference;
@@ -149,7 +153,7 @@ export class Sides {
     // Slices are alike: the same chains, as often.
     const digest = side.takeDigest();
     this.#digest ??= digest;
-    if (digest !== this.#digest) throw new Error('the sides do not see the same chains');
+    if (digest !== undefined && digest !== this.#digest) throw new Error('the sides do not see the same chains');
     return (elapsed / rounds - overhead) / this.#chains;
   }
 
