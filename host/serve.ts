@@ -137,6 +137,8 @@ export async function serve(served: Model | URL, options: ServeOptions): Promise
     packed: options.packed ?? log === undefined,
     inOrder: options.inOrder ?? false,
     notificationData: doorbell !== undefined && mapsEvery(doorbell, queues, bus.pageSize),
+    // No kernel passes it on, nor does the proposal that came before vhost-vdpa.
+    ringReset: options.transport !== 'vduse' && options.attach !== 'mdev',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     cpus: options.cpus ?? [],

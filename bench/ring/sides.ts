@@ -12,7 +12,6 @@ import type { Memory } from '../../host/aperture/web-assembly.js';
 import { PACKED_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
 import { loadReference, type PackedReferenceRing, type ReferenceRing } from '../build.js';
 import { TypeScriptRing } from '../reference/ring.js';
-import { modelSide } from '../model/model-side.js';
 import { instantiateLoop, Ring } from './ring.js';
 
 /** Entries of the ring: with its tables it stays within a 32 KiB first-level cache. */
@@ -58,8 +57,6 @@ export class Sides {
   readonly engine: Side;
   readonly cpp: Side;
   readonly typescript: Side | undefined;
-  /** A device model in TypeScript, on the engine. */
-  readonly model: Side;
   readonly #ring: Ring;
   readonly #usedLength: number;
   readonly #driver: ReferenceRing | PackedReferenceRing;
@@ -109,7 +106,6 @@ export class Sides {
     };
     this.#usedLength = usedLength;
     this.engine = engineSide(ring, ring.engine, usedLength, false);
-    this.model = modelSide(ring, work.burst, usedLength);
     if (work.format === 'split') {
       const reference = new (loadReference().ReferenceRing)(memory, config);
       this.#driver = this.cpp = reference;
@@ -131,6 +127,11 @@ export class Sides {
   /** An engine, released or not, as another side; `tracked`: it marks what it writes. */
   variant(instantiate: (memory: Memory) => Engine, tracked: boolean): Side {
     return engineSide(this.#ring, instantiate(this.#ring.memory), this.#usedLength, tracked);
+  }
+
+  /** Another side, made on the same ring. */
+  side(make: (ring: Ring) => Side): Side {
+    return make(this.#ring);
   }
 
   /** Nanoseconds of device time per chain. Throws if the side does not serve every chain, or not what others served. */

@@ -10,25 +10,26 @@ import { QueueBlock } from '../../host/queue/queue-block.js';
 import type { Ring } from '../ring/ring.js';
 import type { Side } from '../ring/sides.js';
 
+/** Bytes that each chain is said to have been written, as by the other sides. */
+const USED_LENGTH = 1;
+
 /** A device that does nothing with its chains but end them. */
 class NullModel extends DeviceModel {
   override readonly manifest: Manifest;
-  readonly #usedLength: number;
 
-  constructor(burst: number, usedLength: number) {
+  constructor(burst: number) {
     super();
     // No more are taken at once: so bursts are as long as those of the other sides.
     this.manifest = { deviceId: 1, limits: { inHand: burst } };
-    this.#usedLength = usedLength;
   }
 
   override handle(chains: readonly Chain[]): void {
-    for (const chain of chains) chain.complete(this.#usedLength);
+    for (const chain of chains) chain.complete(USED_LENGTH);
   }
 }
 
 /** The contract of device models over a ring, without the event loop around it. */
-export function modelSide(ring: Ring, burst: number, usedLength: number): Side {
+export function modelSide(ring: Ring, burst: number): Side {
   const { memory, engine, data, vq } = ring;
   const aperture = {
     engine,
@@ -41,7 +42,7 @@ export function modelSide(ring: Ring, burst: number, usedLength: number): Side {
   } as unknown as Aperture;
   const life = ring.allocate(LIFE_BLOCK_SIZE);
   data.setUint32(life + LIFE_STATUS, VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK, true);
-  const model = new NullModel(burst, usedLength);
+  const model = new NullModel(burst);
   const shape = { queues: 1, queueSize: ring.size };
   const failed = (error: unknown) => {
     throw error;
