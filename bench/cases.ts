@@ -13,11 +13,11 @@ import { roundTripCases } from './round-trip/cases.js';
 export const cases: readonly Case[] = [
   ...ringCases,
   ...copyCases,
+  ...modelCases,
   ...roundTripCases,
   ...doorbellCases,
   ...bounceCases,
   ...iotlbCases,
   ...dirtyCases,
-  ...modelCases,
   ...observabilityCases,
 ];

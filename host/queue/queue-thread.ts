@@ -114,9 +114,10 @@ export class QueueThread {
       workerData: this.#data,
       execArgv: [],
     });
+    worker.on('message', (event: QueueThreadEvent) => this.#receive(event));
+    // After the listener, which would keep the process alive.
     worker.unref();
     running.add(this);
-    worker.on('message', (event: QueueThreadEvent) => this.#receive(event));
     worker.on('error', (error) => {
       this.#error = error;
     });
