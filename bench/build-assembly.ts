@@ -13,6 +13,8 @@ export interface BuildOptions {
   /** More options of the compiler. */
   options?: string[];
   edit?: Edit;
+  /** Changes the module, once it is compiled. */
+  pass?: (binary: Uint8Array) => Uint8Array;
   /** Told the module in text form. */
   onText?: (wat: string) => void;
 }
@@ -20,7 +22,7 @@ export interface BuildOptions {
 /** Compiles an AssemblyScript module of the repository as engine.wasm is compiled for release, without writing a file. */
 export async function buildAssembly(
   entry: string,
-  { options = [], edit, onText }: BuildOptions = {},
+  { options = [], edit, pass, onText }: BuildOptions = {},
 ): Promise<Module> {
   let binary: Uint8Array | undefined;
   const { error, stderr } = await asc.main(
@@ -42,5 +44,5 @@ export async function buildAssembly(
     },
   );
   if (error || !binary) throw new Error(`${error?.message ?? 'no output'}\n${stderr.toString()}`);
-  return new Module(Uint8Array.from(binary));
+  return new Module(Uint8Array.from(pass ? pass(binary) : binary));
 }
