@@ -16,7 +16,7 @@ export {
 } from './device';
 export { dirtyFetch } from './dirty';
 export { doorbellWatch } from './doorbell';
-export { driverArm, driverDisarm, driverStart } from './driver';
+export { driverArm, driverDisarm, driverReset, driverStart } from './driver';
 export { blkReap, blkSubmit } from './drivers/blk';
 export { netReap, netReceive, netTransmit } from './drivers/net';
 export { gateEnter, gateLeave } from './gate';

@@ -27,6 +27,7 @@ export type {
   DrivenDeviceEvents,
   DrivenDeviceStats,
   DrivenQueueStats,
+  ResetQueueOptions,
 } from './drivers/driven-device.js';
 export type { DriverQueueStats } from './drivers/driver-queue.js';
 export type { OpenNetOptions } from './drivers/net.js';

@@ -104,6 +104,7 @@ export interface Engine {
 
   // Virtqueue, driver side.
   driverStart(dq: number): void;
+  driverReset(dq: number): void;
   /** Puts up to `count` submissions at `table` on the ring, as many as there are free slots, and rings the doorbell if one
    * is mapped and wanted: how many, with NOTIFY_DUE if the kick eventfd is to be signalled. */
   blkSubmit(dq: number, table: number, count: number): number;

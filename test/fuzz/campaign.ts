@@ -26,6 +26,8 @@ export interface CampaignOptions {
 export interface Tally {
   cases: number;
   operations: number;
+  /** Traps of the engine: each is a finding, and a campaign ends with its first one. */
+  traps: number;
   /** Seconds. */
   elapsed: number;
 }
@@ -57,7 +59,7 @@ async function play(stage: Stage, options: CampaignOptions): Promise<Tally & { f
   const { seed, cases: most = Number.POSITIVE_INFINITY, signal, onProgress } = options;
   const choices = new Choices();
   const begun = performance.now();
-  const tally: Tally = { cases: 0, operations: 0, elapsed: 0 };
+  const tally: Tally = { cases: 0, operations: 0, traps: 0, elapsed: 0 };
   let report = begun + PROGRESS_MS;
   while (tally.elapsed < options.seconds && tally.cases < most && !signal?.aborted) {
     const slice = performance.now() + SLICE_MS;
@@ -65,7 +67,9 @@ async function play(stage: Stage, options: CampaignOptions): Promise<Tally & { f
       try {
         const played = stage.play(choices.seed(seed, tally.cases));
         tally.operations += typeof played === 'number' ? played : await played;
-      } catch {
+      } catch (error) {
+        tally.traps = error instanceof RuntimeError ? 1 : 0;
+        tally.elapsed = (performance.now() - begun) / 1000;
         return { ...tally, finding: await describe(stage, seed, tally.cases) };
       }
       tally.cases++;

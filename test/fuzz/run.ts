@@ -1,23 +1,30 @@
 /**
- * Fuzzes one target: `npm run fuzz -- TARGET [--seconds N] [--seed S] [--cases N] [--json]`, or plays a case again:
- * `npm run fuzz -- --repro FILE`. Without a target it lists them; `all` takes them one after the other. A failing case is made
- * small and written to test/fuzz/repros, where npm test plays it from then on. Exit status 1 after a finding.
+ * Fuzzes targets: `npm run fuzz -- TARGET… [--seconds N] [--seed S] [--cases N] [--jobs N] [--json]`, or plays a case again:
+ * `npm run fuzz -- --repro FILE`. Without a target it lists them; `all` are all of them. Each target is played in a process of
+ * its own, N of them at a time, and one after the other without --jobs. A failing case is made small and written to
+ * test/fuzz/repros, where npm test plays it from then on. Ctrl-C ends the campaigns that run, and says how far they came.
+ * Exit status 1 after a finding.
  */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { campaign, replay, type Tally } from './campaign.js';
+import { replay } from './campaign.js';
+import { describeProgress, describeReport, describeSum, type Report, sumReports } from './report.js';
 import { readRepro, writeRepro } from './repro.js';
-import type { Target } from './target.js';
 import { findTarget, targets } from './targets/index.js';
+import { campaignInWorker } from './worker.js';
 
 const repros = fileURLToPath(new URL('../../../test/fuzz/repros', import.meta.url));
+const USAGE =
+  'npm run fuzz -- TARGET… | all [--seconds N] [--seed S] [--cases N] [--jobs N] [--json]\n' +
+  'npm run fuzz -- --repro FILE\n\n';
 
 const { values, positionals } = parseArgs({
   options: {
     seconds: { type: 'string', default: '10' },
     cases: { type: 'string' },
     seed: { type: 'string' },
+    jobs: { type: 'string', default: '1' },
     repro: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
@@ -25,36 +32,46 @@ const { values, positionals } = parseArgs({
 });
 
 const interruption = new AbortController();
-process.once('SIGINT', () => interruption.abort());
+process.on('SIGINT', () => interruption.abort());
 
-const rate = ({ operations, elapsed }: Tally, unit: string) =>
-  `${operations.toLocaleString('en')} ${unit} in ${elapsed.toFixed(1)} s, ${Math.round(operations / Math.max(elapsed, 1e-3)).toLocaleString('en')} a second`;
-
-/** Plays one target: whether it found nothing. */
-async function fuzz(target: Target): Promise<boolean> {
+/** Plays one target and reports it. */
+async function fuzz(name: string): Promise<Report> {
+  const target = findTarget(name);
   const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : Number(values.seed);
-  const result = await campaign(target, {
+  const result = await campaignInWorker(name, {
     seconds: Number(values.seconds),
     seed,
     ...(values.cases === undefined ? {} : { cases: Number(values.cases) }),
     signal: interruption.signal,
-    onProgress: (so) => process.stderr.write(`${target.name}: ${rate(so, target.operations)}\n`),
+    onProgress: (so) => process.stderr.write(`${describeProgress(target, so)}\n`),
   });
-  const { finding, reached, ...tally } = result;
-  const path = finding && join(repros, `${target.name}-${seed}-${finding.index}.json`);
-  if (finding && path)
-    writeRepro(path, { target: target.name, failure: finding.failure, choices: finding.choices });
-  if (values.json)
-    process.stdout.write(
-      `${JSON.stringify({ target: target.name, seed, ...tally, reached: Object.fromEntries(reached), finding, path })}\n`,
-    );
-  else {
-    process.stdout.write(
-      `${target.name}: ${tally.cases.toLocaleString('en')} cases, ${rate(tally, target.operations)}, seed ${seed}, ${finding ? '1 finding' : 'no finding, no trap'}\n`,
-    );
-    if (finding) process.stdout.write(`  case ${finding.index}: ${finding.failure}\n  kept in ${path}\n`);
+  const { finding } = result;
+  const path = finding && join(repros, `${name}-${seed}-${finding.index}.json`);
+  if (finding && path) writeRepro(path, { target: name, failure: finding.failure, choices: finding.choices });
+  const report = { target: name, seed, ...result, ...(path ? { path } : {}) };
+  process.stdout.write(
+    values.json
+      ? `${JSON.stringify({ ...report, unit: target.operations, reached: Object.fromEntries(result.reached) })}\n`
+      : `${describeReport(target, report)}\n`,
+  );
+  return report;
+}
+
+/** Plays targets, so many at a time: whether none has a finding. */
+async function fuzzAll(names: readonly string[]): Promise<boolean> {
+  const begun = performance.now();
+  const left = [...names];
+  const reports: Report[] = [];
+  const lane = async () => {
+    for (let name = left.shift(); name !== undefined && !interruption.signal.aborted; name = left.shift())
+      reports.push(await fuzz(name));
+  };
+  await Promise.all(Array.from({ length: Number(values.jobs) }, lane));
+  if (names.length > 1) {
+    const sum = sumReports(reports, (performance.now() - begun) / 1000);
+    process.stdout.write(values.json ? `${JSON.stringify({ sum })}\n` : `${describeSum(sum)}\n`);
   }
-  return finding === undefined;
+  return reports.every(({ finding }) => finding === undefined);
 }
 
 /** Plays a case from its file: whether nothing is wrong. */
@@ -70,12 +87,7 @@ async function playAgain(path: string): Promise<boolean> {
 let sound = true;
 if (values.repro !== undefined) sound = await playAgain(values.repro);
 else if (positionals.length === 0) {
-  process.stdout.write(
-    'npm run fuzz -- TARGET [--seconds N] [--seed S] [--cases N] [--json] | --repro FILE\n\n',
-  );
+  process.stdout.write(USAGE);
   for (const { name, about } of targets) process.stdout.write(`  ${name.padEnd(18)} ${about}\n`);
-} else {
-  const chosen = positionals.includes('all') ? targets : positionals.map(findTarget);
-  for (const target of chosen) if (!interruption.signal.aborted) sound = (await fuzz(target)) && sound;
-}
-process.exitCode = sound ? 0 : 1;
+} else sound = await fuzzAll(positionals.includes('all') ? targets.map(({ name }) => name) : positionals);
+process.exit(sound ? 0 : 1);

@@ -30,7 +30,7 @@ export interface Stage {
 
 /** Counts outcomes by name. */
 export class Reached extends Map<string, number> {
-  count(outcome: string): void {
-    this.set(outcome, (this.get(outcome) ?? 0) + 1);
+  count(outcome: string, times = 1): void {
+    this.set(outcome, (this.get(outcome) ?? 0) + times);
   }
 }

@@ -516,6 +516,34 @@ export const mutants: readonly Mutant[] = [
   },
   // IOTLB and block requests.
   {
+    name: 'a request of which a region has gone is copied nevertheless',
+    file: 'request.ts',
+    from: '      if (entry == 0) {\n        // Perhaps only not mapped yet, since an IOTLB update: a miss, as for a pop.\n        noteMiss(vq, iova, access);\n        return moved;\n      }\n',
+    to: '',
+    caughtBy: 'exports',
+  },
+  {
+    name: 'a header of a frame keeps what the device has left there',
+    file: 'drivers/net.ts',
+    from: '    store<u64>(memory, 0);\n    store<u32>(memory, 0, 8);\n',
+    to: '',
+    caughtBy: 'net-driver',
+  },
+  {
+    name: 'a received buffer too short for its headers is a frame',
+    file: 'drivers/net.ts',
+    from: 'written < <u32>(VIRTIO_NET_HDR_SIZE + ETH_HLEN) ? 0',
+    to: 'written < VIRTIO_NET_HDR_SIZE ? 0',
+    caughtBy: 'net-driver',
+  },
+  {
+    name: 'a received frame is copied from its bounce buffer but for its last byte',
+    file: 'drivers/net.ts',
+    from: 'syncSingleForCpu(domain, bounce, 0, written)',
+    to: 'syncSingleForCpu(domain, bounce, 0, written - 1)',
+    caughtBy: 'net-driver',
+  },
+  {
     name: 'regions may overlap by their last byte',
     file: 'iotlb.ts',
     from: 'load<u64>(entry, IOTLB_ENTRY_IOVA) <= last) return IOTLB_EXISTS;',

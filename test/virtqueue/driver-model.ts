@@ -1,80 +1,35 @@
 import * as layout from '../../assembly/layout.js';
-import * as virtio from '../../assembly/virtio.js';
 
-/** A request as the driver's caller makes it. */
-export interface BlockRequest {
-  readonly type: number;
-  readonly tag: number;
-  readonly sector: bigint;
-  /** Linear address of the data. */
-  readonly linear: number;
-  /** Bytes of data; sectors of a range. */
-  readonly bytes: number;
-  readonly rangeFlags: number;
-}
-
-/** What a caller learns of a request. */
-export interface Completion {
-  readonly tag: number;
-  readonly status: number;
-  readonly bytes: number;
-}
-
-/** What a request is on the ring: bytes that the device reads, then room that it writes. */
-export interface Offered {
-  /** Bytes of the header, and of a range behind it. */
-  readonly header: Uint8Array;
-  /** The caller's buffer, if there is one. */
-  readonly data: { linear: number; bytes: number; writable: boolean } | undefined;
-  /** Bytes that the device may write, the status byte included. */
+/** A chain that a driver has offered. */
+export interface Offer {
+  /** Bytes that the device may write. */
   readonly writable: number;
 }
 
-/** What the specification makes of a request ("Block Device", Device Operation). */
-export function offered({ type, sector, linear, bytes, rangeFlags }: BlockRequest): Offered {
-  const ranged = type === virtio.VIRTIO_BLK_T_DISCARD || type === virtio.VIRTIO_BLK_T_WRITE_ZEROES;
-  const header = new Uint8Array(virtio.VIRTIO_BLK_HEADER_SIZE + (ranged ? virtio.VIRTIO_BLK_RANGE_SIZE : 0));
-  const view = new DataView(header.buffer);
-  view.setUint32(virtio.VIRTIO_BLK_HEADER_TYPE, type, true);
-  if (ranged) {
-    const range = virtio.VIRTIO_BLK_HEADER_SIZE;
-    view.setBigUint64(range + virtio.VIRTIO_BLK_RANGE_SECTOR, sector, true);
-    view.setUint32(range + virtio.VIRTIO_BLK_RANGE_NUM_SECTORS, bytes, true);
-    view.setUint32(range + virtio.VIRTIO_BLK_RANGE_FLAGS, rangeFlags, true);
-  } else view.setBigUint64(virtio.VIRTIO_BLK_HEADER_SECTOR, sector, true);
-  const writable = type === virtio.VIRTIO_BLK_T_IN || type === virtio.VIRTIO_BLK_T_GET_ID;
-  const hasData = !ranged && type !== virtio.VIRTIO_BLK_T_FLUSH && bytes > 0;
-  return {
-    header,
-    data: hasData ? { linear, bytes, writable } : undefined,
-    writable: (hasData && writable ? bytes : 0) + 1,
-  };
-}
-
 /**
- * The driver side of a virtqueue, whatever its format: which requests are in flight, under the ids that the ring shows, and
- * what a device may say about them.
+ * The driver side of a virtqueue, whatever its format, and whatever it drives: which chains are in flight, under the ids that the
+ * ring shows, and what a device may say about them.
  */
-export class DriverModel {
+export class DriverModel<Offered extends Offer = Offer> {
   verdict = 0;
   /** By id, in the order in which they were offered. */
-  readonly inFlight = new Map<number, BlockRequest>();
-  /** Requests that fit. */
+  readonly inFlight = new Map<number, Offered>();
+  /** Chains that fit. */
   readonly #slots: number;
 
   constructor(slots: number) {
     this.#slots = slots;
   }
 
-  /** How many of `count` requests are taken now. */
+  /** How many of `count` chains are taken now. */
   room(count: number): number {
     return this.verdict ? 0 : Math.min(count, this.#slots - this.inFlight.size);
   }
 
-  /** The ring shows this request under this id. */
-  submitted(id: number, request: BlockRequest): void {
-    if (this.inFlight.has(id)) throw new Error(`two requests in flight are called ${id}`);
-    this.inFlight.set(id, request);
+  /** The ring shows this chain under this id. */
+  submitted(id: number, offer: Offered): void {
+    if (this.inFlight.has(id)) throw new Error(`two chains in flight are called ${id}`);
+    this.inFlight.set(id, offer);
   }
 
   /** Refuses what the device has done. */
@@ -83,17 +38,12 @@ export class DriverModel {
     return undefined;
   }
 
-  /** Takes one used buffer, with the status byte of its request: what the caller learns; undefined after a verdict. */
-  complete(id: number, bytes: number, statusOf: (id: number) => number): Completion | undefined {
-    const request = this.inFlight.get(id);
-    if (!request) return this.refuse(layout.VERDICT_USED_ID);
-    const { writable, data } = offered(request);
-    if (bytes > writable) return this.refuse(layout.VERDICT_USED_LENGTH);
-    let status = statusOf(id);
-    // A read that was not written to the end is no success.
-    if (status === virtio.VIRTIO_BLK_S_OK && data?.writable && bytes < writable)
-      status = virtio.VIRTIO_BLK_S_IOERR;
+  /** Takes one used buffer, with `bytes` bytes written: what was offered; undefined after a verdict. */
+  complete(id: number, bytes: number): Offered | undefined {
+    const offer = this.inFlight.get(id);
+    if (!offer) return this.refuse(layout.VERDICT_USED_ID);
+    if (bytes > offer.writable) return this.refuse(layout.VERDICT_USED_LENGTH);
     this.inFlight.delete(id);
-    return { tag: request.tag, status, bytes };
+    return offer;
   }
 }

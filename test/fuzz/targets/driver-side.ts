@@ -2,7 +2,8 @@ import * as assert from 'uvu/assert';
 import * as layout from '../../../assembly/layout.js';
 import * as virtio from '../../../assembly/virtio.js';
 import { Ring } from '../../engine/fixture.js';
-import { type BlockRequest, DriverModel, offered } from '../../virtqueue/driver-model.js';
+import { type BlockRequest, completion, type Offered, offered } from '../../virtqueue/block-request.js';
+import { DriverModel } from '../../virtqueue/driver-model.js';
 import type { Choices } from '../choices.js';
 import { Reached, type Stage, type Target } from '../target.js';
 import type { HostileDevice } from './hostile-device.js';
@@ -55,7 +56,9 @@ class Case {
   readonly #rings: boolean;
   readonly #choices: Choices;
   readonly #reached: Reached;
-  readonly #model: DriverModel;
+  readonly #model: DriverModel<Offered>;
+  /** Requests in flight, by id. */
+  readonly #requests = new Map<number, BlockRequest>();
   readonly #device: HostileDevice;
   /** Linear addresses of the status bytes of what is in flight, by id. */
   readonly #statuses = new Map<number, number>();
@@ -106,7 +109,11 @@ class Case {
     const taken = this.#model.room(requests.length);
     data.setUint16(this.#doorbell, SILENT, true);
     const result = engine.blkSubmit(dq, submissions, requests.length);
-    for (const request of requests.slice(0, taken)) this.#model.submitted(this.#shown(request), request);
+    for (const request of requests.slice(0, taken)) {
+      const id = this.#shown(request);
+      this.#model.submitted(id, offered(request));
+      this.#requests.set(id, request);
+    }
     this.#operations += taken;
     const due = this.#device.wantsKick(taken);
     assert.is(result, taken | (due && !this.#rings ? layout.NOTIFY_DUE : 0), 'result of blkSubmit');
@@ -152,7 +159,7 @@ class Case {
     for (let count = choices.below(4); count > 0 && ids.length; count--) {
       const at = this.#device.anyOrder ? choices.below(ids.length) : 0;
       let [id] = ids.splice(at, 1) as [number];
-      const { writable } = offered(this.#model.inFlight.get(id)!);
+      const { writable } = this.#model.inFlight.get(id)!;
       let bytes = choices.pick([writable, writable, 1, 0]);
       this.#ring.u8[this.#statuses.get(id)!] = choices.pick([0, 0, 0, 1, 2, 255, 77]);
       if (choices.once(60)) id = choices.pick([id + 1, this.#ring.size, 65535, choices.below(64)]);
@@ -165,7 +172,9 @@ class Case {
   #reap(): void {
     const { engine, dq, completions, u8 } = this.#ring;
     const max = this.#choices.pick([64, 1, 2]);
-    const expected = this.#device.reap(max, (id) => u8[this.#statuses.get(id)!]!);
+    const expected = this.#device
+      .reap(max)
+      .map(({ id, bytes }) => completion(this.#requests.get(id)!, bytes, u8[this.#statuses.get(id)!]!));
     const count = engine.blkReap(dq, completions, max, 0, this.#choices.below(3));
     assert.equal(this.#ring.completed(count), expected, 'completions');
     for (const { status } of expected) this.#reached.count(status <= 2 ? `status ${status}` : 'no status');

@@ -1,5 +1,11 @@
-import type { Completion } from '../../virtqueue/driver-model.js';
 import type { Segments } from '../../virtqueue/split-chain.js';
+
+/** A buffer that a driver has found used. */
+export interface UsedBuffer {
+  readonly id: number;
+  /** Bytes that the device says that it has written. */
+  readonly bytes: number;
+}
 
 /** What a hostile device is made of: the format's part of a case. The model is that of its driver. */
 export interface HostileDevice {
@@ -16,8 +22,8 @@ export interface HostileDevice {
   publish(): void;
   /** Writes where it should not, but not where buffers are used. */
   disturb(): void;
-  /** What the driver must make of the ring: at most `max` completions. */
-  reap(max: number, statusOf: (id: number) => number): Completion[];
+  /** What the driver must make of the ring: at most `max` used buffers. */
+  reap(max: number): UsedBuffer[];
   /** At least how many completions wait. */
   waiting(): number;
   /** The driver's notification wish as it is in memory, and as it must be. */

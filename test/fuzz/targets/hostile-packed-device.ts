@@ -11,12 +11,12 @@ import {
   VIRTQ_DESC_SIZE,
 } from '../../../assembly/virtio.js';
 import type { Ring } from '../../engine/fixture.js';
-import { type Completion, type DriverModel, offered } from '../../virtqueue/driver-model.js';
+import type { DriverModel } from '../../virtqueue/driver-model.js';
 import { walkPackedChain } from '../../virtqueue/packed-chain.js';
 import { PackedPlace } from '../../virtqueue/packed-place.js';
 import { type Segments, segmentsOf } from '../../virtqueue/split-chain.js';
 import type { Choices } from '../choices.js';
-import type { HostileDevice } from './hostile-device.js';
+import type { HostileDevice, UsedBuffer } from './hostile-device.js';
 import { DRIVER_REGIONS } from './hostile-split-device.js';
 
 const OWNER = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED;
@@ -91,9 +91,9 @@ export class HostilePackedDevice implements HostileDevice {
     const descriptors = this.#descriptors.get(id) ?? 1;
     this.#usedIds.add(id);
     if (this.#batch) {
-      const request = this.#model.inFlight.get(this.#batch.id);
+      const offer = this.#model.inFlight.get(this.#batch.id);
       // A batch goes on only behind buffers that are written completely.
-      if (request && this.#batch.bytes === offered(request).writable && !this.#choices.once(3)) {
+      if (offer && this.#batch.bytes === offer.writable && !this.#choices.once(3)) {
         this.#batch = { id, bytes, descriptors: this.#batch.descriptors + descriptors };
         return;
       }
@@ -156,10 +156,10 @@ export class HostilePackedDevice implements HostileDevice {
     }
   }
 
-  reap(max: number, statusOf: (id: number) => number): Completion[] {
-    const completions: Completion[] = [];
-    if (this.#model.verdict) return completions;
-    while (completions.length < max && this.#model.inFlight.size) {
+  reap(max: number): UsedBuffer[] {
+    const buffers: UsedBuffer[] = [];
+    if (this.#model.verdict) return buffers;
+    while (buffers.length < max && this.#model.inFlight.size) {
       const used = this.#pendingBatch ?? this.#usedDescriptor();
       if (!used) break;
       let { id, bytes } = used;
@@ -169,18 +169,17 @@ export class HostilePackedDevice implements HostileDevice {
         const [first] = this.#model.inFlight.keys();
         if (this.#pendingBatch && first !== used.id) {
           id = first!;
-          bytes = offered(this.#model.inFlight.get(id)!).writable;
+          bytes = this.#model.inFlight.get(id)!.writable;
         }
       }
       const descriptors = this.#descriptors.get(id) ?? 1;
-      const done = this.#model.complete(id, bytes, statusOf);
-      if (!done) break;
+      if (!this.#model.complete(id, bytes)) break;
       if (id === this.#pendingBatch?.id) this.#pendingBatch = undefined;
       this.#usedIds.delete(id);
-      completions.push(done);
+      buffers.push({ id, bytes });
       this.#lastUsed.advance(descriptors);
     }
-    return completions;
+    return buffers;
   }
 
   waiting(): number {

@@ -1,12 +1,12 @@
 import * as layout from '../../../assembly/layout.js';
 import * as virtio from '../../../assembly/virtio.js';
 import { DRIVER_BYTES, DRIVER_IOVA, DRIVER_LINEAR, type Ring } from '../../engine/fixture.js';
-import type { Completion, DriverModel } from '../../virtqueue/driver-model.js';
+import type { DriverModel } from '../../virtqueue/driver-model.js';
 import { passes } from '../../virtqueue/notification.js';
 import type { Region } from '../../virtqueue/regions.js';
 import { referenceChain, type Segments } from '../../virtqueue/split-chain.js';
 import type { Choices } from '../choices.js';
-import type { HostileDevice } from './hostile-device.js';
+import type { HostileDevice, UsedBuffer } from './hostile-device.js';
 
 const { VIRTQ_AVAIL_RING, VIRTQ_USED_RING, VIRTQ_USED_IDX, VIRTQ_USED_ENTRY_SIZE } = virtio;
 /** All of the driver's memory. */
@@ -108,17 +108,17 @@ export class HostileSplitDevice implements HostileDevice {
     }
   }
 
-  reap(max: number, statusOf: (id: number) => number): Completion[] {
+  reap(max: number): UsedBuffer[] {
     const { used, size } = this.#ring;
-    const completions: Completion[] = [];
+    const buffers: UsedBuffer[] = [];
     for (let left = Math.min(this.waiting(), max); left > 0; left--) {
       const at = used + VIRTQ_USED_RING + (this.#lastUsed % size) * VIRTQ_USED_ENTRY_SIZE;
-      const done = this.#model.complete(this.#ring.u32(at), this.#ring.u32(at + 4), statusOf);
-      if (!done) break;
-      completions.push(done);
+      const buffer = { id: this.#ring.u32(at), bytes: this.#ring.u32(at + 4) };
+      if (!this.#model.complete(buffer.id, buffer.bytes)) break;
+      buffers.push(buffer);
       this.#lastUsed = (this.#lastUsed + 1) & 0xffff;
     }
-    return completions;
+    return buffers;
   }
 
   waiting(): number {

@@ -4,8 +4,10 @@ import { busIoctls } from './bus-ioctls.js';
 import { indirectTables, packedDevice, splitDevice } from './device-side.js';
 import { packedDifferential, splitDifferential } from './differential.js';
 import { packedDriver, splitDriver } from './driver-side.js';
+import { exports } from './exports.js';
 import { inFlight } from './in-flight.js';
 import { iotlb } from './iotlb.js';
+import { netDriver } from './net-driver.js';
 import { vduseMessages } from './vduse-messages.js';
 
 /** Every target, in the order of a whole run. */
@@ -16,10 +18,12 @@ export const targets: readonly Target[] = [
   splitDriver,
   packedDriver,
   inFlight,
+  netDriver,
   iotlb,
   blkRequests,
   splitDifferential,
   packedDifferential,
+  exports,
   vduseMessages,
   busIoctls,
 ];
