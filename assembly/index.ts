@@ -11,10 +11,11 @@ export {
   devicePop,
   devicePush,
   deviceResume,
+  deviceReturn,
   deviceStart,
   deviceWait,
 } from './device';
-export { dirtyFetch } from './dirty';
+export { dirtyFetch, dirtyMark } from './dirty';
 export { doorbellWatch } from './doorbell';
 export { driverArm, driverDisarm, driverReset, driverStart } from './driver';
 export { blkReap, blkSubmit } from './drivers/blk';

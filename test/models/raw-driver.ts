@@ -238,6 +238,11 @@ export class RawDriver {
     return { id: this.data.getUint32(entry, true), len: this.data.getUint32(entry + 4, true) };
   }
 
+  /** Used length of the used element that was published last. */
+  get usedLength(): number {
+    return this.data.getUint32(DEVICE_AREA + 4 + ((this.used - 1) % QUEUE_SIZE) * 8 + 4, true);
+  }
+
   /** A whole, sound request of `bytes` bytes at `sector`, waited for: its status byte. */
   async request(type: number, sector: bigint, bytes: number): Promise<number> {
     this.data.setUint32(HEADER, type, true);

@@ -37,7 +37,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the fast path follows a next outside the table',
     file: 'split/parse.ts',
-    from: '  if (next0 >= entries) return 0;\n',
+    from: '  if (next0 > last) return 0;\n',
     to: '',
     caughtBy: 'split-differential',
   },
@@ -140,6 +140,27 @@ export const mutants: readonly Mutant[] = [
     caughtBy: 'split-differential',
   },
   {
+    name: 'a short burst writes to regions that are read-only',
+    file: 'segments.ts',
+    from: 'if (flags & load<u32>(vq, VQ_REGION_DENY)) return 0;',
+    to: '',
+    caughtBy: 'split-differential',
+  },
+  {
+    name: 'a short burst follows a head outside the table',
+    file: 'split/few.ts',
+    from: 'if (head >= size) return 0;',
+    to: 'if (head > size) return 0;',
+    caughtBy: 'split-differential',
+  },
+  {
+    name: 'a short burst takes what a packed driver may not offer',
+    file: 'packed/few.ts',
+    from: 'if (room < descriptors) return 0;',
+    to: '',
+    caughtBy: 'packed-differential',
+  },
+  {
     name: 'the complete path writes to regions that are read-only',
     file: 'chain.ts',
     from: 'if (deny & access) {',
@@ -177,8 +198,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the used index is forgotten at the end of its ring',
     file: 'split/device.ts',
-    from: 'const run = min(left, size - index);',
-    to: 'const run = left;',
+    from: 'const run = min(count, size - index);\n  copyEntries',
+    to: 'const run = count;\n  copyEntries',
     caughtBy: 'split-device',
   },
   // Suppression, on either side.
@@ -205,9 +226,9 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the used index is published before its entries',
-    file: 'split/device.ts',
-    from: '  let left = count;\n  while (left) {',
-    to: '  let left = count;\n  atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>(used + count), VIRTQ_USED_IDX);\n  while (left) {',
+    file: 'split/few.ts',
+    from: '  const written = <u64>load<u32>(chain, CHAIN_COUNTS);\n',
+    to: '  const written = <u64>load<u32>(chain, CHAIN_COUNTS);\n  publishIndex(vq, used + 1);\n',
     caughtBy: 'interleavings',
   },
   {
@@ -248,8 +269,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a used descriptor is published without a barrier',
     file: 'packed/device.ts',
-    from: 'atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE',
-    to: 'store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE',
+    from: 'atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used',
+    to: 'store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used',
     caughtBy: 'interleavings',
   },
   {
@@ -333,7 +354,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the fast path follows a packed list across the end of the ring',
     file: 'packed/parse.ts',
-    from: '      if (index + FAST_SEGMENTS > size) break;\n',
+    from: '  if (left < FAST_SEGMENTS) return 0;\n',
     to: '',
     caughtBy: 'packed-differential',
   },
@@ -347,8 +368,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the fast path takes the id of a packed list of two from its first descriptor',
     file: 'packed/parse.ts',
-    from: '        id = word1 & 0xffff;\n',
-    to: '        id = word0 & 0xffff;\n',
+    from: 'return entryOf(word1, 2, taken);',
+    to: 'return entryOf(word0, 2, taken);',
     caughtBy: 'packed-differential',
   },
   {
@@ -361,7 +382,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the fast path forgets that an indirect table of a packed ring may be nested',
     file: 'packed/parse.ts',
-    from: '    if (word0 & INDIRECT) break;\n',
+    from: '  if (word0 & INDIRECT) return 0;\n',
     to: '',
     caughtBy: 'packed-differential',
   },
