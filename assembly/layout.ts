@@ -132,7 +132,7 @@ export const VQ_FAULT_IOVA = 288;
 export const VQ_FAULT_ACCESS = 296;
 /** u32: head of the chain that broke the queue, or the index that did. */
 export const VQ_VERDICT_HEAD = 300;
-/** u32: +1 at each start, so that requests from before a reset are told from those after it. */
+/** u32: +1 at each start and each reset, so that requests from before a reset are told from those after it. */
 export const VQ_EPOCH = 304;
 /** u32: 1 while pops take heads from VQ_REPLAY, which another process left in flight, instead of the available ring. */
 export const VQ_REPLAYING = 308;

@@ -160,8 +160,9 @@ export class QueueBlock {
     return ((this.#get(VQ_FEATURES + (bit >> 5) * 4) >>> (bit & 31)) & 1) !== 0;
   }
 
-  /** Clears the reasons not to run that a device reset clears. Only while stopped. */
+  /** Clears the reasons not to run that a reset clears; what a model holds of the queue is stale from now on. Only while stopped. */
   reset(): void {
+    this.#set(VQ_EPOCH, this.epoch + 1);
     this.#set(VQ_VERDICT, 0);
     this.#set(VQ_VERDICT_HEAD, 0);
     this.#set(VQ_MISS, 0);
