@@ -16,6 +16,7 @@ export type {
   LoopThread,
 } from './queue/datapath.js';
 export type { Gate } from './queue/gate.js';
+export type { LatencyRecorder } from './queue/latency-recorder.js';
 export type { QueueBlock, RingPlacement } from './queue/queue-block.js';
 export type { LoopDatapath } from './queue/queue-loop.js';
 export type { Fields, Initializer, Values } from './uapi/struct.js';

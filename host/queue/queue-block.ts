@@ -74,10 +74,7 @@ export class QueueBlock {
   /** Linear address of the VQ block. */
   readonly vq: number;
   readonly gate: Gate;
-  /**
-   * How long its requests take.
-   * @internal
-   */
+  /** How long its requests take. */
   readonly latency: LatencyRecorder;
 
   /** Allocates the block of a queue of at most `maxSize` entries, and its tables; it starts stopped. */
