@@ -65,7 +65,5 @@ export const modelCases: Case[] = [
   ...(['split', 'packed', 'in order'] as const).flatMap((format) =>
     DESCRIPTORS.map((descriptors) => nullCase(format, descriptors)),
   ),
-  ...(['split', 'packed'] as const).flatMap((format) =>
-    BURSTS.map((burst) => contractCase(format, burst)),
-  ),
+  ...(['split', 'packed'] as const).flatMap((format) => BURSTS.map((burst) => contractCase(format, burst))),
 ];

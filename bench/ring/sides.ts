@@ -154,7 +154,8 @@ export class Sides {
     // Slices are alike: the same chains, as often.
     const digest = side.takeDigest();
     this.#digest ??= digest;
-    if (digest !== undefined && digest !== this.#digest) throw new Error('the sides do not see the same chains');
+    if (digest !== undefined && digest !== this.#digest)
+      throw new Error('the sides do not see the same chains');
     return (elapsed / rounds - overhead) / this.#chains;
   }
 
