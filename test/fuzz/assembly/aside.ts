@@ -108,7 +108,7 @@ export function aside(world: usize, random: u64, state: u64): bool {
     }
     case 10: {
       // As a model that has written to what a chain named: somewhere in a region, as far as that goes.
-      const entry = entryOf(iotlb, <u32>(random >> 4) % load<u32>(world, WORLD_REGIONS));
+      const entry = entryOf(iotlb, <u32>(random >> 4) % load<u32>(iotlb, IOTLB_COUNT));
       const bytes = load<u64>(entry, IOTLB_ENTRY_BYTES);
       const offset = more % bytes;
       call(world, CALL_dirtyMark);
