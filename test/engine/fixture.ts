@@ -9,6 +9,8 @@ import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../../host/uapi
 const WASM_PAGE_SIZE = 65536;
 /** Linear address and bytes of the memory that plays the driver's, shared with the device. */
 export const DRIVER_LINEAR = 0x100000;
+/** Where private memory ends that is given out: behind it there is a page before the driver's. */
+export const PRIVATE_END = DRIVER_LINEAR - layout.PAGE_SIZE;
 export const DRIVER_BYTES = 0x100000;
 /** IOVA of its first byte: beyond 32 bits, so that a truncated IOVA shows. */
 export const DRIVER_IOVA = 0x7f00_0000_0000n;
@@ -41,6 +43,8 @@ export interface RingOptions {
  * a memory-backed disk. The tests write descriptors by hand through `descriptor` and `offer`, or use the driver's calls.
  */
 export class Ring {
+  /** Makes the engine: another one, for whoever wants to know how a ring is run. */
+  static instantiate: (memory: Memory) => Engine = instantiateEngine;
   readonly memory: Memory;
   readonly engine: Engine;
   readonly data: DataView;
@@ -71,7 +75,7 @@ export class Ring {
       maximum: bytes / WASM_PAGE_SIZE,
       shared: true,
     });
-    this.engine = instantiateEngine(this.memory);
+    this.engine = Ring.instantiate(this.memory);
     this.data = new DataView(this.memory.buffer);
     this.u8 = new Uint8Array(this.memory.buffer);
     if (options.fence) {
@@ -280,7 +284,7 @@ export class Ring {
   allocate(bytes: number): number {
     const at = this.#top;
     this.#top = align(at + bytes, layout.CACHE_LINE);
-    if (this.#top > DRIVER_LINEAR) throw new RangeError('the fixture has no private memory left');
+    if (this.#top > PRIVATE_END) throw new RangeError('the fixture has no private memory left');
     return at;
   }
 

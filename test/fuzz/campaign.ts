@@ -2,6 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { RuntimeError } from '../../host/aperture/web-assembly.js';
 import { Choices } from './choices.js';
+import { CountedEngine, type Coverage } from './coverage.js';
 import { minimise } from './minimise.js';
 import type { Stage, Target } from './target.js';
 
@@ -16,6 +17,8 @@ export interface CampaignOptions {
   seed: number;
   /** Cases to play at most. */
   cases?: number;
+  /** Whether to count which ways the engine has gone. */
+  coverage?: boolean;
   /** Ends the campaign early. */
   signal?: AbortSignal;
   /** Told every ten seconds. */
@@ -42,15 +45,19 @@ export interface Finding {
 
 export interface Result extends Tally {
   reached: ReadonlyMap<string, number>;
+  coverage?: Coverage;
   finding?: Finding;
 }
 
 /** Plays cases of a target until one fails or time is up. */
 export async function campaign(target: Target, options: CampaignOptions): Promise<Result> {
+  const counted = options.coverage ? await CountedEngine.build() : undefined;
   const stage = await target.start();
   try {
-    return { ...(await play(stage, options)), reached: stage.reached };
+    const played = await play(stage, options);
+    return { ...played, reached: stage.reached, ...(counted ? { coverage: counted.coverage() } : {}) };
   } finally {
+    counted?.close();
     await stage.close();
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Fuzzes targets: `npm run fuzz -- TARGET… [--seconds N] [--seed S] [--cases N] [--jobs N] [--json]`, or plays a case again:
- * `npm run fuzz -- --repro FILE`. Without a target it lists them; `all` are all of them. Each target is played in a process of
+ * Fuzzes targets: `npm run fuzz -- TARGET… [--seconds N] [--seed S] [--cases N] [--jobs N] [--coverage] [--json]`, or plays a
+ * case again: `npm run fuzz -- --repro FILE`. Without a target it lists them; `all` are all of them. Each target is played in a process of
  * its own, N of them at a time, and one after the other without --jobs. A failing case is made small and written to
  * test/fuzz/repros, where npm test plays it from then on. Ctrl-C ends the campaigns that run, and says how far they came.
  * Exit status 1 after a finding.
@@ -9,14 +9,21 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { replay } from './campaign.js';
-import { describeProgress, describeReport, describeSum, type Report, sumReports } from './report.js';
+import {
+  describeProgress,
+  describeReport,
+  describeSum,
+  jsonReport,
+  type Report,
+  sumReports,
+} from './report.js';
 import { readRepro, writeRepro } from './repro.js';
 import { findTarget, targets } from './targets/index.js';
 import { campaignInWorker } from './worker.js';
 
 const repros = fileURLToPath(new URL('../../../test/fuzz/repros', import.meta.url));
 const USAGE =
-  'npm run fuzz -- TARGET… | all [--seconds N] [--seed S] [--cases N] [--jobs N] [--json]\n' +
+  'npm run fuzz -- TARGET… | all [--seconds N] [--seed S] [--cases N] [--jobs N] [--coverage] [--json]\n' +
   'npm run fuzz -- --repro FILE\n\n';
 
 const { values, positionals } = parseArgs({
@@ -26,6 +33,7 @@ const { values, positionals } = parseArgs({
     seed: { type: 'string' },
     jobs: { type: 'string', default: '1' },
     repro: { type: 'string' },
+    coverage: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
   allowPositionals: true,
@@ -42,6 +50,7 @@ async function fuzz(name: string): Promise<Report> {
     seconds: Number(values.seconds),
     seed,
     ...(values.cases === undefined ? {} : { cases: Number(values.cases) }),
+    coverage: values.coverage,
     signal: interruption.signal,
     onProgress: (so) => process.stderr.write(`${describeProgress(target, so)}\n`),
   });
@@ -50,9 +59,7 @@ async function fuzz(name: string): Promise<Report> {
   if (finding && path) writeRepro(path, { target: name, failure: finding.failure, choices: finding.choices });
   const report = { target: name, seed, ...result, ...(path ? { path } : {}) };
   process.stdout.write(
-    values.json
-      ? `${JSON.stringify({ ...report, unit: target.operations, reached: Object.fromEntries(result.reached) })}\n`
-      : `${describeReport(target, report)}\n`,
+    values.json ? `${JSON.stringify(jsonReport(target, report))}\n` : `${describeReport(target, report)}\n`,
   );
   return report;
 }

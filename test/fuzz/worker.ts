@@ -8,6 +8,7 @@ export interface Order {
   seconds: number;
   seed: number;
   cases?: number;
+  coverage?: boolean;
 }
 
 /** What it says: how far it is, and in the end what came of it. */

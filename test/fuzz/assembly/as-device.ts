@@ -4,21 +4,16 @@ import {
   CHAIN_COUNTS,
   CHAIN_SIZE,
   COUNT_MASK,
-  GIVE_REQUEST,
-  GIVE_SIZE,
-  GIVE_STATUS,
-  GIVE_WRITTEN,
   IO_BYTES,
   IO_RESULT,
   IO_SIZE,
   LOG_BYTES_PER_ENTRY,
   LOG_ENTRIES,
-  REQUEST_WRITABLE_BYTES,
   SEGMENT_BYTES,
   SEGMENT_SIZE,
-  TAKE_SIZE,
   VQ_CHAINS,
   VQ_DRIVER,
+  VQ_GATE_CLOSED,
   VQ_IN_FLIGHT,
   VQ_LAST_AVAIL,
   VQ_LOG,
@@ -46,27 +41,12 @@ import {
   CALL_gateEnter,
   CALL_gateLeave,
   CALL_logIsRunning,
-  CALL_requestFinish,
-  CALL_requestGiveBurst,
-  CALL_requestPublish,
-  CALL_requestRead,
-  CALL_requestTake,
-  CALL_requestTakeBurst,
-  CALL_requestWrite,
-  HELD,
   MODE_PACKED,
-  SCRATCH_BYTES,
-  WORLD_COPIED,
   WORLD_DISK,
   WORLD_FILE_DISK,
-  WORLD_HELD,
   WORLD_IO,
   WORLD_MODE,
   WORLD_NEXT,
-  WORLD_REQUEST_BYTES,
-  WORLD_REQUESTS,
-  WORLD_SCRATCH,
-  WORLD_TABLE,
   WORLD_UNPUBLISHED,
   WORLD_VQ,
 } from '../targets/exports-layout';
@@ -122,13 +102,17 @@ export function onDevice(world: usize, random: u64): bool {
     }
     case 6:
     case 7: {
+      store<u32>(vq, (random >> 4 & 7) == 0 ? 1 : 0, VQ_GATE_CLOSED);
       call(world, CALL_gateEnter);
       const entered = engine.gateEnter(vq) != 0;
       gave(world, CALL_gateEnter, entered);
-      if (!entered) break;
-      call(world, CALL_gateLeave);
-      engine.gateLeave(vq);
-      gave(world, CALL_gateLeave, true);
+      store<u32>(vq, (random >> 7 & 7) == 0 ? 1 : 0, VQ_GATE_CLOSED);
+      if (entered) {
+        call(world, CALL_gateLeave);
+        engine.gateLeave(vq);
+        gave(world, CALL_gateLeave, true);
+      }
+      store<u32>(vq, 0, VQ_GATE_CLOSED);
       break;
     }
     case 8: {
@@ -143,10 +127,8 @@ export function onDevice(world: usize, random: u64): bool {
       gave(world, CALL_logIsRunning, engine.logIsRunning(vq) != 0);
       if (random >> 4 & 3) break;
       // Another process takes over, whatever it finds in the log.
-      if (random >> 6 & 1) scribbleLog(load<u32>(vq, VQ_LOG), load<u32>(vq, VQ_SIZE), random >> 7);
-      call(world, CALL_deviceResume);
-      gave(world, CALL_deviceResume, engine.deviceResume(vq) != 0);
-      break;
+      if ((random >> 6 & 1) != 0 && load<u32>(vq, VQ_LOG)) scribbleLog(load<u32>(vq, VQ_LOG), load<u32>(vq, VQ_SIZE), random >> 7);
+      return resume(world, vq);
     }
     case 10: {
       if (random >> 4 & 15) break;
@@ -164,6 +146,13 @@ export function onDevice(world: usize, random: u64): bool {
   return sound(vq);
 }
 
+/** Goes on where another process has stopped. */
+function resume(world: usize, vq: usize): bool {
+  call(world, CALL_deviceResume);
+  gave(world, CALL_deviceResume, engine.deviceResume(vq) != 0);
+  return sound(vq);
+}
+
 /** Writes a few words of a log: one of the numbers at its head, or any in its entries, small for the most part. */
 function scribbleLog(log: usize, size: u32, random: u64): void {
   const bytes: u32 = LOG_ENTRIES + size * LOG_BYTES_PER_ENTRY;
@@ -178,6 +167,14 @@ function scribbleLog(log: usize, size: u32, random: u64): void {
 /** Serves a burst in one of the ways that there are. */
 export function asBursts(world: usize, random: u64): bool {
   const vq: usize = load<u32>(world, WORLD_VQ);
+  // Now and then the control plane asks for the queue in the middle of it.
+  store<u32>(vq, (random >> 46 & 15) == 0 ? 1 : 0, VQ_GATE_CLOSED);
+  const result = burst(world, vq, random);
+  store<u32>(vq, 0, VQ_GATE_CLOSED);
+  return result;
+}
+
+function burst(world: usize, vq: usize, random: u64): bool {
   const disk: usize = (random & 1) != 0 ? load<u32>(world, WORLD_DISK) : load<u32>(world, WORLD_FILE_DISK);
   switch (<u32>(random >> 1) & 3) {
     case 0: {
@@ -194,6 +191,8 @@ export function asBursts(world: usize, random: u64): bool {
         taken = first;
       }
       handle(vq, taken, random >> 10);
+      // The process dies here, and another goes on.
+      if (taken && (random >> 42 & 15) == 0 && load<u32>(vq, VQ_LOG)) return resume(world, vq);
       call(world, CALL_devicePush);
       const result = engine.devicePush(vq, taken);
       gave(world, CALL_devicePush, result != 0);
@@ -255,114 +254,7 @@ function handle(vq: usize, taken: u32, random: u64): void {
   }
 }
 
-/** Does one thing to a request. */
-export function asRequests(world: usize, random: u64): bool {
-  const vq: usize = load<u32>(world, WORLD_VQ);
-  if ((random >> 5 & 7) == 0) return (random & 1) != 0 ? takeBurst(world, vq) : giveBurst(world, vq, random >> 8);
-  const held = load<u32>(world, WORLD_HELD);
-  const index = <u32>(random >> 8) % HELD;
-  const block: usize = load<u32>(world, WORLD_REQUESTS) + index * load<u32>(world, WORLD_REQUEST_BYTES);
-  const scratch: usize = load<u32>(world, WORLD_SCRATCH);
-  if (!(held >> index & 1)) {
-    call(world, CALL_requestTake);
-    const taken = engine.requestTake(vq, block);
-    gave(world, CALL_requestTake, taken != 0);
-    if (taken) store<u32>(world, held | (1 << index), WORLD_HELD);
-    return sound(vq);
-  }
-  const offset = (random >> 16 & 7) == 0 ? <u32>mix(random) : <u32>(random >> 19) & 63;
-  const bytes = <u32>(random >> 25) % SCRATCH_BYTES;
-  switch (<u32>random & 7) {
-    case 0:
-    case 1: {
-      call(world, CALL_requestRead);
-      const moved = engine.requestRead(vq, block, offset, scratch, bytes);
-      gave(world, CALL_requestRead, moved != 0);
-      return moved <= bytes;
-    }
-    case 2:
-    case 3: {
-      call(world, CALL_requestWrite);
-      const moved = engine.requestWrite(vq, block, offset, scratch, bytes);
-      gave(world, CALL_requestWrite, moved != 0);
-      return moved <= bytes;
-    }
-    case 4: {
-      const unpublished = load<u32>(world, WORLD_UNPUBLISHED);
-      if (unpublished == 0) return true;
-      call(world, CALL_requestPublish);
-      gave(world, CALL_requestPublish, engine.requestPublish(vq, unpublished) != 0);
-      store<u32>(world, 0, WORLD_UNPUBLISHED);
-      return sound(vq);
-    }
-    default: {
-      const before = load<u32>(vq, VQ_IN_FLIGHT);
-      call(world, CALL_requestFinish);
-      engine.requestFinish(vq, block, (random & 8) != 0 ? <u32>mix(random) : 1);
-      const given = load<u32>(vq, VQ_IN_FLIGHT) != before;
-      gave(world, CALL_requestFinish, given);
-      release(world, index);
-      if (given) store<u32>(world, load<u32>(world, WORLD_UNPUBLISHED) + 1, WORLD_UNPUBLISHED);
-      return sound(vq);
-    }
-  }
-}
-
-/** Takes chains into all blocks that are free. */
-function takeBurst(world: usize, vq: usize): bool {
-  const table: usize = load<u32>(world, WORLD_TABLE);
-  const blockBytes = load<u32>(world, WORLD_REQUEST_BYTES);
-  const held = load<u32>(world, WORLD_HELD);
-  let free: u32 = 0;
-  for (let i: u32 = 0; i < <u32>HELD; i++)
-    if (!(held >> i & 1)) store<u32>(table + free++ * TAKE_SIZE, load<u32>(world, WORLD_REQUESTS) + i * blockBytes);
-  call(world, CALL_requestTakeBurst);
-  const result = engine.requestTakeBurst(vq, table, free, blockBytes);
-  gave(world, CALL_requestTakeBurst, result != 0);
-  const taken = result & COUNT_MASK;
-  if (taken > free) return false;
-  for (let k: u32 = 0; k < taken; k++) {
-    const index = (load<u32>(table + k * TAKE_SIZE) - load<u32>(world, WORLD_REQUESTS)) / blockBytes;
-    store<u32>(world, load<u32>(world, WORLD_HELD) | (1 << index), WORLD_HELD);
-    store<u32>(world, load<u32>(world, WORLD_COPIED) | (1 << index), WORLD_COPIED);
-  }
-  return sound(vq);
-}
-
-/** Gives back what was taken in bursts, with as much written as there is room for, or nothing. */
-function giveBurst(world: usize, vq: usize, random: u64): bool {
-  const table: usize = load<u32>(world, WORLD_TABLE);
-  const copied = load<u32>(world, WORLD_COPIED);
-  let count: u32 = 0;
-  for (let i: u32 = 0; i < <u32>HELD; i++) {
-    if (!(copied >> i & 1)) continue;
-    const block = load<u32>(world, WORLD_REQUESTS) + i * load<u32>(world, WORLD_REQUEST_BYTES);
-    const writable = load<u32>(block, REQUEST_WRITABLE_BYTES);
-    const status = min<u32>(writable, <u32>(random >> i) & 1);
-    const entry = table + count++ * GIVE_SIZE;
-    store<u32>(entry, block, GIVE_REQUEST);
-    store<u32>(entry, (random >> (8 + i) & 1) != 0 ? writable - status : 0, GIVE_WRITTEN);
-    store<u32>(entry, status, GIVE_STATUS);
-  }
-  call(world, CALL_requestGiveBurst);
-  const result = engine.requestGiveBurst(vq, table, count);
-  gave(world, CALL_requestGiveBurst, result != 0);
-  const done = result & COUNT_MASK;
-  if (done > count) return false;
-  for (let k: u32 = 0; k < done; k++) {
-    const block = load<u32>(table + k * GIVE_SIZE, GIVE_REQUEST);
-    release(world, (block - load<u32>(world, WORLD_REQUESTS)) / load<u32>(world, WORLD_REQUEST_BYTES));
-  }
-  return sound(vq);
-}
-
-/** Forgets that block `index` is held. */
-function release(world: usize, index: u32): void {
-  store<u32>(world, load<u32>(world, WORLD_HELD) & ~(1 << index), WORLD_HELD);
-  store<u32>(world, load<u32>(world, WORLD_COPIED) & ~(1 << index), WORLD_COPIED);
-}
-
 /** Whether no more is in flight than the queue holds. */
-function sound(vq: usize): bool {
+export function sound(vq: usize): bool {
   return load<u32>(vq, VQ_IN_FLIGHT) <= load<u32>(vq, VQ_SIZE);
 }

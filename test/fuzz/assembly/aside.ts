@@ -32,10 +32,12 @@ import {
   WORLD_DIRTY_BITMAP,
   WORLD_DIRTY_LOG,
   WORLD_DOMAIN,
+  WORLD_GONE_BYTES,
+  WORLD_GONE_IOVA,
+  WORLD_GONE_LINEAR,
   WORLD_IOTLB,
   WORLD_QUEUES,
   WORLD_RANGES,
-  WORLD_REGIONS,
   WORLD_SCRATCH,
 } from '../targets/exports-layout';
 import { call, gave } from './calls';
@@ -69,7 +71,7 @@ export function aside(world: usize, random: u64, state: u64): bool {
     }
     case 3:
     case 4: {
-      const entry = entryOf(iotlb, <u32>(random >> 4) % load<u32>(world, WORLD_REGIONS));
+      const entry = entryOf(iotlb, <u32>(random >> 4) % load<u32>(iotlb, IOTLB_COUNT));
       const iova = load<u64>(entry, IOTLB_ENTRY_IOVA) + ((more & 0x1fff) - 256);
       call(world, CALL_iotlbTranslate);
       const linear = engine.iotlbTranslate(iotlb, iova, 1 + (<u32>(more >> 16) & 0xfff), 1 + (<u32>(more >> 32) & 1));
@@ -106,7 +108,7 @@ export function aside(world: usize, random: u64, state: u64): bool {
     }
     case 10: {
       // As a model that has written to what a chain named: somewhere in a region, as far as that goes.
-      const entry = entryOf(iotlb, <u32>(random >> 4) % load<u32>(world, WORLD_REGIONS));
+      const entry = entryOf(iotlb, <u32>(random >> 4) % load<u32>(iotlb, IOTLB_COUNT));
       const bytes = load<u64>(entry, IOTLB_ENTRY_BYTES);
       const offset = more % bytes;
       call(world, CALL_dirtyMark);
@@ -124,16 +126,25 @@ function map(world: usize, iotlb: usize, iova: u64, bytes: u64, linear: u32, acc
   gave(world, CALL_iotlbMap, engine.iotlbMap(iotlb, iova, bytes, linear, access) == 0);
 }
 
-/** Takes a region away and brings it back, mostly with another permission. */
+/** Takes a region away, or brings back the one that is gone, mostly with all permissions; both at once, for the most part. */
 function replaceRegion(world: usize, iotlb: usize, random: u64, more: u64): bool {
-  const entry = entryOf(iotlb, <u32>random % load<u32>(world, WORLD_REGIONS));
-  const iova = load<u64>(entry, IOTLB_ENTRY_IOVA);
-  const bytes = load<u64>(entry, IOTLB_ENTRY_BYTES);
-  const linear = load<u32>(entry, IOTLB_ENTRY_LINEAR);
-  call(world, CALL_iotlbUnmap);
-  const removed = engine.iotlbUnmap(iotlb, iova, iova + bytes - 1);
-  gave(world, CALL_iotlbUnmap, removed != 0);
-  map(world, iotlb, iova, bytes, linear, (more & 3) != 0 ? 3 : 1 + (<u32>(more >> 2) & 1));
+  let bytes = load<u64>(world, WORLD_GONE_BYTES);
+  let removed: u32 = 1;
+  if (bytes == 0) {
+    const entry = entryOf(iotlb, <u32>random % load<u32>(iotlb, IOTLB_COUNT));
+    const iova = load<u64>(entry, IOTLB_ENTRY_IOVA);
+    bytes = load<u64>(entry, IOTLB_ENTRY_BYTES);
+    store<u64>(world, iova, WORLD_GONE_IOVA);
+    store<u64>(world, bytes, WORLD_GONE_BYTES);
+    store<u32>(world, load<u32>(entry, IOTLB_ENTRY_LINEAR), WORLD_GONE_LINEAR);
+    call(world, CALL_iotlbUnmap);
+    removed = engine.iotlbUnmap(iotlb, iova, iova + bytes - 1);
+    gave(world, CALL_iotlbUnmap, removed != 0);
+    if ((more >> 8 & 3) == 0) return removed == 1;
+  }
+  const access: u32 = (more & 3) != 0 ? 3 : 1 + (<u32>(more >> 2) & 1);
+  map(world, iotlb, load<u64>(world, WORLD_GONE_IOVA), bytes, load<u32>(world, WORLD_GONE_LINEAR), access);
+  store<u64>(world, 0, WORLD_GONE_BYTES);
   return removed == 1;
 }
 

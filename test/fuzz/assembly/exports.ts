@@ -13,7 +13,8 @@ import {
 } from '../targets/exports-layout';
 import { asDriver, startDriver } from './as-driver';
 import { aside } from './aside';
-import { asBursts, asRequests, onDevice, startDevice } from './as-device';
+import { asBursts, onDevice, startDevice } from './as-device';
+import { asRequests } from './as-model';
 import { offer, scribble, scribbleTable, use } from './peers';
 import { begin, mix, step } from './random';
 

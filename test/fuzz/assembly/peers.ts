@@ -6,6 +6,7 @@ import {
   DQ_LAST_USED,
   DQ_SLOTS,
   DQ_SLOT_DESCRIPTORS,
+  IOTLB_COUNT,
   VQ_DESC,
   VQ_DEVICE,
   VQ_DRIVER,
@@ -40,7 +41,6 @@ import {
   WORLD_IOTLB,
   WORLD_MODE,
   WORLD_NEXT,
-  WORLD_REGIONS,
   WORLD_TABLES,
   WORLD_TABLES_IOVA,
   WORLD_VQ,
@@ -95,8 +95,8 @@ export function offer(world: usize, state: u64): void {
 function element(world: usize, at: usize, index: u32, more: bool, flags: u32, random: u64): u32 {
   const kind = <u32>random & 63;
   if (kind == 0) {
-    const regions = load<u32>(world, WORLD_REGIONS);
-    putBuffer(at, load<u32>(world, WORLD_IOTLB), regions, load<u32>(world, WORLD_HOME), random >> 8, mix(random));
+    const iotlb: usize = load<u32>(world, WORLD_IOTLB);
+    putBuffer(at, iotlb, load<u32>(iotlb, IOTLB_COUNT), load<u32>(world, WORLD_HOME), random >> 8, mix(random));
     return flags;
   }
   const vq: usize = load<u32>(world, WORLD_VQ);

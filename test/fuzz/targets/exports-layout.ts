@@ -41,8 +41,7 @@ export const WORLD_BUFFERS = 64;
 export const WORLD_BUFFERS_IOVA = 72;
 export const WORLD_TABLES_IOVA = 80;
 export const WORLD_TABLES = 88;
-/** Entries of the IOTLB, and which of them the rings lie in. */
-export const WORLD_REGIONS = 92;
+/** Entry of the IOTLB that the rings lie in, while no region is gone. */
 export const WORLD_HOME = 96;
 /** Bytes of the dirty log that IOTLB_LOG_BASE names. */
 export const WORLD_DIRTY_LOG = 100;
@@ -57,6 +56,10 @@ export const WORLD_CALL = 132;
 export const WORLD_HELD = 136;
 /** A bit for each of them that was taken in a burst, with its chain's bytes. */
 export const WORLD_COPIED = 156;
+/** A region that is not mapped for a while: IOVA and bytes (u64), linear address. There is none while it has no bytes. */
+export const WORLD_GONE_IOVA = 160;
+export const WORLD_GONE_BYTES = 168;
+export const WORLD_GONE_LINEAR = 176;
 /** Requests that are given back and not published. */
 export const WORLD_UNPUBLISHED = 140;
 /** A bounce buffer, 0 if there is none. */

@@ -29,6 +29,7 @@ const BOUNCE = 0xa0000;
 const DIRTY_LOG = 0xd0000;
 const DOORBELL = 0xe0000;
 const BOUNCE_PAGES = 24;
+const SOUND_DISK = layout.DISK_F_FLUSH | layout.DISK_F_DISCARD | layout.DISK_F_WRITE_ZEROES;
 /** Bytes of a network queue's slot. */
 const FRAME_SLOT_BYTES = VIRTIO_NET_HDR_SIZE + 500;
 /** Bytes behind everything in private memory that nothing may write. */
@@ -52,6 +53,11 @@ interface Play {
   bounce: boolean;
   doorbell: boolean;
   notificationData: boolean;
+  /** Whether the device keeps an in-flight log. */
+  log: boolean;
+  /** DISK_F_* bits, and which operations are left to the file of the disk. */
+  diskFlags: number;
+  fileOps: number;
 }
 
 /** A ring with all that the exports want. */
@@ -60,6 +66,7 @@ class World {
   readonly #at: number;
   readonly #guard: number;
   readonly #bitmap: number;
+  readonly #log: number;
   readonly #module: { storm(world: number, seed: bigint, first: number, end: number): number };
 
   constructor(module: Module, setting: Setting) {
@@ -78,8 +85,8 @@ class World {
     const queues = ring.allocate(4);
     ring.set(queues, { 0: ring.vq });
     const doorbell = DRIVER_LINEAR + DOORBELL;
+    this.#log = ring.allocate(layout.LOG_ENTRIES + ring.size * layout.LOG_BYTES_PER_ENTRY);
     ring.set(ring.vq, {
-      [layout.VQ_LOG]: ring.allocate(layout.LOG_ENTRIES + ring.size * layout.LOG_BYTES_PER_ENTRY),
       [layout.VQ_REPLAY]: ring.allocate(ring.size * VIRTQ_DESC_SIZE),
       [layout.VQ_REPLAY_ENTRIES]: ring.allocate(ring.size * 2),
       [layout.VQ_FREE_ENTRIES]: ring.allocate(ring.size * 2),
@@ -113,7 +120,6 @@ class World {
       [world.WORLD_SCRATCH]: ring.allocate(world.SCRATCH_BYTES),
       [world.WORLD_BUFFERS]: DRIVER_LINEAR + BUFFERS,
       [world.WORLD_TABLES]: DRIVER_LINEAR + TABLES,
-      [world.WORLD_REGIONS]: REAL.length,
       [world.WORLD_HOME]: HOME,
       [world.WORLD_DIRTY_LOG]: DRIVER_LINEAR + DIRTY_LOG,
       [world.WORLD_DIRTY_BITMAP]: this.#bitmap,
@@ -126,8 +132,9 @@ class World {
   }
 
   /** Plays operations [first, last] of the sequence of `seed`. */
-  play({ mode, bounce, doorbell, notificationData }: Play, seed: bigint, first: number, last: number): void {
+  play(how: Play, seed: bigint, first: number, last: number): void {
     const { ring } = this;
+    const { bounce, doorbell, notificationData } = how;
     const { u8, engine, iotlb, dq, vq } = ring;
     u8.fill(0, DRIVER_LINEAR, DRIVER_LINEAR + DRIVER_BYTES);
     u8.fill(0, this.#at + world.WORLD_AT, this.#at + world.WORLD_SIZE);
@@ -151,8 +158,13 @@ class World {
         (ring.u32(dq + layout.DQ_FLAGS) & ~layout.VQ_F_NOTIFICATION_DATA) |
         (notificationData ? layout.VQ_F_NOTIFICATION_DATA : 0),
     });
-    ring.set(vq, { [layout.VQ_DOORBELL_COUNT]: 0, [layout.VQ_DOORBELL_SEEN]: 0 });
-    ring.set(this.#at, { [world.WORLD_MODE]: mode });
+    ring.set(vq, {
+      [layout.VQ_DOORBELL_COUNT]: 0,
+      [layout.VQ_DOORBELL_SEEN]: 0,
+      [layout.VQ_LOG]: how.log ? this.#log : 0,
+    });
+    ring.set(ring.disk, { [layout.DISK_FLAGS]: how.diskFlags, [layout.DISK_FILE_OPS]: how.fileOps });
+    ring.set(this.#at, { [world.WORLD_MODE]: how.mode });
     try {
       const played = this.#module.storm(this.#at, seed, first, last + 1);
       if (played <= last) throw new Error(`operation ${played}: ${this.#called()} gives what cannot be`);
@@ -226,6 +238,9 @@ class Worlds {
       bounce: choices.once(2),
       doorbell: choices.once(2),
       notificationData: choices.once(2),
+      log: choices.once(2),
+      diskFlags: choices.once(2) ? SOUND_DISK : choices.below(16),
+      fileOps: choices.once(3) ? choices.below(256) : 0,
     };
     const seed = (BigInt(choices.below(2 ** 32)) << 32n) | BigInt(choices.below(2 ** 32));
     const last = choices.below(OPERATIONS);
