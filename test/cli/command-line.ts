@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../../host/cli/main.js', import.meta.url));
 /** Milliseconds after which a command that hangs is killed. */
-const COMMAND_TIMEOUT_MS = 90_000;
+const COMMAND_TIMEOUT_MS = 170_000;
 
 /** What a command did. */
 export interface Outcome {

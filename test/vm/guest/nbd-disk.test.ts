@@ -17,7 +17,7 @@ const RESTARTS = 5;
 const LIFE_MS = 2000;
 const ABSENCE_MS = 500;
 const TRAFFIC_LIMIT_MS = 240_000;
-const COMMAND_LIMIT_MS = 60_000;
+const COMMAND_LIMIT_MS = 150_000;
 
 /** nbdkit with a file of zeroes. */
 async function nbdkit(): Promise<RealServer> {

@@ -7,7 +7,7 @@ import { type Running, start } from '../../cli/command-line.js';
 import { run } from '../disk-fixture.js';
 import { modprobe, scratch, shell, until } from '../fixture.js';
 
-const COMMAND_LIMIT_MS = 60_000;
+const COMMAND_LIMIT_MS = 150_000;
 const TRAFFIC_LIMIT_MS = 200_000;
 
 /** Starts `ringbell serve blk` and waits until it serves: what it says of the device. */
