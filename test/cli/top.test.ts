@@ -147,7 +147,8 @@ test('a terminal is used whole, and given back at Ctrl-C', () =>
       console.log('skipped: there is no script');
       return;
     }
-    const command = `${process.execPath} ${MAIN} top ${path} --interval 0.1`;
+    // exec: a shell between the terminal and ringbell would answer Ctrl-C with a status of its own.
+    const command = `exec ${process.execPath} ${MAIN} top ${path} --interval 0.1`;
     const child = spawn(script, ['-qec', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] });
     let said = '';
     child.stdout.on('data', (chunk) => (said += chunk));
