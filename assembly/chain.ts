@@ -107,6 +107,8 @@ export function chainMapped(vq: usize, head: u32, snapshot: usize, counts: u32):
 }
 
 /** Drops the current region if the IOTLB has changed since it was copied. */
+// @ts-ignore: decorator
+@inline
 export function refreshRegion(vq: usize): void {
   const generation = load<u32>(<usize>load<u32>(vq, VQ_IOTLB), IOTLB_GENERATION);
   if (load<u32>(vq, VQ_REGION_GENERATION) == generation) return;
@@ -131,7 +133,7 @@ function translate(vq: usize, iotlb: usize, iova: u64, access: u32, head: u32): 
   if (!(deny & IOTLB_ACCESS_READ)) {
     store<u64>(vq, load<u64>(entry, IOTLB_ENTRY_IOVA), VQ_REGION_IOVA);
     store<u64>(vq, load<u64>(entry, IOTLB_ENTRY_BYTES), VQ_REGION_BYTES);
-    store<u32>(vq, load<u32>(entry, IOTLB_ENTRY_LINEAR), VQ_REGION_LINEAR);
+    store<u64>(vq, <u64>load<u32>(entry, IOTLB_ENTRY_LINEAR), VQ_REGION_LINEAR);
     store<u32>(vq, deny & VIRTQ_DESC_F_WRITE, VQ_REGION_DENY);
   }
   return entry;

@@ -2,14 +2,18 @@
 // is not a trap but the end of the process.
 
 /** Bytes; up to here inline vectors beat the fixed cost of the call behind memory.copy. */
-const INLINE_LIMIT: usize = 384;
+export const INLINE_LIMIT: usize = 384;
 
 /** Copies `bytes` bytes between ranges that do not overlap. */
 export function copy(to: usize, from: usize, bytes: usize): void {
-  if (bytes > INLINE_LIMIT) {
-    memory.copy(to, from, bytes);
-    return;
-  }
+  if (bytes > INLINE_LIMIT) memory.copy(to, from, bytes);
+  else copyInline(to, from, bytes);
+}
+
+/** The same for at most INLINE_LIMIT bytes; a fault is a trap. */
+// @ts-ignore: decorator
+@inline
+export function copyInline(to: usize, from: usize, bytes: usize): void {
   if (bytes >= 16) {
     // The last vector overlaps the one before it, so no size needs a tail loop. Loaded first: a copy onto itself is legal.
     const tail = v128.load(from + bytes - 16);

@@ -5,29 +5,26 @@
 import { breakQueue } from './chain';
 import { logFits, logIsRunning } from './in-flight-log';
 import {
-  NOTIFY_DUE,
   VERDICT_IN_FLIGHT_LOG,
   VQ_BURST,
-  VQ_BURSTS,
   VQ_EPOCH,
   VQ_F_PACKED,
   VQ_FLAGS,
   VQ_GATE_CLOSED,
   VQ_HEADS,
   VQ_IN_FLIGHT,
-  VQ_INTERRUPTS,
-  VQ_INTERRUPTS_SUPPRESSED,
   VQ_MISS,
   VQ_REGION_BYTES,
   VQ_REPLAYING,
-  VQ_REQUESTS,
   VQ_SIZE,
   VQ_VERDICT,
   VQ_VERDICT_HEAD,
 } from './layout';
-import { add } from './notify';
+import { countPublication } from './notify';
 import * as packed from './packed/device';
+import * as packedFew from './packed/few';
 import * as split from './split/device';
+import * as splitFew from './split/few';
 
 /** Resets the running state to the position that a vring base gives. Counters stay. */
 export function deviceStart(vq: usize, base: u32): void {
@@ -61,9 +58,20 @@ function begin(vq: usize): void {
   if (heads) memory.fill(heads, 0, load<u32>(vq, VQ_SIZE));
 }
 
-/** Takes up to `max` chains into the chain and segment tables: how many. */
+/**
+ * Takes up to `max` chains into the chain and segment tables: how many. A short burst is tried first; each of the two is a
+ * function of its own, so that neither has to make room for what the other keeps in registers.
+ */
+// @ts-ignore: decorator
+@inline
 export function devicePop(vq: usize, max: u32): u32 {
-  if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
+  const few = isPacked(vq) ? packedFew.popFew(vq, max) : splitFew.popFew(vq, max);
+  return few ? few : popMany(vq, max);
+}
+
+/** The same, whatever waits. */
+function popMany(vq: usize, max: u32): u32 {
+  if (isStopped(vq)) return 0;
   const limit = min(max, load<u32>(vq, VQ_BURST));
   const taken = isPacked(vq) ? packed.pop(vq, limit) : split.pop(vq, limit);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) + taken, VQ_IN_FLIGHT);
@@ -78,7 +86,18 @@ export function deviceReturn(vq: usize, first: u32, end: u32): void {
 }
 
 /** Publishes the first `count` entries of the chain table, which hold {head, written bytes} now: `count` | NOTIFY_DUE. */
+// @ts-ignore: decorator
+@inline
 export function devicePush(vq: usize, count: u32): u32 {
+  if (count == 1) {
+    const one = isPacked(vq) ? packedFew.pushOne(vq) : splitFew.pushOne(vq);
+    if (one) return one;
+  }
+  return pushMany(vq, count);
+}
+
+/** The same for any number, and where publications are watched. */
+function pushMany(vq: usize, count: u32): u32 {
   if (count == 0) return 0;
   if (isPacked(vq)) packed.push(vq, count);
   else split.push(vq, count);
@@ -88,11 +107,7 @@ export function devicePush(vq: usize, count: u32): u32 {
 
 /** Makes what was given back visible to the driver, then decides on an interrupt: NOTIFY_DUE or 0. `count`: requests to count. */
 export function devicePublish(vq: usize, count: u32): u32 {
-  const wanted = isPacked(vq) ? packed.publish(vq) : split.publish(vq, count);
-  add(vq + VQ_REQUESTS, count);
-  add(vq + (wanted ? VQ_INTERRUPTS : VQ_INTERRUPTS_SUPPRESSED), 1);
-  add(vq + VQ_BURSTS, 1);
-  return wanted ? NOTIFY_DUE : 0;
+  return countPublication(vq, count, isPacked(vq) ? packed.publish(vq) : split.publish(vq, count));
 }
 
 /** Asks the driver to notify, then looks again: whether chains wait. 0: safe to sleep. */
@@ -110,7 +125,7 @@ export function deviceDisarm(vq: usize): void {
 
 /** At least how many chains wait, by the ring as it is now; 0 on a queue that is broken or waits for a mapping. */
 export function devicePending(vq: usize): u32 {
-  if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
+  if (isStopped(vq)) return 0;
   return isPacked(vq) ? packed.pending(vq) : split.pending(vq);
 }
 
@@ -124,9 +139,9 @@ export function deviceWait(vq: usize, spins: u32): u32 {
   return waiting;
 }
 
-/** Breaks the queue for a reason that its host knows. */
-export function deviceBreak(vq: usize, verdict: u32): void {
-  breakQueue(vq, verdict, 0);
+/** Breaks the queue for a reason that its host or its model knows; `head` is that of the chain, if it is about one. */
+export function deviceBreak(vq: usize, verdict: u32, head: u32): void {
+  breakQueue(vq, verdict, head);
 }
 
 /**
@@ -134,7 +149,7 @@ export function deviceBreak(vq: usize, verdict: u32): void {
  * 0 if there is none, or it was refused. It stays the next one until deviceTake.
  */
 export function devicePeek(vq: usize, snapshot: usize): u64 {
-  if (load<u32>(vq, VQ_VERDICT) | load<u32>(vq, VQ_MISS)) return 0;
+  if (isStopped(vq)) return 0;
   return isPacked(vq) ? packed.peek(vq, snapshot) : split.peek(vq, snapshot);
 }
 
@@ -156,4 +171,11 @@ export function deviceGive(vq: usize, head: u32, entry: u32, written: u32): void
 @inline
 function isPacked(vq: usize): bool {
   return (load<u32>(vq, VQ_FLAGS) & VQ_F_PACKED) != 0;
+}
+
+/** Whether the queue takes no more chains: broken, or waiting for a mapping. Both words in one look. */
+// @ts-ignore: decorator
+@inline
+function isStopped(vq: usize): bool {
+  return load<u64>(vq, VQ_VERDICT) != 0;
 }

@@ -2,8 +2,10 @@
 // Before sleeping: arm, which looks again. Here is the one place that knows of two formats; split/driver.ts and
 // packed/driver.ts have the same functions.
 
+import { unmapPage } from './iova-domain';
 import {
   DQ_AVAIL,
+  DQ_DOMAIN,
   DQ_DOORBELL,
   DQ_FLAGS,
   DQ_FREE,
@@ -14,6 +16,7 @@ import {
   DQ_VERDICT,
   DQ_VERDICT_HEAD,
   NOTIFY_DUE,
+  SLOT_STATE_BOUNCE,
   SLOT_STATE_SIZE,
   VQ_F_NOTIFICATION_DATA,
   VQ_F_PACKED,
@@ -22,6 +25,7 @@ import {
 } from './layout';
 import { add } from './notify';
 import * as packed from './packed/driver';
+import { slotState } from './slots';
 import * as split from './split/driver';
 
 /** Empties the rings and frees every slot. The configuration must be there, and the device must not be running. */
@@ -36,6 +40,17 @@ export function driverStart(dq: usize): void {
   if (isPacked(dq)) packed.start(dq);
   else split.start(dq);
   driverDisarm(dq);
+}
+
+/** Ends the mappings of requests that the device has not given back, before the queue is started anew. It has let go of them. */
+export function driverReset(dq: usize): void {
+  const domain: usize = load<u32>(dq, DQ_DOMAIN);
+  if (domain == 0) return;
+  const slots = load<u32>(dq, DQ_SLOTS);
+  for (let slot: u32 = 0; slot < slots; slot++) {
+    const bounce = load<u32>(slotState(dq, slot), SLOT_STATE_BOUNCE);
+    if (bounce) unmapPage(domain, bounce);
+  }
 }
 
 /** Puts the first `count` of three buffers on the ring as the chain of `slot`; visible once published. */

@@ -11,12 +11,13 @@ export {
   devicePop,
   devicePush,
   deviceResume,
+  deviceReturn,
   deviceStart,
   deviceWait,
 } from './device';
-export { dirtyFetch } from './dirty';
+export { dirtyFetch, dirtyMark } from './dirty';
 export { doorbellWatch } from './doorbell';
-export { driverArm, driverDisarm, driverStart } from './driver';
+export { driverArm, driverDisarm, driverReset, driverStart } from './driver';
 export { blkReap, blkSubmit } from './drivers/blk';
 export { netReap, netReceive, netTransmit } from './drivers/net';
 export { gateEnter, gateLeave } from './gate';

@@ -102,11 +102,12 @@ export const VQ_WRITABLE = 96;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
 export const VQ_REGION_IOVA = 128;
 export const VQ_REGION_BYTES = 136;
+/** u64: as the others a lane of a vector. */
 export const VQ_REGION_LINEAR = 144;
 /** u32: VIRTQ_DESC_F_WRITE if the region is read-only, else 0. */
-export const VQ_REGION_DENY = 148;
+export const VQ_REGION_DENY = 152;
 /** u32: IOTLB_GENERATION at which the region was copied. */
-export const VQ_REGION_GENERATION = 152;
+export const VQ_REGION_GENERATION = 156;
 // Line 2: running state, private to the thread that runs the queue.
 /**
  * u32: next entry of the available ring to read, free-running modulo 2^16; of a packed ring the next descriptor to read,
@@ -123,14 +124,14 @@ export const VQ_SIGNALLED_USED = 268;
 export const VQ_IN_FLIGHT = 272;
 /** u32: first VERDICT_* that broke the queue; 0 while it is sound. */
 export const VQ_VERDICT = 280;
-/** u32: head of the chain that broke the queue, or the index that did. */
-export const VQ_VERDICT_HEAD = 284;
+/** u32: 1 when the pop stopped at an IOVA that no region covers; cleared by the host once it has mapped one. */
+export const VQ_MISS = 284;
 /** u64: IOVA that the verdict or the miss speaks of. */
 export const VQ_FAULT_IOVA = 288;
 /** u32, IOTLB_ACCESS_*: access wanted at VQ_FAULT_IOVA. */
 export const VQ_FAULT_ACCESS = 296;
-/** u32: 1 when the pop stopped at an IOVA that no region covers; cleared by the host once it has mapped one. */
-export const VQ_MISS = 300;
+/** u32: head of the chain that broke the queue, or the index that did. */
+export const VQ_VERDICT_HEAD = 300;
 /** u32: +1 at each start, so that requests from before a reset are told from those after it. */
 export const VQ_EPOCH = 304;
 /** u32: 1 while pops take heads from VQ_REPLAY, which another process left in flight, instead of the available ring. */
@@ -446,6 +447,31 @@ export const BLK_REQUEST_BYTES = 268435456;
  * that stops the queues waits for the burst in progress, on a disk that may be slow.
  */
 export const BLK_BURST_BYTES = 8388608;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Device model in a WebAssembly module of its own: what its library (assembly/library) needs to know. One block a queue,
+// written by the host before anything runs.
+/**
+ * Version of everything that such a module has compiled into it: this block, the VQ_*, chain and segment offsets that the
+ * library uses, and the engine's functions that it imports. Changes whenever a module of before would misread any.
+ */
+export const MODEL_ABI = 1;
+/** u32, linear of the queue's VQ block. */
+export const MODEL_VQ = 0;
+/** u32: the queue's index. */
+export const MODEL_INDEX = 4;
+/** u32, linear of the state of the device, which all of its queues share. */
+export const MODEL_STATE = 8;
+/** u32, linear of the state of this queue, which only its thread touches. */
+export const MODEL_QUEUE_STATE = 12;
+/** u32, linear of the config space as the model has it, and its bytes. */
+export const MODEL_CONFIG = 16;
+export const MODEL_CONFIG_BYTES = 20;
+/** u32, linear of the i32 that counts pages lost to SIGBUS: then nothing is published. */
+export const MODEL_LOST = 24;
+/** u32: where the private part of the aperture ends. Below lies what a model may have pointers to. */
+export const MODEL_PRIVATE_BYTES = 28;
+export const MODEL_BLOCK_SIZE = 64;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // File I/O table: one entry a request, filled by WASM, carried out by the addon (native/file-io.cc), read back by WASM.

@@ -4,10 +4,13 @@
 //
 // Each field of a descriptor is read once: address and length here, by a 128-bit load, the word of its flags by the caller.
 
+import { VQ_REGION_BYTES, VQ_REGION_DENY, VQ_REGION_IOVA, VQ_REGION_LINEAR } from './layout';
 import { VIRTQ_DESC_F_WRITE } from './virtio';
 
 /** Segments that the fast path may write for one chain. */
 export const FAST_SEGMENTS: u32 = 3;
+/** Chains: of a burst of so many or less each is taken by itself (few.ts). */
+export const FEW: u32 = 2;
 
 /**
  * Lanes with their sign set where [offset, offset + bytes) leaves the region, or has no bytes. Offsets are modulo 2^64. The
@@ -49,6 +52,19 @@ export function oneSegment(p: usize, flags: u32, segment: usize, base: v128, lim
   if (i64x2.extract_lane(fault, 0) < 0) return 0;
   if (flags & deny) return 0;
   v128.store(segment, v128.or(i64x2.add(offset, linear), i64x2.shl(swapped, 32)));
+  return counts(1, writes(flags));
+}
+
+/** The same without vectors, for one chain by itself: the region is read where it lies. */
+// @ts-ignore: decorator
+@inline
+export function singleSegment(vq: usize, p: usize, flags: u32, segment: usize): u32 {
+  const bytes = <u64>load<u32>(p, 8);
+  const offset = load<u64>(p) - load<u64>(vq, VQ_REGION_IOVA);
+  const last = load<u64>(vq, VQ_REGION_BYTES) - bytes;
+  if (<i64>((last - offset) | last | offset | (bytes - 1)) < 0) return 0;
+  if (flags & load<u32>(vq, VQ_REGION_DENY)) return 0;
+  store<u64>(segment, (offset + load<u64>(vq, VQ_REGION_LINEAR)) | (bytes << 32));
   return counts(1, writes(flags));
 }
 

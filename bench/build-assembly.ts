@@ -13,17 +13,20 @@ export interface BuildOptions {
   /** More options of the compiler. */
   options?: string[];
   edit?: Edit;
-  /** Changes the module, once it is compiled. */
-  pass?: (binary: Uint8Array) => Uint8Array;
   /** Told the module in text form. */
   onText?: (wat: string) => void;
 }
 
 /** Compiles an AssemblyScript module of the repository as engine.wasm is compiled for release, without writing a file. */
-export async function buildAssembly(
+export async function buildAssembly(entry: string, options: BuildOptions = {}): Promise<Module> {
+  return new Module(await compileAssembly(entry, options));
+}
+
+/** The same, as the bytes of the binary. */
+export async function compileAssembly(
   entry: string,
-  { options = [], edit, pass, onText }: BuildOptions = {},
-): Promise<Module> {
+  { options = [], edit, onText }: BuildOptions = {},
+): Promise<Uint8Array> {
   let binary: Uint8Array | undefined;
   const { error, stderr } = await asc.main(
     [entry, '--target', 'release', '--textFile', 'module.wat', ...options, '-o', 'module.wasm'],
@@ -44,5 +47,5 @@ export async function buildAssembly(
     },
   );
   if (error || !binary) throw new Error(`${error?.message ?? 'no output'}\n${stderr.toString()}`);
-  return new Module(Uint8Array.from(pass ? pass(binary) : binary));
+  return Uint8Array.from(binary);
 }

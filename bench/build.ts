@@ -93,7 +93,7 @@ export function loadReference(): Reference {
 /** Builds whatever part of the benchmark is older than its sources. Throws with the compiler's output on failure. */
 export function buildAll(): void {
   buildReference();
-  for (const name of ['ring', 'copy', 'round-trip', 'doorbell']) buildModule(name);
+  for (const name of ['ring', 'copy', 'round-trip', 'doorbell', 'model', 'null']) buildModule(name);
 }
 
 /** The same for the C++ references alone. Not by two processes at once: they would use one folder. */
@@ -103,8 +103,8 @@ export function buildReference(): void {
 
 /** The same for the WebAssembly module made from bench/assembly/NAME.ts. */
 export function buildModule(name: string): void {
-  if (isOlder(assemblyFile(name), [join(root, 'bench/assembly'), join(root, 'assembly')]))
-    compileModule(name);
+  const sources = ['bench/assembly', 'assembly', 'assembly.ts'].map((path) => join(root, path));
+  if (isOlder(assemblyFile(name), sources)) compileModule(name);
 }
 
 /** The layout and the specification's constants in C++: written from what everybody else imports. */
@@ -142,13 +142,14 @@ function compileModule(name: string): void {
   if (status !== 0) throw new Error(`asc failed\n${stdout}${stderr}`);
 }
 
-/** Whether `file` is missing, or older than a source in `folders`. */
-function isOlder(file: string, folders: string[]): boolean {
+/** Whether `file` is missing, or older than one of `sources`, or than what lies in one that is a folder. */
+function isOlder(file: string, sources: string[]): boolean {
   if (!existsSync(file)) return true;
   const built = statSync(file).mtimeMs;
-  return folders.some((folder) =>
-    readdirSync(folder, { recursive: true, encoding: 'utf8' }).some(
-      (name) => statSync(join(folder, name)).mtimeMs > built,
-    ),
+  const isNewer = (path: string) => statSync(path).mtimeMs > built;
+  return sources.some((source) =>
+    statSync(source).isDirectory()
+      ? readdirSync(source, { recursive: true, encoding: 'utf8' }).some((name) => isNewer(join(source, name)))
+      : isNewer(source),
   );
 }

@@ -4,6 +4,7 @@ import { copyCases } from './copy/cases.js';
 import { dirtyCases } from './dirty/cases.js';
 import { doorbellCases } from './doorbell/cases.js';
 import { iotlbCases } from './iotlb/cases.js';
+import { modelCases } from './model/cases.js';
 import { ringCases } from './ring/cases.js';
 import { roundTripCases } from './round-trip/cases.js';
 
@@ -16,4 +17,5 @@ export const cases: readonly Case[] = [
   ...bounceCases,
   ...iotlbCases,
   ...dirtyCases,
+  ...modelCases,
 ];

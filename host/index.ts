@@ -27,6 +27,7 @@ export type {
   DrivenDeviceEvents,
   DrivenDeviceStats,
   DrivenQueueStats,
+  ResetQueueOptions,
 } from './drivers/driven-device.js';
 export type { DriverQueueStats } from './drivers/driver-queue.js';
 export type { OpenNetOptions } from './drivers/net.js';
@@ -50,6 +51,8 @@ export type { Model } from './models/model.js';
 export type { Life } from './models/model-host.js';
 export type { ModelQueue } from './models/model-queue.js';
 export { NbdDisk, type NbdDiskEvents, type NbdDiskOptions } from './models/nbd/nbd-disk.js';
+export { OverlayDisk, type OverlayDiskOptions } from './models/overlay/overlay-disk.js';
+export { WasmModel, type WasmModelOptions } from './models/wasm/wasm-model.js';
 export type { CaptureStats, CaptureTarget } from './observability/frame-capture.js';
 export { METRICS_CONTENT_TYPE, metrics } from './observability/metrics.js';
 export type { DeviceSnapshot, Observable, QueueSnapshot, Side } from './observability/snapshot.js';

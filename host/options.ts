@@ -43,10 +43,10 @@ export function checkInteger(option: string, value: unknown, low: number, high: 
 }
 
 /** Judges a queue size, if there is one: throws ERR_ARGUMENT unless it is a power of two from `low` to `high`. */
-export function checkQueueSize(value: number | undefined, low: number, high: number): void {
-  checkInteger('queueSize', value, low, high);
+export function checkQueueSize(option: string, value: number | undefined, low: number, high: number): void {
+  checkInteger(option, value, low, high);
   if (value !== undefined && (value & (value - 1)) !== 0)
-    throw new RingbellError('ERR_ARGUMENT', `queueSize must be a power of two, not ${value}`);
+    throw new RingbellError('ERR_ARGUMENT', `${option} must be a power of two, not ${value}`);
 }
 
 /** Judges a mode, if there is one: throws ERR_ARGUMENT for any but 'notify' and 'poll'. */

@@ -123,6 +123,8 @@ export async function serve(model: Model, options: ServeOptions): Promise<Served
     packed: options.packed ?? log === undefined,
     inOrder: options.inOrder ?? false,
     notificationData: doorbell !== undefined && mapsEvery(doorbell, queues, bus.pageSize),
+    // No kernel passes it on, nor does the proposal that came before vhost-vdpa.
+    ringReset: options.transport !== 'vduse' && options.attach !== 'mdev',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
     log,

@@ -175,4 +175,5 @@ function takeBack(domain: usize, state: usize, bytes: u32): void {
   // No more than what the device says it wrote: behind that lies what was there before.
   syncSingleForCpu(domain, bounce, 0, min(bytes, load<u32>(state, SLOT_STATE_BYTES)));
   unmapPage(domain, bounce);
+  store<u32>(state, 0, SLOT_STATE_BOUNCE);
 }

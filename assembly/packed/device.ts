@@ -157,9 +157,7 @@ export function publish(vq: usize): bool {
   const at = load<u32>(vq, VQ_HELD_AT);
   if (at) {
     logPublishing(vq);
-    // The other used descriptors before this one, this one before the suppression word: one atomic store serves both. It
-    // pairs with the driver's store of its event suppression, which comes before its own look at this descriptor.
-    atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE, load<u64>(vq, VQ_HELD), PVIRTQ_DESC_LEN);
+    publishDescriptor(vq, at - 1, load<u64>(vq, VQ_HELD));
     logPublish(vq);
     store<u32>(vq, 0, VQ_HELD_AT);
   }
@@ -167,6 +165,22 @@ export function publish(vq: usize): bool {
   const before = load<u32>(vq, VQ_SIGNALLED_USED);
   store<u32>(vq, used, VQ_SIGNALLED_USED);
   if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, before, distance(before, used, size));
+  return interruptWanted(vq, before, used, size);
+}
+
+/** Writes the used descriptor at `index` that is published by it. */
+// @ts-ignore: decorator
+@inline
+export function publishDescriptor(vq: usize, index: u32, used: u64): void {
+  // The other used descriptors before this one, this one before the suppression word: one atomic store serves both. It
+  // pairs with the driver's store of its event suppression, which comes before its own look at this descriptor.
+  atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used, PVIRTQ_DESC_LEN);
+}
+
+/** Whether the driver wants an interrupt now that the next used descriptor is `used`, and was `before`. */
+// @ts-ignore: decorator
+@inline
+export function interruptWanted(vq: usize, before: u32, used: u32, size: u32): bool {
   const suppression = atomic.load<u32>(<usize>load<u32>(vq, VQ_DRIVER));
   const kind = suppression >> 16;
   if (kind == RING_EVENT_FLAGS_DESC && load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX)
@@ -258,7 +272,7 @@ function give(vq: usize, head: u32, written: u32): void {
 /** Length, buffer id and flags of a used descriptor: one word, so that a driver that sees its flags sees all of it. */
 // @ts-ignore: decorator
 @inline
-function usedDescriptor(id: u32, written: u32, owner: u32): u64 {
+export function usedDescriptor(id: u32, written: u32, owner: u32): u64 {
   // "Element Address and Length": where WRITE is missing a driver ignores the length.
   const write = select<u32>(VIRTQ_DESC_F_WRITE << 16, 0, written != 0);
   return <u64>written | (<u64>(id | owner | write) << 32);

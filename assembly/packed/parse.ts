@@ -34,8 +34,8 @@ import { chainParse, nextHead, offerable } from './chain';
 import { advance, availableOwner, indexOf, OWNER_MASK, positionOf } from './position';
 
 /** Flags in the word of a descriptor's buffer id and flags. */
-const NEXT: u32 = VIRTQ_DESC_F_NEXT << 16;
-const INDIRECT: u32 = VIRTQ_DESC_F_INDIRECT << 16;
+export const NEXT: u32 = VIRTQ_DESC_F_NEXT << 16;
+export const INDIRECT: u32 = VIRTQ_DESC_F_INDIRECT << 16;
 /** Where the same word of the descriptors behind lies. Bytes. */
 const SECOND_ID: usize = VIRTQ_DESC_SIZE + PVIRTQ_DESC_ID;
 const THIRD_ID: usize = 2 * VIRTQ_DESC_SIZE + PVIRTQ_DESC_ID;
@@ -59,9 +59,9 @@ function direct(vq: usize, at: u64, count: u32, inOrder: bool): u64 {
   const ring: usize = load<u32>(vq, VQ_DESC);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
   const end = segmentsEnd(vq);
-  const base = i64x2.splat(load<u64>(vq, VQ_REGION_IOVA));
-  const limit = i64x2.splat(load<u64>(vq, VQ_REGION_BYTES));
-  const linear = i64x2.splat(<u64>load<u32>(vq, VQ_REGION_LINEAR));
+  const base = v128.load_splat<u64>(vq, VQ_REGION_IOVA);
+  const limit = v128.load_splat<u64>(vq, VQ_REGION_BYTES);
+  const linear = v128.load_splat<u64>(vq, VQ_REGION_LINEAR);
   const deny = load<u32>(vq, VQ_REGION_DENY);
   let room = offerable(vq);
   let index = indexOf(load<u32>(vq, VQ_LAST_AVAIL));
@@ -102,48 +102,13 @@ function direct(vq: usize, at: u64, count: u32, inOrder: bool): u64 {
     const word0 = atomic.load<u32>(p0, PVIRTQ_DESC_ID);
     if ((word0 ^ owner) & (OWNER_MASK | INDIRECT)) break;
     if (segment > end) break;
-    let taken: u32;
-    let descriptors: u32;
-    let id: u32;
-    if (!(word0 & NEXT)) {
-      taken = oneSegment(p0, word0 >> 16, segment, base, limit, linear, deny);
-      descriptors = 1;
-      id = word0 & 0xffff;
-    } else {
-      if (index + FAST_SEGMENTS > size) break;
-      const p1 = p0 + VIRTQ_DESC_SIZE;
-      const word1 = load<u32>(p0, SECOND_ID);
-      if (word1 & INDIRECT) break;
-      if (!(word1 & NEXT)) {
-        taken = twoSegments(p0, p1, word0 >> 16, word1 >> 16, segment, base, limit, linear, deny);
-        descriptors = 2;
-        id = word1 & 0xffff;
-      } else {
-        const p2 = p1 + VIRTQ_DESC_SIZE;
-        const word2 = load<u32>(p0, THIRD_ID);
-        if (word2 & (INDIRECT | NEXT)) break;
-        taken = threeSegments(
-          p0,
-          p1,
-          p2,
-          word0 >> 16,
-          word1 >> 16,
-          word2 >> 16,
-          segment,
-          base,
-          limit,
-          linear,
-          deny,
-        );
-        descriptors = 3;
-        id = word2 & 0xffff;
-      }
-    }
-    if (taken == 0) break;
+    const chain = parseList(p0, word0, size - index, segment, base, limit, linear, deny);
+    const descriptors = <u32>chain >> 16;
+    if (chain == 0) break;
     if (room < descriptors) break;
     room -= descriptors;
-    store<u64>(chains + k * CHAIN_SIZE, <u64>(id | (descriptors << 16)) | (<u64>taken << 32));
-    if (inOrder) store<u32>(writable + (k << 2), writableBytes(segment, taken));
+    store<u64>(chains + k * CHAIN_SIZE, chain);
+    if (inOrder) store<u32>(writable + (k << 2), writableBytes(segment, <u32>(chain >> 32)));
     segment += descriptors * SEGMENT_SIZE;
     index += descriptors;
     if (index == size) {
@@ -155,18 +120,59 @@ function direct(vq: usize, at: u64, count: u32, inOrder: bool): u64 {
   return <u64>k | (<u64>segment << 32);
 }
 
+/**
+ * Takes one list of one, two or three descriptors, the first at `p0` with `word0`, `left` descriptors before the end of the
+ * ring, if it lies wholly in the region and keeps every rule: writes its segments and returns its entry of the chain table. 0
+ * for any other.
+ */
+// @ts-ignore: decorator
+@inline
+export function parseList(
+  p0: usize,
+  word0: u32,
+  left: u32,
+  segment: usize,
+  base: v128,
+  limit: v128,
+  linear: v128,
+  deny: u32,
+): u64 {
+  if (!(word0 & NEXT)) {
+    const taken = oneSegment(p0, word0 >> 16, segment, base, limit, linear, deny);
+    return entryOf(word0, 1, taken);
+  }
+  if (left < FAST_SEGMENTS) return 0;
+  const p1 = p0 + VIRTQ_DESC_SIZE;
+  const word1 = load<u32>(p0, SECOND_ID);
+  if (word1 & INDIRECT) return 0;
+  if (!(word1 & NEXT)) {
+    const taken = twoSegments(p0, p1, word0 >> 16, word1 >> 16, segment, base, limit, linear, deny);
+    return entryOf(word1, 2, taken);
+  }
+  const p2 = p1 + VIRTQ_DESC_SIZE;
+  const word2 = load<u32>(p0, THIRD_ID);
+  if (word2 & (INDIRECT | NEXT)) return 0;
+  const flags2 = word2 >> 16;
+  const taken = threeSegments(p0, p1, p2, word0 >> 16, word1 >> 16, flags2, segment, base, limit, linear, deny);
+  return entryOf(word2, 3, taken);
+}
+
+/** The chain table's entry of a chain of `descriptors` of the ring whose id is in `word`; 0 if it was not taken. */
+// @ts-ignore: decorator
+@inline
+export function entryOf(word: u32, descriptors: u32, taken: u32): u64 {
+  return taken ? <u64>((word & 0xffff) | (descriptors << 16)) | (<u64>taken << 32) : 0;
+}
+
 /** The same for chains of one descriptor that refers to an indirect table. */
 function parseIndirect(vq: usize, at: u64, count: u32): u64 {
   const size = load<u32>(vq, VQ_SIZE);
   const ring: usize = load<u32>(vq, VQ_DESC);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
   const end = segmentsEnd(vq);
-  const regionIova = load<u64>(vq, VQ_REGION_IOVA);
-  const regionBytes = load<u64>(vq, VQ_REGION_BYTES);
-  const regionLinear = <u64>load<u32>(vq, VQ_REGION_LINEAR);
-  const base = i64x2.splat(regionIova);
-  const limit = i64x2.splat(regionBytes);
-  const linear = i64x2.splat(regionLinear);
+  const base = v128.load_splat<u64>(vq, VQ_REGION_IOVA);
+  const limit = v128.load_splat<u64>(vq, VQ_REGION_BYTES);
+  const linear = v128.load_splat<u64>(vq, VQ_REGION_LINEAR);
   const deny = load<u32>(vq, VQ_REGION_DENY);
   let room = offerable(vq);
   let index = indexOf(load<u32>(vq, VQ_LAST_AVAIL));
@@ -180,47 +186,12 @@ function parseIndirect(vq: usize, at: u64, count: u32): u64 {
     if ((word ^ owner ^ INDIRECT) & (OWNER_MASK | INDIRECT | NEXT)) break;
     if (segment > end) break;
     if (room == 0) break;
-    const bytes = <u64>load<u32>(descriptor, PVIRTQ_DESC_LEN);
-    const offset = load<u64>(descriptor) - regionIova;
-    const last = regionBytes - bytes;
-    if (<i64>((last - offset) | last | offset | (bytes - 1)) < 0) break;
-    if (bytes & 15) break;
-    const entries = <u32>bytes >> 4;
-    if (entries > min(size, FAST_SEGMENTS)) break;
-    const p0 = <usize>(offset + regionLinear);
-    const p1 = p0 + VIRTQ_DESC_SIZE;
-    const word0 = load<u32>(p0, PVIRTQ_DESC_ID);
-    if (word0 & INDIRECT) break;
-    let taken: u32;
-    if (entries == 1) taken = oneSegment(p0, word0 >> 16, segment, base, limit, linear, deny);
-    else {
-      const word1 = load<u32>(p0, SECOND_ID);
-      if (word1 & INDIRECT) break;
-      if (entries == 2) taken = twoSegments(p0, p1, word0 >> 16, word1 >> 16, segment, base, limit, linear, deny);
-      else {
-        const p2 = p1 + VIRTQ_DESC_SIZE;
-        const word2 = load<u32>(p0, THIRD_ID);
-        if (word2 & INDIRECT) break;
-        taken = threeSegments(
-          p0,
-          p1,
-          p2,
-          word0 >> 16,
-          word1 >> 16,
-          word2 >> 16,
-          segment,
-          base,
-          limit,
-          linear,
-          deny,
-        );
-      }
-    }
+    const taken = parseTable(vq, descriptor, size, segment, base, limit, linear, deny);
     if (taken == 0) break;
     room--;
-    store<u64>(chains + k * CHAIN_SIZE, <u64>((word & 0xffff) | (1 << 16)) | (<u64>taken << 32));
+    store<u64>(chains + k * CHAIN_SIZE, entryOf(word, 1, taken));
     store<u32>(writable + (k << 2), writableBytes(segment, taken));
-    segment += entries * SEGMENT_SIZE;
+    segment += (taken >> 16) * SEGMENT_SIZE;
     if (++index == size) {
       index = 0;
       owner ^= OWNER_MASK;
@@ -230,10 +201,45 @@ function parseIndirect(vq: usize, at: u64, count: u32): u64 {
   return <u64>k | (<u64>segment << 32);
 }
 
+/** Takes the chain in the table that the indirect descriptor at `p` refers to, as parseList: its counts, or 0. */
+// @ts-ignore: decorator
+@inline
+export function parseTable(
+  vq: usize,
+  p: usize,
+  size: u32,
+  segment: usize,
+  base: v128,
+  limit: v128,
+  linear: v128,
+  deny: u32,
+): u32 {
+  const bytes = <u64>load<u32>(p, PVIRTQ_DESC_LEN);
+  const offset = load<u64>(p) - load<u64>(vq, VQ_REGION_IOVA);
+  const last = load<u64>(vq, VQ_REGION_BYTES) - bytes;
+  if (<i64>((last - offset) | last | offset | (bytes - 1)) < 0) return 0;
+  if (bytes & 15) return 0;
+  const entries = <u32>bytes >> 4;
+  if (entries > min(size, FAST_SEGMENTS)) return 0;
+  const p0 = <usize>(offset + load<u64>(vq, VQ_REGION_LINEAR));
+  const word0 = load<u32>(p0, PVIRTQ_DESC_ID);
+  if (word0 & INDIRECT) return 0;
+  const flags0 = word0 >> 16;
+  if (entries == 1) return oneSegment(p0, flags0, segment, base, limit, linear, deny);
+  const p1 = p0 + VIRTQ_DESC_SIZE;
+  const word1 = load<u32>(p0, SECOND_ID);
+  if (word1 & INDIRECT) return 0;
+  const flags1 = word1 >> 16;
+  if (entries == 2) return twoSegments(p0, p1, flags0, flags1, segment, base, limit, linear, deny);
+  const word2 = load<u32>(p0, THIRD_ID);
+  if (word2 & INDIRECT) return 0;
+  return threeSegments(p0, p1, p1 + VIRTQ_DESC_SIZE, flags0, flags1, word2 >> 16, segment, base, limit, linear, deny);
+}
+
 /** Bytes of the writable ones of the segments at `segment`, whose counts are `counts`. */
 // @ts-ignore: decorator
 @inline
-function writableBytes(segment: usize, counts: u32): u32 {
+export function writableBytes(segment: usize, counts: u32): u32 {
   let bytes: u32 = 0;
   const end = segment + (counts >> 16) * SEGMENT_SIZE;
   for (let at = segment + (counts & 0xffff) * SEGMENT_SIZE; at < end; at += SEGMENT_SIZE) bytes += load<u32>(at, SEGMENT_BYTES);

@@ -14,6 +14,7 @@ import {
   VQ_HEADS,
   VQ_IOTLB,
   VQ_LAST_AVAIL,
+  VQ_LOG,
   VQ_REPLAY,
   VQ_REPLAYING,
   VQ_REPLAY_END,
@@ -89,32 +90,31 @@ export function giveBack(vq: usize, first: u32, end: u32): void {
   store<u32>(vq, (load<u32>(vq, VQ_LAST_AVAIL) - (end - first)) & 0xffff, VQ_LAST_AVAIL);
 }
 
-/** Copies the first `count` entries of the chain table to the used ring. */
+/** Copies the first `count` entries of the chain table, which is the used ring's image, to that ring. */
+// @ts-ignore: decorator
+@inline
 export function push(vq: usize, count: u32): void {
   if (load<u32>(vq, VQ_REPLAYING)) logGiveBurst(vq, count);
-  const size = load<u32>(vq, VQ_SIZE);
-  const mask = size - 1;
+  const used = load<u32>(vq, VQ_USED);
+  const chains: usize = load<u32>(vq, VQ_CHAINS);
   const ring: usize = load<u32>(vq, VQ_DEVICE) + VIRTQ_USED_RING;
-  let used = load<u32>(vq, VQ_USED);
-  let chain: usize = load<u32>(vq, VQ_CHAINS);
-  let left = count;
-  while (left) {
-    // The chain table is the used ring's image: copied in runs that end where the ring does.
-    const index = used & mask;
-    const run = min(left, size - index);
-    let entry = ring + index * CHAIN_SIZE;
-    let n = run;
-    for (; n >= 4; n -= 4, chain += 32, entry += 32) {
-      const first = v128.load(chain);
-      const second = v128.load(chain, 16);
-      v128.store(entry, first);
-      v128.store(entry, second, 16);
-    }
-    for (; n; n--, chain += CHAIN_SIZE, entry += CHAIN_SIZE) store<u64>(entry, load<u64>(chain));
-    used += run;
-    left -= run;
+  const size = load<u32>(vq, VQ_SIZE);
+  const index = used & (size - 1);
+  store<u32>(vq, (used + count) & 0xffff, VQ_USED);
+  const run = min(count, size - index);
+  copyEntries(ring + index * CHAIN_SIZE, chains, run);
+  if (run < count) copyEntries(ring, chains + run * CHAIN_SIZE, count - run);
+}
+
+/** Copies `count` entries of the chain table at `chain` to `entry`. */
+function copyEntries(entry: usize, chain: usize, count: u32): void {
+  for (; count >= 4; count -= 4, chain += 32, entry += 32) {
+    const first = v128.load(chain);
+    const second = v128.load(chain, 16);
+    v128.store(entry, first);
+    v128.store(entry, second, 16);
   }
-  store<u32>(vq, used & 0xffff, VQ_USED);
+  for (; count; count--, chain += CHAIN_SIZE, entry += CHAIN_SIZE) store<u64>(entry, load<u64>(chain));
 }
 
 /** Makes VQ_USED, `count` chains further, visible to the driver: whether it wants an interrupt. */
@@ -122,11 +122,23 @@ export function push(vq: usize, count: u32): void {
 @inline
 export function publish(vq: usize, count: u32): bool {
   const used = load<u32>(vq, VQ_USED);
+  publishIndex(vq, used);
+  if (isWatched(vq)) notePublished(vq, used, count);
+  return interruptWanted(vq, used);
+}
+
+// @ts-ignore: decorator
+@inline
+export function publishIndex(vq: usize, used: u32): void {
   // Entries before the index, the index before the suppression word: one atomic store serves both. It pairs with the
   // driver's store of used_event (or flags), which comes before its own look at used.idx.
   atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>used, VIRTQ_USED_IDX);
-  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, used, count);
-  logPublish(vq, used);
+}
+
+/** Whether the driver wants an interrupt now that its used index is `used`. */
+// @ts-ignore: decorator
+@inline
+export function interruptWanted(vq: usize, used: u32): bool {
   const driver: usize = load<u32>(vq, VQ_DRIVER);
   if (!(load<u32>(vq, VQ_FLAGS) & VQ_F_EVENT_IDX))
     return !(<u32>atomic.load<u16>(driver, VIRTQ_AVAIL_FLAGS) & VIRTQ_AVAIL_F_NO_INTERRUPT);
@@ -134,6 +146,19 @@ export function publish(vq: usize, count: u32): bool {
   const wanted = needEvent(event, used, load<u32>(vq, VQ_SIGNALLED_USED));
   store<u32>(vq, used, VQ_SIGNALLED_USED);
   return wanted;
+}
+
+/** Whether what is published is noted besides: as dirty pages, or in an in-flight log. */
+// @ts-ignore: decorator
+@inline
+export function isWatched(vq: usize): bool {
+  return load<u32>(vq, VQ_LOG) != 0 || dirtyTracked(load<u32>(vq, VQ_IOTLB));
+}
+
+/** Notes a publication where it is watched. */
+function notePublished(vq: usize, used: u32, count: u32): void {
+  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) markUsed(vq, used, count);
+  logPublish(vq, used);
 }
 
 /** Marks what publishing has written: the last `count` entries of the used ring, and its index. */

@@ -30,35 +30,35 @@ import { VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT } from '../virtio';
 import { chainParse } from './chain';
 
 /**
- * Takes one chain of one, two or three descriptors, the first at `p0`, if it lies wholly in the region and keeps every rule:
- * writes its segments and returns its counts as in the chain table. 0 for any other.
+ * Takes one chain of one, two or three descriptors, the first at `p0`, in a table whose last entry is number `last`, if it lies
+ * wholly in the region and keeps every rule: writes its segments and returns its counts as in the chain table. 0 for any other.
  */
 // @ts-ignore: decorator
 @inline
-function parseChain(
+export function parseChain(
   table: usize,
-  entries: u32,
+  last: u32,
   p0: usize,
+  link0: u32,
   segment: usize,
   base: v128,
   limit: v128,
   linear: v128,
   deny: u32,
 ): u32 {
-  const link0 = load<u32>(p0, 12);
   if (!(link0 & (VIRTQ_DESC_F_INDIRECT | VIRTQ_DESC_F_NEXT)))
     return oneSegment(p0, link0, segment, base, limit, linear, deny);
   if (link0 & VIRTQ_DESC_F_INDIRECT) return 0;
   const next0 = link0 >> 16;
-  if (next0 >= entries) return 0;
+  if (next0 > last) return 0;
   const p1 = table + (next0 << 4);
   const link1 = load<u32>(p1, 12);
   if (link1 & VIRTQ_DESC_F_INDIRECT) return 0;
   if (!(link1 & VIRTQ_DESC_F_NEXT))
     return twoSegments(p0, p1, link0, link1, segment, base, limit, linear, deny);
   const next1 = link1 >> 16;
-  if (next1 >= entries) return 0;
-  if (entries < FAST_SEGMENTS) return 0;
+  if (next1 > last) return 0;
+  if (last + 1 < FAST_SEGMENTS) return 0;
   const p2 = table + (next1 << 4);
   const link2 = load<u32>(p2, 12);
   if (link2 & (VIRTQ_DESC_F_INDIRECT | VIRTQ_DESC_F_NEXT)) return 0;
@@ -70,27 +70,27 @@ function parseChain(
  * the burst | linear address of its first segment << 32.
  */
 function parseDirect(vq: usize, ring: usize, at: u64, count: u32): u64 {
-  const size = load<u32>(vq, VQ_SIZE);
+  const last = load<u32>(vq, VQ_SIZE) - 1;
   const descriptors: usize = load<u32>(vq, VQ_DESC);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
-  const end = segmentsEnd(vq);
-  const base = i64x2.splat(load<u64>(vq, VQ_REGION_IOVA));
-  const limit = i64x2.splat(load<u64>(vq, VQ_REGION_BYTES));
-  const linear = i64x2.splat(<u64>load<u32>(vq, VQ_REGION_LINEAR));
+  const base = v128.load_splat<u64>(vq, VQ_REGION_IOVA);
+  const limit = v128.load_splat<u64>(vq, VQ_REGION_BYTES);
+  const linear = v128.load_splat<u64>(vq, VQ_REGION_LINEAR);
   const deny = load<u32>(vq, VQ_REGION_DENY);
-  let k = <u32>at;
   let segment = <usize>(at >> 32);
-  let index = load<u32>(vq, VQ_LAST_AVAIL) + k;
-  for (; k < count; k++, index++) {
-    const head = <u32>load<u16>(ring + ((index & (size - 1)) << 1));
-    if (head >= size) break;
-    if (segment > end) break;
-    const taken = parseChain(descriptors, size, descriptors + (head << 4), segment, base, limit, linear, deny);
+  let index = load<u32>(vq, VQ_LAST_AVAIL) + <u32>at;
+  let chain = chains + <u32>at * CHAIN_SIZE;
+  const end = chain + min(count - <u32>at, roomFor(vq, segment)) * CHAIN_SIZE;
+  for (; chain < end; chain += CHAIN_SIZE, index++) {
+    const head = <u32>load<u16>(ring + ((index & last) << 1));
+    if (head > last) break;
+    const p0 = descriptors + (head << 4);
+    const taken = parseChain(descriptors, last, p0, load<u32>(p0, 12), segment, base, limit, linear, deny);
     if (taken == 0) break;
-    store<u64>(chains + k * CHAIN_SIZE, <u64>head | (<u64>taken << 32));
+    store<u64>(chain, <u64>head | (<u64>taken << 32));
     segment += (taken >> 16) * SEGMENT_SIZE;
   }
-  return <u64>k | (<u64>segment << 32);
+  return <u64>((chain - chains) / CHAIN_SIZE) | (<u64>segment << 32);
 }
 
 /** The same for chains of one descriptor that refers to an indirect table. */
@@ -98,54 +98,79 @@ function parseIndirect(vq: usize, ring: usize, at: u64, count: u32): u64 {
   const size = load<u32>(vq, VQ_SIZE);
   const descriptors: usize = load<u32>(vq, VQ_DESC);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
-  const end = segmentsEnd(vq);
   const regionIova = load<u64>(vq, VQ_REGION_IOVA);
   const regionBytes = load<u64>(vq, VQ_REGION_BYTES);
-  const regionLinear = <u64>load<u32>(vq, VQ_REGION_LINEAR);
-  const base = i64x2.splat(regionIova);
-  const limit = i64x2.splat(regionBytes);
-  const linear = i64x2.splat(regionLinear);
+  const regionLinear = load<u64>(vq, VQ_REGION_LINEAR);
+  const base = v128.load_splat<u64>(vq, VQ_REGION_IOVA);
+  const limit = v128.load_splat<u64>(vq, VQ_REGION_BYTES);
+  const linear = v128.load_splat<u64>(vq, VQ_REGION_LINEAR);
   const deny = load<u32>(vq, VQ_REGION_DENY);
-  let k = <u32>at;
   let segment = <usize>(at >> 32);
-  let index = load<u32>(vq, VQ_LAST_AVAIL) + k;
-  for (; k < count; k++, index++) {
+  let index = load<u32>(vq, VQ_LAST_AVAIL) + <u32>at;
+  let chain = chains + <u32>at * CHAIN_SIZE;
+  const end = chain + min(count - <u32>at, roomFor(vq, segment)) * CHAIN_SIZE;
+  for (; chain < end; chain += CHAIN_SIZE, index++) {
     const head = <u32>load<u16>(ring + ((index & (size - 1)) << 1));
     if (head >= size) break;
-    if (segment > end) break;
     const descriptor = descriptors + (head << 4);
     const link = load<u32>(descriptor, 12);
     if ((link & (VIRTQ_DESC_F_INDIRECT | VIRTQ_DESC_F_NEXT)) != VIRTQ_DESC_F_INDIRECT) break;
-    const bytes = <u64>load<u32>(descriptor, 8);
-    const offset = load<u64>(descriptor) - regionIova;
-    const last = regionBytes - bytes;
-    if (<i64>((last - offset) | last | offset | (bytes - 1)) < 0) break;
-    if (bytes & 15) break;
-    const entries = <u32>bytes >> 4;
-    if (entries > size) break;
-    const table = <usize>(offset + regionLinear);
-    const taken = parseChain(table, entries, table, segment, base, limit, linear, deny);
+    const found = findTable(descriptor, size, regionIova, regionBytes, regionLinear);
+    if (found == 0) break;
+    const table = <usize>(found >> 32);
+    const first = load<u32>(table, 12);
+    const taken = parseChain(table, <u32>found, table, first, segment, base, limit, linear, deny);
     if (taken == 0) break;
-    store<u64>(chains + k * CHAIN_SIZE, <u64>head | (<u64>taken << 32));
+    store<u64>(chain, <u64>head | (<u64>taken << 32));
     segment += (taken >> 16) * SEGMENT_SIZE;
   }
-  return <u64>k | (<u64>segment << 32);
+  return <u64>((chain - chains) / CHAIN_SIZE) | (<u64>segment << 32);
 }
 
-/** The last place at which there is room for a chain of the fast path. */
+/**
+ * The table that the indirect descriptor at `p` refers to, if it lies wholly in the region and is no longer than the queue: its
+ * linear address << 32 | number of its last entry; 0 for any other.
+ */
 // @ts-ignore: decorator
 @inline
-function segmentsEnd(vq: usize): usize {
-  return load<u32>(vq, VQ_SEGMENTS) + (load<u32>(vq, VQ_SEGMENTS_CAPACITY) - FAST_SEGMENTS) * SEGMENT_SIZE;
+export function findTable(p: usize, size: u32, regionIova: u64, regionBytes: u64, regionLinear: u64): u64 {
+  const bytes = <u64>load<u32>(p, 8);
+  const offset = load<u64>(p) - regionIova;
+  const last = regionBytes - bytes;
+  if (<i64>((last - offset) | last | offset | (bytes - 1)) < 0) return 0;
+  if (bytes & 15) return 0;
+  const entries = bytes >> 4;
+  if (entries > <u64>size) return 0;
+  return ((offset + regionLinear) << 32) | (entries - 1);
+}
+
+/** Chains of the fast path that there is certainly room for behind `segment`. */
+// @ts-ignore: decorator
+@inline
+function roomFor(vq: usize, segment: usize): u32 {
+  return (load<u32>(vq, VQ_SEGMENTS) + load<u32>(vq, VQ_SEGMENTS_CAPACITY) * SEGMENT_SIZE - <u32>segment) / (FAST_SEGMENTS * SEGMENT_SIZE);
+}
+
+/** Where a burst begins: its first chain, and the first segment. */
+// @ts-ignore: decorator
+@inline
+function firstPlace(vq: usize): u64 {
+  return <u64>load<u32>(vq, VQ_SEGMENTS) << 32;
 }
 
 /**
  * Parses chains [0, count) behind VQ_LAST_AVAIL, whose heads are in the ring of u16 at `ring`: how many were taken; fewer
  * than `count` if one was refused or has no room.
  */
+// @ts-ignore: decorator
+@inline
 export function parseBurst(vq: usize, ring: usize, count: u32): u32 {
+  return parseRest(vq, ring, parseDirect(vq, ring, firstPlace(vq), count), count);
+}
+
+/** The same from `at` on, where the chain is not plainly right and direct: how many of the burst were taken. */
+function parseRest(vq: usize, ring: usize, at: u64, count: u32): u32 {
   const end = load<u32>(vq, VQ_SEGMENTS) + load<u32>(vq, VQ_SEGMENTS_CAPACITY) * SEGMENT_SIZE;
-  let at = parseDirect(vq, ring, <u64>load<u32>(vq, VQ_SEGMENTS) << 32, count);
   while (<u32>at < count) {
     if (load<u32>(vq, VQ_FLAGS) & VQ_F_INDIRECT_DESC) {
       const before = <u32>at;

@@ -11,12 +11,15 @@ declare function devicePush(vq: usize, count: u32): u32;
 /** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served, each with `usedLength` bytes. */
 export function drain(vq: usize, burst: u32, digest: usize, usedLength: u32): u32 {
   let served: u32 = 0;
+  let sum = load<u32>(digest);
   while (true) {
     const count = devicePop(vq, burst);
-    if (count == 0) return served;
-    store<u32>(digest, load<u32>(digest) + handle(vq, count, usedLength));
+    if (count == 0) break;
+    sum += handle(vq, count, usedLength);
     served += devicePush(vq, count) & COUNT_MASK;
   }
+  store<u32>(digest, sum);
+  return served;
 }
 
 /** What every side does with a chain: the least that cannot be optimised away. Gives each its used length. */

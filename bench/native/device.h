@@ -67,8 +67,7 @@ class Device : public Translator {
   void publish(uint32_t count) {
     // Sequentially consistent: the suppression word may be read only after the index is visible.
     std::atomic_ref(queue_.used_idx()).store(used_, std::memory_order_seq_cst);
-    requests_ += count;
-    if (interrupt_due()) interrupts_++;
+    count_publication(count, interrupt_due());
     signalled_used_ = used_;
   }
 

@@ -216,10 +216,9 @@ class PackedDevice : public Translator {
     // Sequentially consistent: the suppression word may be read only after the descriptor is visible.
     std::atomic_ref(owner_word(*first_)).store(first_word_, std::memory_order_seq_cst);
     first_ = nullptr;
-    requests_ += count;
     auto& suppression = *reinterpret_cast<uint32_t*>(queue_.avail);
-    if (std::atomic_ref(suppression).load(std::memory_order_relaxed) >> 16 != RING_EVENT_FLAGS_DISABLE)
-      interrupts_++;
+    count_publication(count, std::atomic_ref(suppression).load(std::memory_order_relaxed) >> 16 !=
+                                 RING_EVENT_FLAGS_DISABLE);
   }
 
   PackedDescriptor* const ring_;

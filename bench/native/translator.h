@@ -123,9 +123,18 @@ class Translator {
   /** First VERDICT_* about an address of the chain being walked. */
   uint32_t fault_ = VERDICT_NONE;
   uint32_t verdict_ = VERDICT_NONE;
-  /** Counted because the engine counts: nobody reads them here. */
+  /** Counts a publication, and the interrupt that it wants or does not: because the engine counts, nobody
+   * reads it here. */
+  void count_publication(uint32_t count, bool interrupt) {
+    requests_ += count;
+    bursts_++;
+    (interrupt ? interrupts_ : interrupts_suppressed_)++;
+  }
+
   uint64_t requests_ = 0;
+  uint64_t bursts_ = 0;
   uint64_t interrupts_ = 0;
+  uint64_t interrupts_suppressed_ = 0;
 };
 
 }  // namespace ringbell::bench

@@ -2,7 +2,9 @@ import type { Case } from '../case.js';
 import { compare } from '../compare.js';
 import { type RingWork, type Side, Sides } from './sides.js';
 
-const BURSTS = [1, 8, 32, 64];
+const BURSTS = [1, 2, 8, 32, 64];
+/** Bursts of chains in indirect tables. */
+const INDIRECT_BURSTS = [1, 2, 32];
 const DESCRIPTORS = [1, 2, 3];
 /** The burst at which the rarer shapes are measured, and everything in a quick run. */
 const USUAL_BURST = 32;
@@ -37,8 +39,8 @@ export const ringCases: Case[] = (['split', 'packed', 'in order'] as const).flat
   ...BURSTS.flatMap((burst) =>
     DESCRIPTORS.map((descriptors) => ringCase({ format, descriptors, burst, indirect: false, regions: 1 })),
   ),
-  ...DESCRIPTORS.map((descriptors) =>
-    ringCase({ format, descriptors, burst: USUAL_BURST, indirect: true, regions: 1 }),
+  ...INDIRECT_BURSTS.flatMap((burst) =>
+    DESCRIPTORS.map((descriptors) => ringCase({ format, descriptors, burst, indirect: true, regions: 1 })),
   ),
   ringCase({ format, descriptors: 3, burst: USUAL_BURST, indirect: false, regions: 2 }),
 ]);

@@ -129,6 +129,11 @@ export class Sides {
     return engineSide(this.#ring, instantiate(this.#ring.memory), this.#usedLength, tracked);
   }
 
+  /** Another side, made on the same ring. */
+  side(make: (ring: Ring) => Side): Side {
+    return make(this.#ring);
+  }
+
   /** Nanoseconds of device time per chain. Throws if the side does not serve every chain, or not what others served. */
   slice(side: Side): number {
     this.#restart(side);

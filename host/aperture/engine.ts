@@ -19,6 +19,8 @@ export interface Engine {
   iotlbTranslate(iotlb: number, iova: bigint, bytes: number, access: number): number;
 
   // Dirty pages, marked by whatever below writes to driver memory through an IOTLB that has a bitmap or a log.
+  /** Marks the pages of `bytes` bytes at `linear`, which have just been written; what is no driver memory has no marks. */
+  dirtyMark(iotlb: number, linear: number, bytes: number): void;
   /**
    * Fetches and clears the marks of the regions that end at or after IOVA `from` into DIRTY_RANGES at `ranges`, ascending, at
    * most `capacity` (at least 16): how many. There may be more behind the last, until it is none. Queues may run.
@@ -55,8 +57,13 @@ export interface Engine {
   devicePending(vq: number): number;
   /** Looks up to `spins` times for chains that wait, or until the gate is asked to close: as devicePending. */
   deviceWait(vq: number, spins: number): number;
-  /** Sets a verdict from outside (VERDICT_TRAP, VERDICT_MEMORY_LOST, VERDICT_THREAD_LOST); the first one stays. */
-  deviceBreak(vq: number, verdict: number): void;
+  /** Puts chains [first, end) of the last pop, which were its last, back: the next pop takes them again. */
+  deviceReturn(vq: number, first: number, end: number): void;
+  /**
+   * Sets a verdict from outside (VERDICT_TRAP, VERDICT_MEMORY_LOST, VERDICT_THREAD_LOST, VERDICT_REQUEST); the first one
+   * stays. `head` is the chain's, if it is about one.
+   */
+  deviceBreak(vq: number, verdict: number, head?: number): void;
 
   /**
    * Looks at the software doorbells of queues, and `spins` times more while none has rung: a bit for each queue of `mask`
@@ -104,6 +111,7 @@ export interface Engine {
 
   // Virtqueue, driver side.
   driverStart(dq: number): void;
+  driverReset(dq: number): void;
   /** Puts up to `count` submissions at `table` on the ring, as many as there are free slots, and rings the doorbell if one
    * is mapped and wanted: how many, with NOTIFY_DUE if the kick eventfd is to be signalled. */
   blkSubmit(dq: number, table: number, count: number): number;

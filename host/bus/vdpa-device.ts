@@ -17,6 +17,7 @@ import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
 } from '../uapi/virtio.js';
 import { VDUSE_SET_LOG } from '../vduse/log-extension.js';
 import { type Attachment, type AttachOptions, attach, type BusDriver } from './attachment.js';
@@ -27,24 +28,8 @@ import type { EventfdContext } from './eventfd-context.js';
 import type { FaultInjection } from './fault-injection.js';
 import { MessageQueue } from './message-queue.js';
 import type { Parent } from './parent.js';
+import type { VdpaDeviceConfig } from './vdpa-device-config.js';
 import { Virtqueue, type VqState } from './virtqueue.js';
-
-/** What VDUSE_CREATE_DEV creates. */
-export interface VdpaDeviceConfig {
-  name: string;
-  apiVersion: number;
-  /** VDUSE_F_* that the creator opted in to, as a mask. */
-  vduseFeatures: bigint;
-  vendorId: number;
-  deviceId: number;
-  features: bigint;
-  vqNum: number;
-  ngroups: number;
-  nas: number;
-  config: Uint8Array;
-  /** Bytes of a page of the host. */
-  pageSize: number;
-}
 
 /**
  * A device on the bus: the state that its two faces share, and the operations of the kernel's struct vdpa_config_ops, as
@@ -188,6 +173,22 @@ export class VdpaDevice {
   /** VDUSE_GET_VQ_READY of the RFC: no message, the kernel remembers. */
   getVqReady(vq: Virtqueue): boolean {
     return vq.ready;
+  }
+
+  /** Whether a queue can be reset alone: only of a device that offers it, and is told of queues that stop (VDUSE_F_QUEUE_READY). */
+  get canResetVq(): boolean {
+    return hasBit(this.features, VIRTIO_F_RING_RESET) && hasBit(this.vduseFeatures, VDUSE_F_QUEUE_READY);
+  }
+
+  /**
+   * Resets one queue ("Virtqueue Reset"), an operation of this bus alone, which the kernel's struct vdpa_config_ops does not
+   * have. To the device it is a queue that is not ready any more: it answers when it has let go of it. EIO when it does not
+   * confirm, which breaks it.
+   */
+  async resetVq(vq: Virtqueue): Promise<void> {
+    await this.setVqReady(vq, false);
+    if (this.messages.broken) throw systemError('EIO', 'ioctl', `${this.name} is broken`);
+    vq.resetAlone();
   }
 
   /** VDUSE_SET_VQ_STATE of the RFC: no message; the device asks by VDUSE_VQ_GET_INFO. */

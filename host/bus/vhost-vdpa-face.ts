@@ -5,6 +5,7 @@ import { backendFeatureNames } from '../uapi/names.js';
 import * as vhost from '../uapi/vhost.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK } from '../uapi/virtio.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
+import { VHOST_BACKEND_F_RESET_VRING } from '../vhost-vdpa/reset-extension.js';
 import { DeviceIoctls } from './device-ioctls.js';
 import { DriverFile } from './driver-file.js';
 import type { FaultInjection } from './fault-injection.js';
@@ -112,8 +113,11 @@ export class VhostVdpaFace extends DriverFile implements VhostVdpaFile {
   }
 
   #offeredBackendFeatures(): bigint {
-    const { backendFeatures, canSuspend } = this.device;
-    return backendFeatures & (BACKEND_FEATURES | (canSuspend ? mask(vhost.VHOST_BACKEND_F_SUSPEND) : 0n));
+    const { backendFeatures, canSuspend, canResetVq } = this.device;
+    let parents = 0n;
+    if (canSuspend) parents |= mask(vhost.VHOST_BACKEND_F_SUSPEND);
+    if (canResetVq) parents |= mask(VHOST_BACKEND_F_RESET_VRING);
+    return backendFeatures & (BACKEND_FEATURES | parents);
   }
 
   #setBackendFeatures(argument: Uint8Array | undefined): void {

@@ -2,13 +2,14 @@ import { VIRTQ_AVAIL_ALIGN, VIRTQ_USED_ALIGN } from '../../assembly/virtio.js';
 import { systemError } from '../errors.js';
 import { hasBit } from '../uapi/bits.js';
 import * as vhost from '../uapi/vhost.js';
-import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_RING_PACKED } from '../uapi/virtio.js';
+import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET } from '../uapi/virtio.js';
 import {
   decodePackedVringBase,
   decodeSplitVringBase,
   encodePackedVringBase,
   encodeSplitVringBase,
 } from '../uapi/vring-base.js';
+import { VHOST_VDPA_RESET_VRING } from '../vhost-vdpa/reset-extension.js';
 import { type EventfdContext, eventfdOf } from './eventfd-context.js';
 import { copyFromUser, copyToUser } from './user-memory.js';
 import type { VdpaDevice } from './vdpa-device.js';
@@ -168,6 +169,7 @@ export class VhostVirtqueue {
   }
 
   #checkNotRunning(): void {
+    if (this.#vq.placeable) return;
     if (this.#device.getStatus() & VIRTIO_CONFIG_S_DRIVER_OK && !this.#device.suspended)
       throw systemError('EINVAL', 'ioctl', 'the queue is running');
   }
@@ -188,6 +190,8 @@ export class VhostVdpaVirtqueue extends VhostVirtqueue {
     switch (request) {
       case vhost.VHOST_VDPA_SET_VRING_ENABLE:
         return this.#setEnable(argument);
+      case VHOST_VDPA_RESET_VRING:
+        return this.#reset();
       case vhost.VHOST_VDPA_GET_VRING_GROUP:
         return this.#getGroup(argument);
       case vhost.VHOST_VDPA_GET_VRING_SIZE:
@@ -201,6 +205,16 @@ export class VhostVdpaVirtqueue extends VhostVirtqueue {
 
   async #setEnable(argument: Uint8Array | undefined): Promise<void> {
     await this.#device.setVqReady(this.#vq, copyFromUser(vhost.vhostVringState, argument).num !== 0);
+  }
+
+  async #reset(): Promise<void> {
+    const device = this.#device;
+    if (!device.canResetVq || !hasBit(device.driverFeatures, VIRTIO_F_RING_RESET))
+      throw systemError('EOPNOTSUPP', 'ioctl', 'VIRTIO_F_RING_RESET was not negotiated');
+    const runs = device.getStatus() & VIRTIO_CONFIG_S_DRIVER_OK && !device.suspended;
+    if (!runs || !device.getVqReady(this.#vq))
+      throw systemError('EINVAL', 'ioctl', 'the queue is not running');
+    await device.resetVq(this.#vq);
   }
 
   #getGroup(argument: Uint8Array | undefined): void {

@@ -35,6 +35,7 @@ export class Virtqueue {
   /** Whether the device has a kickfd in place (VDUSE_VQ_SETUP_KICKFD). */
   #kickfd = false;
   #suspended = false;
+  #placeable = false;
   // Made when first asked for: a device may have 65,535 queues.
   #kickSlot: NotificationSlot | undefined;
   #callSlot: NotificationSlot | undefined;
@@ -50,7 +51,13 @@ export class Virtqueue {
 
   set ready(ready: boolean) {
     this.#ready = ready;
+    if (ready) this.#placeable = false;
     this.#connect();
+  }
+
+  /** Whether its driver, while it runs, may set it up anew: it was reset alone, and has not become ready since. */
+  get placeable(): boolean {
+    return this.#placeable;
   }
 
   /** Descriptor on which the driver's kicks show while the queue is ready and the device has a kickfd in place. */
@@ -103,13 +110,18 @@ export class Virtqueue {
 
   /** What a reset forgets (vduse_dev_reset): all but the driver's kick eventfd, which vhost keeps until it is closed. */
   reset(): void {
-    this.#ready = false;
-    this.num = 0;
-    this.descAddr = this.driverAddr = this.deviceAddr = 0n;
-    this.state = initialState();
+    this.#forgetRing();
+    this.#placeable = false;
     this.#suspended = false;
     this.#kickfd = false;
     this.#call = undefined;
+    this.#connect();
+  }
+
+  /** What a reset of this queue alone forgets: all but the eventfds of both sides. */
+  resetAlone(): void {
+    this.#forgetRing();
+    this.#placeable = true;
     this.#connect();
   }
 
@@ -118,6 +130,13 @@ export class Virtqueue {
     this.#kickSlot?.close();
     this.#callSlot?.close();
     this.#kickSlot = this.#callSlot = undefined;
+  }
+
+  #forgetRing(): void {
+    this.#ready = false;
+    this.num = 0;
+    this.descAddr = this.driverAddr = this.deviceAddr = 0n;
+    this.state = initialState();
   }
 
   #connect(): void {

@@ -6,9 +6,11 @@ import { doctor } from './doctor.js';
 import { info } from './info.js';
 import { abortOnInterruption, type Interruption } from './interruption.js';
 import { packageVersion } from './machine.js';
+import { newModel } from './new-model.js';
 import { serve } from './serve.js';
 
-const COMMANDS: readonly Command[] = [demo, serve, info, doctor];
+const COMMANDS: readonly Command[] = [demo, serve, info, doctor, newModel];
+const NAME_WIDTH = Math.max(...COMMANDS.map(({ name }) => name.length));
 /** Exit status of a command that failed, and of bad input. */
 const FAILED = 1;
 const BAD_INPUT = 2;
@@ -19,7 +21,7 @@ const HELP = [
   'A vDPA datapath engine: virtqueues and doorbells in WebAssembly.',
   '',
   'commands:',
-  ...COMMANDS.map((command) => `  ${command.name.padEnd(8)}  ${command.summary}`),
+  ...COMMANDS.map((command) => `  ${command.name.padEnd(NAME_WIDTH)}  ${command.summary}`),
   '',
   'options:',
   '  --help     print this help; after a command, its own',

@@ -20,6 +20,8 @@ const MEMLOCK_REMEDY = 'raise RLIMIT_MEMLOCK (ulimit -l unlimited), or run it wi
 export interface ServedDisk {
   /** Path of the image; undefined for a disk that is in none. */
   file: string | undefined;
+  /** Path of the base under it, if `file` is an overlay. */
+  base: string | undefined;
   /** URI of the export of an NBD server; undefined for a disk that is not there. */
   nbd: string | undefined;
   /** undefined for a block device of the host. */
@@ -62,12 +64,12 @@ export class ServeReport {
 
   /** The device is on the bus: says where, and begins with the status line. */
   started({ name, driver, node }: VdpaDevice): void {
-    const { file, nbd, bytes, readOnly, queues, queueSize } = this.#disk;
+    const { file, base, nbd, bytes, readOnly, queues, queueSize } = this.#disk;
     const { bounceBuffer, bounceBufferReason } = this.#device;
     if (this.#json) {
       this.#print({
         ...{ event: 'serving', name, driver: driver ?? null, node: node ?? null },
-        ...{ file: file ?? null, nbd: nbd ?? null },
+        ...{ file: file ?? null, base: base ?? null, nbd: nbd ?? null },
         ...{
           takenOver: this.#device.takenOver,
           bounceBuffer,
@@ -86,7 +88,7 @@ export class ServeReport {
       const indent = ' '.repeat(name.length);
       process.stdout.write(`${styled(process.stdout, 'bold', name)}  ${place}${taken}\n`);
       process.stdout.write(
-        `${indent}  ${file ?? nbd ?? 'memory'}${size}${readOnly ? ', read-only' : ''}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
+        `${indent}  ${file ?? nbd ?? 'memory'}${base === undefined ? '' : ` over ${base}`}${size}${readOnly ? ', read-only' : ''}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
       );
       if (bounceBuffer !== 'none')
         process.stdout.write(`${indent}  ${bounceBufferText(bounceBuffer, bounceBufferReason)}\n`);

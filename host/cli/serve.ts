@@ -5,8 +5,8 @@ import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import {
   BlockDevice,
   type KernelAttachment,
-  type Model,
   NbdDisk,
+  OverlayDisk,
   RingbellError,
   type ServedDevice,
   type ServedDeviceEvents,
@@ -26,14 +26,19 @@ const ATTACHMENTS = ['vhost', 'virtio'] as const;
 /** Milliseconds between two looks at whether a device that is in use may go. */
 const BUSY_POLL_MS = 200;
 
+/** Codes of what is wrong with the files and options that were given. */
+const BAD_INPUT = ['ERR_ARGUMENT', 'ERR_OVERLAY_FILE', 'ERR_OVERLAY_BASE'];
+
 /** What the options ask for. */
 interface Plan {
   name: string;
   /** Path of the image; undefined for a disk that is in none. */
   file: string | undefined;
+  /** Path of the base under it, if `file` is an overlay. */
+  base: string | undefined;
   /** URI of the export of an NBD server; undefined for a disk that is not there. */
   nbd: string | undefined;
-  /** Of the image or the memory; undefined for what says so itself: a block device of the host, an NBD server. */
+  /** Of the image or the memory; undefined for what says so itself when it is open. */
   bytes: number | undefined;
   readOnly: boolean;
   attach: KernelAttachment | undefined;
@@ -56,6 +61,7 @@ export const serve: Command = {
   options: {
     name: { value: 'NAME', help: 'name of the device, on the bus and in /dev/vduse' },
     file: { value: 'FILE', help: 'image, or block device, to serve' },
+    base: { value: 'FILE', help: 'keep what is changed in --file, over this image, which is only read' },
     nbd: { value: 'URI', help: 'serve the export of an NBD server instead: nbd://HOST/EXPORT' },
     size: { value: 'BYTES', help: 'serve a disk in memory of this size instead' },
     'read-only': { help: 'refuse everything that changes the disk' },
@@ -79,13 +85,13 @@ export const serve: Command = {
     try {
       return await serveUntil(signal, model, plan, values.flag('json'));
     } finally {
-      if (model instanceof NbdDisk) await model.close();
+      if (!(model instanceof BlockDevice)) await model.close();
     }
   },
 };
 
 /** Serves until the signal aborts: the exit status. */
-async function serveUntil(signal: AbortSignal, model: Model, plan: Plan, json: boolean): Promise<number> {
+async function serveUntil(signal: AbortSignal, model: DiskModel, plan: Plan, json: boolean): Promise<number> {
   const { name, queues, queueSize, mode, attach, threads } = plan;
   const device = await serveModel(model, {
     name,
@@ -98,11 +104,7 @@ async function serveUntil(signal: AbortSignal, model: Model, plan: Plan, json: b
   }).catch((error: unknown) => {
     throw explained(error, plan);
   });
-  const report = new ServeReport(
-    device,
-    model instanceof NbdDisk ? { ...plan, ...whatIs(model) } : plan,
-    json,
-  );
+  const report = new ServeReport(device, { ...plan, ...whatIs(model) }, json);
   if (model instanceof NbdDisk) report.follow(model);
   try {
     report.started(await whereabouts(name));
@@ -117,12 +119,16 @@ async function serveUntil(signal: AbortSignal, model: Model, plan: Plan, json: b
   }
 }
 
-/** What is known of a disk when its server has been connected to. */
-const whatIs = ({ capacity, readOnly }: NbdDisk) => ({ bytes: capacity, readOnly });
+/** What can be served. */
+type DiskModel = BlockDevice | NbdDisk | OverlayDisk;
+
+/** What is known of a disk when it is open. */
+const whatIs = ({ capacity, readOnly }: DiskModel) => ({ ...(capacity && { bytes: capacity }), readOnly });
 
 /** What is to be served. */
-async function modelOf({ nbd, file, bytes, readOnly }: Plan, signal: AbortSignal): Promise<Model> {
+async function modelOf({ nbd, file, base, bytes, readOnly }: Plan, signal: AbortSignal): Promise<DiskModel> {
   if (nbd !== undefined) return NbdDisk.connect(nbd, { readOnly, signal });
+  if (base !== undefined) return OverlayDisk.open({ file: file!, base, readOnly });
   return new BlockDevice(file === undefined ? { memory: bytes!, readOnly } : { file, readOnly });
 }
 
@@ -141,15 +147,19 @@ function planOf(values: Arguments): Plan {
   const nbd = values.text('nbd');
   if (['file', 'nbd', 'size'].filter((option) => values.given(option)).length !== 1)
     throw new UsageError('give one of --file FILE, --nbd URI and, for a disk in memory, --size BYTES');
+  const base = values.text('base');
+  if (base !== undefined && file === undefined)
+    throw new UsageError('--base needs --file: what is changed has to be kept somewhere');
   const queueSize = values.count('queue-size', { minimum: 4, maximum: VIRTQUEUE_MAX_SIZE });
   if (queueSize & (queueSize - 1)) throw new UsageError(`--queue-size ${queueSize}: must be a power of two`);
   return {
     name,
     file,
+    base,
     nbd,
     bytes: values.given('size')
       ? values.bytes('size', { minimum: SECTOR_BYTES, maximum: 3.5 * 2 ** 30, multiple: SECTOR_BYTES })
-      : file === undefined
+      : file === undefined || base !== undefined
         ? undefined
         : bytesOf(file),
     readOnly: values.flag('read-only'),
@@ -216,7 +226,8 @@ async function whoKeeps(bus: VdpaBus, { name }: ServedDevice): Promise<RingbellE
 /** What went wrong at the start, with what to do about it. */
 function explained(error: unknown, { name, attach }: Plan): unknown {
   const { code, cause } = error as { code?: string; cause?: { code?: string } };
-  if (code === 'ERR_ARGUMENT') return new UsageError((error as Error).message, { cause: error });
+  if (code !== undefined && BAD_INPUT.includes(code))
+    return new UsageError((error as Error).message, { cause: error });
   const remedy = [code, cause?.code].some((each) => each === 'EACCES' || each === 'EPERM')
     ? 'run it as root'
     : code === 'ERR_CONTROL_PLANE' && attach !== undefined

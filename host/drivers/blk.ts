@@ -13,25 +13,16 @@ import {
   VIRTIO_BLK_SECTOR_SIZE,
   VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_INDIRECT_DESC,
-  VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
-import {
-  checkBoolean,
-  checkBus,
-  checkInteger,
-  checkMode,
-  checkOptions,
-  checkQueueSize,
-  checkSignal,
-} from '../options.js';
+import { checkBoolean, checkBus, checkInteger, checkMode, checkOptions, checkSignal } from '../options.js';
 import { mask } from '../uapi/bits.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
 import { BLOCK_SLOT, bufferBytes, tableBytes } from './block-queue.js';
 import type { CompletionMode } from './completion-watch.js';
 import type { BounceSize } from './iova-domain.js';
-import { chooseQueueSize, openDriven } from './open-driven.js';
+import { checkQueueSizes, chooseQueueSizes, openDriven } from './open-driven.js';
 import { ringFeatures } from './ring-features.js';
 
 /** How to open a disk. */
@@ -42,6 +33,8 @@ export interface OpenBlockOptions {
   queues?: number | undefined;
   /** Entries a queue: a power of two. Default 256, or what the device has if that is less. */
   queueSize?: number | undefined;
+  /** Entries that `resetQueue` can give a queue at most: memory is taken for as many. Default `queueSize`. */
+  maxQueueSize?: number | undefined;
   /** 'notify' (default): completions by interrupt; 'poll': by looking on each turn of the event loop while any are due. */
   mode?: CompletionMode | undefined;
   /** Whether to use indirect descriptors where the device has them: three times as many requests fit. Default true. */
@@ -98,6 +91,7 @@ const OPTION_NAMES = [
   'bus',
   'queues',
   'queueSize',
+  'maxQueueSize',
   'mode',
   'indirect',
   'eventIdx',
@@ -132,13 +126,13 @@ export async function openBlock(target: string, options: OpenBlockOptions = {}):
       if (queues > offered)
         throw new RingbellError('ERR_NOT_SUPPORTED', `queues: ${target} has ${offered}, not ${queues}`);
       // No chain may be longer than the queue, an indirect one included ("Indirect Descriptors").
-      const queueSize = await chooseQueueSize(driver, options.queueSize, queues, SLOT_DESCRIPTORS);
+      const sizes = await chooseQueueSizes(driver, options, queues, SLOT_DESCRIPTORS);
       await driver.setUp({
         queues,
-        queueSize,
+        ...sizes,
         slot: BLOCK_SLOT,
-        bufferBytesPerQueue: bufferBytes(queueSize, slotBytes),
-        privateBytesPerQueue: tableBytes(queueSize),
+        bufferBytesPerQueue: bufferBytes(sizes.maxQueueSize, slotBytes),
+        privateBytesPerQueue: tableBytes(sizes.maxQueueSize),
         arenaBytes: options.allocBytes ?? ALLOC_BYTES_DEFAULT,
         bounce: options.bounce ? bounceSize(options.bounceBytes) : undefined,
         doorbell: options.doorbell ?? true,
@@ -154,7 +148,7 @@ function validate(options: OpenBlockOptions): void {
   checkBus(options.bus, ['openVhostVdpa']);
   checkInteger('queues', options.queues, 1, QUEUES_MAX);
   // A request has three descriptors.
-  checkQueueSize(options.queueSize, 4, VIRTQUEUE_MAX_SIZE);
+  checkQueueSizes(options, 4);
   checkInteger('slotBytes', options.slotBytes, VIRTIO_BLK_SECTOR_SIZE, BYTES_MAX);
   checkInteger('allocBytes', options.allocBytes, 0, BYTES_MAX);
   checkBoolean('bounce', options.bounce);

@@ -40,7 +40,6 @@ export class BlockBatch {
   readonly #lane: BlockQueue;
   readonly #disk: BatchDisk;
   readonly #i32: Int32Array;
-  readonly #slots: number;
   readonly #submissions: number;
   readonly #completions: number;
   readonly #backlog: number;
@@ -60,10 +59,10 @@ export class BlockBatch {
     this.#lane = lane;
     this.#disk = disk;
     this.#i32 = aperture.i32;
-    this.#slots = lane.queue.slots;
-    this.#submissions = aperture.allocate(this.#slots * SUBMISSION_SIZE);
-    this.#completions = aperture.allocate(this.#slots * COMPLETION_SIZE);
-    this.#backlog = aperture.allocate(this.#slots * COMPLETION_SIZE);
+    const { maxSlots } = lane.queue;
+    this.#submissions = aperture.allocate(maxSlots * SUBMISSION_SIZE);
+    this.#completions = aperture.allocate(maxSlots * COMPLETION_SIZE);
+    this.#backlog = aperture.allocate(maxSlots * COMPLETION_SIZE);
     const sink: BatchSink = {
       deliver: (tag, status, bytes) => this.#deliver(tag, status, bytes),
       wake: (error) => this.#wake(error),
@@ -74,9 +73,12 @@ export class BlockBatch {
 
   /** Requests that can still be filled in. */
   get free(): number {
-    const slots = this.#lane.queue.free - this.#staged;
-    const entries = this.#slots - this.#staged - this.#inFlight;
-    return slots < entries ? slots : entries;
+    const { queue } = this.#lane;
+    const slots = queue.free - this.#staged;
+    const entries = queue.slots - this.#staged - this.#inFlight;
+    const least = slots < entries ? slots : entries;
+    // Below 0 after the queue has been given fewer entries.
+    return least < 0 ? 0 : least;
   }
 
   /** Requests submitted and not yet reaped. */
@@ -142,7 +144,7 @@ export class BlockBatch {
       this.#i32.copyWithin(this.#completions / 4, from, from + (count * COMPLETION_SIZE) / 4);
       this.#backlogCount = 0;
     }
-    const max = this.#slots - count;
+    const max = this.#lane.queue.slots - count;
     const wanted = min > this.#inFlight ? this.#inFlight : min;
     const table = this.#completions + count * COMPLETION_SIZE;
     if (max > 0) {
@@ -212,7 +214,8 @@ export class BlockBatch {
   }
 
   #put(type: number, sector: number, linear: number, bytes: number, tag: number): void {
-    if (this.free <= 0) throw new RingbellError('ERR_RING_FULL', `all ${this.#slots} slots are taken`);
+    if (this.free <= 0)
+      throw new RingbellError('ERR_RING_FULL', `all ${this.#lane.queue.slots} slots are taken`);
     if (tag >> 0 !== tag || tag < 0)
       throw new RingbellError('ERR_ARGUMENT', `a tag is an integer from 0 to 2^31 − 1, not ${tag}`);
     const entry = this.#submissions + this.#staged * SUBMISSION_SIZE;

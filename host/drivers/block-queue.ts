@@ -12,7 +12,12 @@ import {
   SUBMISSION_SIZE,
   SUBMISSION_TAG,
 } from '../../assembly/layout.js';
-import { VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from '../../assembly/virtio.js';
+import {
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_T_GET_ID,
+  VIRTIO_BLK_T_IN,
+  VIRTIO_BLK_T_OUT,
+} from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
 import { type BlockRequest, statusError } from './block-operation.js';
 import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
@@ -73,8 +78,8 @@ export class BlockQueue extends DriverLane implements BounceUser {
   readonly #buffers: number;
   readonly #bufferStride: number;
   /** By tag: requests in flight. */
-  readonly #pending: (BlockRequest | undefined)[];
-  readonly #freeTags: number[];
+  #pending: (BlockRequest | undefined)[] = [];
+  #freeTags: number[] = [];
   readonly #waiting = new WaitingLine<BlockRequest>(() => {
     this.#flush();
     this.settle();
@@ -86,16 +91,14 @@ export class BlockQueue extends DriverLane implements BounceUser {
 
   constructor(queue: DriverQueue, options: DriverLaneOptions & { slotBytes: number }) {
     super(queue, options);
-    const { memory, slots } = queue;
+    const { memory, maxSlots } = queue;
     const { aperture } = memory;
     this.#i32 = aperture.i32;
-    this.#submissions = aperture.allocate(slots * SUBMISSION_SIZE);
-    this.#completions = aperture.allocate(slots * COMPLETION_SIZE);
+    this.#submissions = aperture.allocate(maxSlots * SUBMISSION_SIZE);
+    this.#completions = aperture.allocate(maxSlots * COMPLETION_SIZE);
     this.#bufferStride = bufferStride(options.slotBytes);
-    this.#buffers = memory.take(slots * this.#bufferStride, PAGE_SIZE);
-    this.#pending = new Array(slots).fill(undefined);
-    // A stack: the buffer used last is the one that is still in the cache.
-    this.#freeTags = Array.from({ length: slots }, (_, index) => slots - 1 - index);
+    this.#buffers = memory.take(maxSlots * this.#bufferStride, PAGE_SIZE);
+    this.restarted();
   }
 
   /** Requests of promises that the device holds. */
@@ -128,6 +131,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
    */
   submitTable(table: number, count: number): number {
     if (this.error) throw this.error;
+    if (this.paused) return 0;
     const { queue } = this;
     const { domain } = queue.memory;
     const fitting = Math.min(count, queue.free);
@@ -150,8 +154,12 @@ export class BlockQueue extends DriverLane implements BounceUser {
     return taken;
   }
 
-  /** Collects completions to `table`, as blkReap. Throws what broke the queue. */
+  /** Collects completions to `table`, as blkReap; none while the queue is being reset. Throws what broke the queue. */
   reapTable(table: number, max: number, min: number, spins: number): number {
+    return this.paused ? 0 : this.#reap(table, max, min, spins);
+  }
+
+  #reap(table: number, max: number, min: number, spins: number): number {
     if (this.error) throw this.error;
     const { queue } = this;
     let count: number;
@@ -217,8 +225,43 @@ export class BlockQueue extends DriverLane implements BounceUser {
     this.#batch?.wake(error);
   }
 
+  protected override takeUsed(): void {
+    const { slots } = this.queue;
+    for (let count = slots; count === slots; ) {
+      count = this.#reap(this.#completions, slots, 0, 0);
+      this.#dispatch(count);
+    }
+  }
+
+  /**
+   * Requests of promises wait for the new ring: whether the device has carried them out does not matter, since what they do to
+   * a disk is the same the second time. Those of the batch, whose submissions are no longer there, end with IOERR.
+   */
+  protected override recall(): void {
+    for (const tag of this.queue.tagsInFlight())
+      if (tag >= 0) this.#batch?.deliver(tag, VIRTIO_BLK_S_IOERR, 0);
+    this.#waiting.rejoin(this.#pending.filter((request) => request !== undefined));
+    this.#staged = 0;
+    this.queue.memory.domain?.leave(this);
+  }
+
+  protected override restarted(): void {
+    const { slots } = this.queue;
+    this.#pending = new Array(slots).fill(undefined);
+    // A stack: the buffer used last is the one that is still in the cache.
+    this.#freeTags = Array.from({ length: slots }, (_, index) => slots - 1 - index);
+  }
+
+  protected override resume(): void {
+    this.#flush();
+    this.queue.memory.domain?.released();
+    this.#batch?.wake();
+    this.settle();
+  }
+
   /** Moves requests that wait to free slots. */
   #flush(): void {
+    if (this.paused) return;
     let count = this.#unstageSettled();
     const limit = count + Math.min(this.#freeTags.length, this.queue.free - count);
     for (let request = this.#waiting.first; request && count < limit; request = this.#waiting.first) {

@@ -51,6 +51,11 @@ export class CompletionWatch {
     this.#holds = holds;
   }
 
+  /** The queue was started anew, and wants no interrupts until the next `settle`. */
+  restart(): void {
+    this.#armed = false;
+  }
+
   /** Looks no more. */
   close(): void {
     this.#closed = true;

@@ -1,8 +1,11 @@
 import type { Channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
+import { VIRTIO_F_RING_RESET } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
+import { Mutex } from '../mutex.js';
 import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
 import type { DeviceSnapshot, Observable } from '../observability/snapshot.js';
+import { checkOptions, checkQueueSize } from '../options.js';
 import { featureNames } from '../uapi/names.js';
 import type { DriverLane } from './driver-lane.js';
 import type { DriverQueueStats } from './driver-queue.js';
@@ -32,8 +35,16 @@ export interface DrivenDeviceStats extends Omit<DriverQueueStats, 'doorbell'> {
   queues: DrivenQueueStats[];
 }
 
+/** How a queue is to start again. */
+export interface ResetQueueOptions {
+  /** Entries: a power of two, up to the `maxQueueSize` that the device was opened with. As many as before if left out. */
+  queueSize?: number | undefined;
+}
+
 /** What one queue has done so far, and how it is now. */
 export interface DrivenQueueStats extends DriverQueueStats {
+  /** Entries of its ring. */
+  size: number;
   /** Requests on the ring. */
   inFlight: number;
   /** Why kicks go by eventfd although a doorbell was wanted: an errno name. */
@@ -72,6 +83,8 @@ export abstract class DrivenDevice<Config>
   #config: Config;
   /** Nothing of the device matters any more. */
   #closed = false;
+  /** Queues are reset one after the other. */
+  readonly #resets = new Mutex();
 
   /** @internal */
   protected constructor(driver: VirtioDriver, config: Config, channels: DrivenDeviceChannels) {
@@ -109,6 +122,7 @@ export abstract class DrivenDevice<Config>
   stats(): DrivenDeviceStats {
     const queues = this.lanes.map(({ queue }) => ({
       ...queue.stats(),
+      size: queue.size,
       inFlight: queue.slots - queue.free,
       doorbellRefused: this.driver.doorbellRefusals[queue.index],
     }));
@@ -153,6 +167,26 @@ export abstract class DrivenDevice<Config>
     this.driver.device.unref();
     for (const lane of this.lanes) lane.hold(false);
     return this;
+  }
+
+  /**
+   * Resets queue `queue` and starts it again, with `queueSize` entries if that is given ("Virtqueue Reset"); the other queues go
+   * on. Calls on their way end as ever: what the device had not given back is put on the new ring, so it may carry it out twice.
+   * Only requests of a batch are not repeated: they come back with VIRTIO_BLK_S_IOERR. Rejects with ERR_NOT_SUPPORTED where
+   * VIRTIO_F_RING_RESET was not negotiated, ERR_ARGUMENT for a queue that there is not or a size that is no power of two up to
+   * `maxQueueSize`, ERR_CLOSED, and ERR_DEVICE_BROKEN where it fails, which breaks the device.
+   */
+  async resetQueue(queue: number, options: ResetQueueOptions = {}): Promise<void> {
+    this.checkOpen();
+    checkOptions('resetQueue', options, ['queueSize']);
+    const lane = this.lanes[queue];
+    if (!lane)
+      throw new RingbellError('ERR_ARGUMENT', `queue ${queue}: ${this.name} uses ${this.lanes.length}`);
+    if (!this.driver.hasFeature(VIRTIO_F_RING_RESET))
+      throw new RingbellError('ERR_NOT_SUPPORTED', `${this.name} lacks VIRTIO_F_RING_RESET`);
+    const { minSize, maxSize } = lane.queue;
+    checkQueueSize('queueSize', options.queueSize, minSize, maxSize);
+    await this.#resets.run(() => lane.reset(this.driver, options.queueSize ?? lane.queue.size));
   }
 
   /**

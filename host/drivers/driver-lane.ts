@@ -3,6 +3,7 @@ import { RuntimeError } from '../aperture/web-assembly.js';
 import { RingbellError } from '../errors.js';
 import { type CompletionMode, CompletionWatch } from './completion-watch.js';
 import type { DriverQueue } from './driver-queue.js';
+import type { VirtioDriver } from './virtio-driver.js';
 
 /** What a lane is told when it is made. */
 export interface DriverLaneOptions {
@@ -17,6 +18,8 @@ export abstract class DriverLane {
   readonly engine: Engine;
   /** What broke the lane, or that it was closed. */
   error: RingbellError | undefined;
+  /** The queue is being reset: nothing is put on its ring, or taken off it. */
+  protected paused = false;
   protected readonly watch: CompletionWatch;
   readonly #onBroken: (error: RingbellError) => void;
 
@@ -25,7 +28,7 @@ export abstract class DriverLane {
     this.engine = queue.memory.aperture.engine;
     this.#onBroken = options.onBroken;
     this.watch = new CompletionWatch(queue, options.mode, () => {
-      if (!this.error) this.look();
+      if (!this.error && !this.paused) this.look();
     });
   }
 
@@ -36,6 +39,36 @@ export abstract class DriverLane {
   hold(holds: boolean): void {
     this.watch.hold(holds);
     this.settle();
+  }
+
+  /**
+   * Resets the queue and starts it again with `size` entries. What the device has given back by then ends as ever; what it has
+   * not is put on the new ring. What comes meanwhile waits. Rejects with what broke or closed the lane: a queue of which
+   * nobody knows whether it runs breaks it.
+   */
+  async reset(driver: VirtioDriver, size: number): Promise<void> {
+    if (this.error) throw this.error;
+    const { queue } = this;
+    this.paused = true;
+    try {
+      await driver.resetQueue(queue);
+      // Whatever has failed the lane meanwhile may have given its memory back.
+      if (this.error) throw this.error;
+      this.takeUsed();
+      if (this.error) throw this.error;
+      this.recall();
+      queue.restart(size);
+      this.restarted();
+      await driver.enableQueue(queue);
+    } catch (error) {
+      const failure = this.trapped(error);
+      throw this.error ?? (failure instanceof RingbellError ? this.break(failure) : failure);
+    } finally {
+      this.paused = false;
+    }
+    if (this.error) throw this.error;
+    this.watch.restart();
+    this.resume();
   }
 
   /** Gives the lane up: everything on its way fails. The error to be thrown. */
@@ -61,6 +94,14 @@ export abstract class DriverLane {
 
   /** One turn: takes completions and moves up what waits; ends with `settle`. */
   protected abstract look(): void;
+  /** Takes all that the device has given back, of a queue that it has let go of. What breaks the lane is thrown, or only its `error`. */
+  protected abstract takeUsed(): void;
+  /** Remembers what the device has not given back. */
+  protected abstract recall(): void;
+  /** The queue has as many slots as it will have, none of them in use. */
+  protected abstract restarted(): void;
+  /** Puts what was recalled, and what has come meanwhile, on the ring. */
+  protected abstract resume(): void;
   /** Sees to it that the next completion is noticed while anybody waits. */
   protected abstract settle(): void;
   /** Fails everybody who waits. */

@@ -22,7 +22,9 @@ import {
   DQ_VERDICT,
   DQ_VERDICT_HEAD,
   FRAME_SIZE,
+  SLOT_STATE_BUSY,
   SLOT_STATE_SIZE,
+  SLOT_STATE_TAG,
   VQ_BYTES_READ,
   VQ_BYTES_WRITTEN,
   VQ_KICKS,
@@ -63,6 +65,14 @@ export interface SlotShape {
   readonly holdsData: boolean;
 }
 
+/** What a queue is to be made for. */
+export interface QueueShape {
+  /** Entries at first, and those that it may be given later at most: powers of two. */
+  readonly queueSize: number;
+  readonly maxQueueSize: number;
+  readonly slot: SlotShape;
+}
+
 /** What a queue has done so far. Byte counts are of data, without headers and status. */
 export interface DriverQueueStats {
   /** Requests that the device gave back. */
@@ -84,10 +94,10 @@ export interface DriverQueueStats {
 export class DriverQueue {
   readonly memory: DriverMemory;
   readonly index: number;
-  /** Entries of the ring. */
-  readonly size: number;
-  /** Requests that can be in flight. */
-  readonly slots: number;
+  /** Entries that the ring can be given at least, and at most, and the requests that are in flight then at most. */
+  readonly minSize: number;
+  readonly maxSize: number;
+  readonly maxSlots: number;
   /** Linear address of the DQ block. */
   readonly block: number;
   /** Whether the ring is packed, and not split. */
@@ -102,6 +112,10 @@ export class DriverQueue {
   /** Calls on the data path from JavaScript into WASM or the addon. */
   crossings = 0;
   interrupts = 0;
+  #size = 0;
+  #slots = 0;
+  /** Descriptors of the ring that belong to each slot. */
+  readonly #slotDescriptors: number;
   #doorbell: Window | undefined;
 
   /** Bytes of memory for data that the slots of a queue take. */
@@ -123,44 +137,44 @@ export class DriverQueue {
     return DQ_BLOCK_SIZE + tables + 5 * CACHE_LINE;
   }
 
-  constructor(memory: DriverMemory, index: number, size: number, features: bigint, slot: SlotShape) {
+  constructor(memory: DriverMemory, index: number, shape: QueueShape, features: bigint) {
+    const { queueSize, maxQueueSize, slot } = shape;
     const { aperture } = memory;
     const addon = loadAddon();
     this.memory = memory;
     this.index = index;
-    this.size = size;
-    const slotDescriptors = hasBit(features, VIRTIO_RING_F_INDIRECT_DESC) ? 1 : slot.descriptors;
-    this.slots = Math.floor(size / slotDescriptors);
+    this.minSize = slot.descriptors;
+    this.maxSize = maxQueueSize;
+    this.#slotDescriptors = hasBit(features, VIRTIO_RING_F_INDIRECT_DESC) ? 1 : slot.descriptors;
+    this.maxSlots = this.#slotsOf(maxQueueSize);
     this.packed = hasBit(features, VIRTIO_F_RING_PACKED);
     // The three areas lie on lines of their own: of a split ring each is written by one side only.
-    const areas = vringAreas(size, this.packed);
+    const areas = vringAreas(maxQueueSize, this.packed);
     const shift = this.packed ? 0 : USED_RING_SHIFT;
     this.rings = {
       desc: memory.takeCoherent(areas.desc.bytes),
       driver: memory.takeCoherent(areas.driver.bytes),
       device: memory.takeCoherent(shift + areas.device.bytes) + shift,
     };
-    const slotsBytes = this.slots * slot.bytes;
+    const slotsBytes = this.maxSlots * slot.bytes;
     this.slotMemory = slot.holdsData ? memory.take(slotsBytes) : memory.takeCoherent(slotsBytes);
     this.slotBytes = slot.bytes;
     this.block = aperture.allocate(DQ_BLOCK_SIZE);
     const word = (offset: number, value: number) => {
       aperture.u32[(this.block + offset) / 4] = value;
     };
-    word(DQ_SIZE, size);
     word(DQ_FLAGS, ringFlags(features));
     word(DQ_DESC, this.rings.desc);
     word(DQ_DRIVER, this.rings.driver);
     word(DQ_DEVICE, this.rings.device);
-    word(DQ_SLOTS, this.slots);
     word(DQ_SLOT_MEMORY, this.slotMemory);
     word(DQ_SLOT_BYTES, slot.bytes);
-    word(DQ_SLOT_DESCRIPTORS, slotDescriptors);
+    word(DQ_SLOT_DESCRIPTORS, this.#slotDescriptors);
     word(DQ_DOMAIN, memory.domain?.block ?? 0);
-    word(DQ_SLOT_STATE, aperture.allocate(this.slots * SLOT_STATE_SIZE));
-    word(DQ_FREE_STACK, aperture.allocate(this.slots * SLOT_NUMBER_SIZE));
-    word(DQ_ORDER, aperture.allocate(this.slots * SLOT_NUMBER_SIZE));
-    word(DQ_REAPED, aperture.allocate(this.slots * FRAME_SIZE));
+    word(DQ_SLOT_STATE, aperture.allocate(this.maxSlots * SLOT_STATE_SIZE));
+    word(DQ_FREE_STACK, aperture.allocate(this.maxSlots * SLOT_NUMBER_SIZE));
+    word(DQ_ORDER, aperture.allocate(this.maxSlots * SLOT_NUMBER_SIZE));
+    word(DQ_REAPED, aperture.allocate(this.maxSlots * FRAME_SIZE));
     word(DQ_INDEX, index);
     aperture.u64[(this.block + DQ_IOVA_DELTA) / 8] = memory.iovaDelta;
     this.kickFd = addon.eventfd();
@@ -170,7 +184,38 @@ export class DriverQueue {
       addon.close(this.kickFd);
       throw error;
     }
-    aperture.engine.driverStart(this.block);
+    this.#start(queueSize);
+  }
+
+  /** Entries of the ring. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Requests that can be in flight. */
+  get slots(): number {
+    return this.#slots;
+  }
+
+  /**
+   * Starts the queue anew over the same memory, with `size` entries: minSize to maxSize. The device must have let go of it.
+   * What was in flight holds its slot no more, and its tag is forgotten.
+   */
+  restart(size: number): void {
+    this.memory.aperture.engine.driverReset(this.block);
+    this.#start(size);
+  }
+
+  /** Tags of the requests of a block queue that the device has not given back. */
+  tagsInFlight(): number[] {
+    const { i32 } = this.memory.aperture;
+    const states = (i32[(this.block + DQ_SLOT_STATE) / 4] as number) / 4;
+    const tags: number[] = [];
+    for (let slot = 0; slot < this.#slots; slot++) {
+      const state = states + (slot * SLOT_STATE_SIZE) / 4;
+      if (i32[state + SLOT_STATE_BUSY / 4]) tags.push(i32[state + SLOT_STATE_TAG / 4] as number);
+    }
+    return tags;
   }
 
   /** Slots that no request holds. */
@@ -235,5 +280,18 @@ export class DriverQueue {
   close(): void {
     loadAddon().close(this.kickFd);
     loadAddon().close(this.callFd);
+  }
+
+  #slotsOf(size: number): number {
+    return Math.floor(size / this.#slotDescriptors);
+  }
+
+  #start(size: number): void {
+    const { engine, u32 } = this.memory.aperture;
+    this.#size = size;
+    this.#slots = this.#slotsOf(size);
+    u32[(this.block + DQ_SIZE) / 4] = this.#size;
+    u32[(this.block + DQ_SLOTS) / 4] = this.#slots;
+    engine.driverStart(this.block);
   }
 }

@@ -34,7 +34,7 @@ export abstract class NetQueue extends DriverLane {
     this.tap = options.tap;
     const { aperture } = queue.memory;
     this.#u32 = aperture.u32;
-    this.#table = aperture.allocate(queue.slots * FRAME_SIZE) / 4;
+    this.#table = aperture.allocate(queue.maxSlots * FRAME_SIZE) / 4;
   }
 
   /** Linear address of a slot's frame. */

@@ -78,10 +78,35 @@ export class NetReceiveQueue extends NetQueue {
     this.#receiver = undefined;
   }
 
+  /** What has come already is for whoever receives next. */
+  protected override takeUsed(): void {
+    this.#returned.push(...this.#copyOut(this.reap()));
+  }
+
+  protected override recall(): void {}
+
+  protected override restarted(): void {}
+
+  protected override resume(): void {
+    this.start();
+    if (this.#receiver && this.#returned.length > 0) {
+      this.#receiver.resolve(this.#returned.splice(0));
+      this.#receiver = undefined;
+    }
+    this.settle();
+  }
+
   /** Copies what has come out of its slots, and puts these on the ring again. */
   #collect(): Uint8Array[] {
-    const frames: Uint8Array[] = [];
     const count = this.reap();
+    const frames = this.#copyOut(count);
+    if (count > 0) this.offer('netReceive', count);
+    return frames;
+  }
+
+  /** The frames of the first `count` entries of the table. */
+  #copyOut(count: number): Uint8Array[] {
+    const frames: Uint8Array[] = [];
     if (count > 0) this.tap?.begin();
     for (let index = 0; index < count; index++) {
       const bytes = this.bytesAt(index);
@@ -91,7 +116,6 @@ export class NetReceiveQueue extends NetQueue {
       frames.push(frame);
       this.tap?.record(frame);
     }
-    if (count > 0) this.offer('netReceive', count);
     return frames;
   }
 }

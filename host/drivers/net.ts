@@ -6,17 +6,16 @@ import {
   VIRTIO_NET_F_STATUS,
   VIRTIO_NET_RECEIVEQ1,
   VIRTIO_NET_TRANSMITQ1,
-  VIRTQUEUE_MAX_SIZE,
 } from '../../assembly/virtio.js';
 import { type CaptureTarget, checkCapture, FrameCapture } from '../observability/frame-capture.js';
-import { checkBoolean, checkBus, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
+import { checkBoolean, checkBus, checkMode, checkOptions, checkSignal } from '../options.js';
 import { mask } from '../uapi/bits.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import type { CompletionMode } from './completion-watch.js';
 import { type NetConfig, readNetConfig } from './net-config.js';
 import { NetInterface } from './net-interface.js';
 import { frameTableBytes, netSlot } from './net-queue.js';
-import { chooseQueueSize, openDriven } from './open-driven.js';
+import { checkQueueSizes, chooseQueueSizes, openDriven } from './open-driven.js';
 import { ringFeatures } from './ring-features.js';
 
 /** How to open a network device. */
@@ -25,6 +24,8 @@ export interface OpenNetOptions {
   bus?: VhostVdpaBus | undefined;
   /** Entries of each queue, which is as many frames: a power of two. Default 256, or what the device has if that is less. */
   queueSize?: number | undefined;
+  /** Entries that `resetQueue` can give a queue at most: memory is taken for as many. Default `queueSize`. */
+  maxQueueSize?: number | undefined;
   /** 'notify' (default): completions by interrupt; 'poll': by looking on each turn of the event loop while any are due. */
   mode?: CompletionMode | undefined;
   /** Whether to use the event index where the device has it: fewer notifications. Default true. */
@@ -52,6 +53,7 @@ export interface OpenNetOptions {
 const OPTION_NAMES = [
   'bus',
   'queueSize',
+  'maxQueueSize',
   'mode',
   'eventIdx',
   'packed',
@@ -80,16 +82,16 @@ export async function openNet(target: string, options: OpenNetOptions = {}): Pro
     wanted: WANTED | ringFeatures(options),
     setUp: async (driver) => {
       const config = await readNetConfig(driver);
-      const queueSize = await chooseQueueSize(driver, options.queueSize, QUEUES, 1);
+      const sizes = await chooseQueueSizes(driver, options, QUEUES, 1);
       const slot = netSlot(config.mtu);
       // Room for every slot: no frame ever waits for it.
-      const bounceBytes = QUEUES * queueSize * Math.ceil(slot.bytes / PAGE_SIZE) * PAGE_SIZE;
+      const bounceBytes = QUEUES * sizes.maxQueueSize * Math.ceil(slot.bytes / PAGE_SIZE) * PAGE_SIZE;
       await driver.setUp({
         queues: QUEUES,
-        queueSize,
+        ...sizes,
         slot,
         bufferBytesPerQueue: 0,
-        privateBytesPerQueue: frameTableBytes(queueSize),
+        privateBytesPerQueue: frameTableBytes(sizes.maxQueueSize),
         arenaBytes: 0,
         bounce: options.bounce ? { first: bounceBytes, most: bounceBytes } : undefined,
         doorbell: options.doorbell ?? true,
@@ -111,7 +113,7 @@ function validate(options: OpenNetOptions): void {
   checkOptions('openNet', options, OPTION_NAMES);
   checkSignal(options.signal);
   checkBus(options.bus, ['openVhostVdpa']);
-  checkQueueSize(options.queueSize, 1, VIRTQUEUE_MAX_SIZE);
+  checkQueueSizes(options, 1);
   checkBoolean('bounce', options.bounce);
   checkMode(options.mode);
   checkCapture(options.capture);

@@ -1,4 +1,6 @@
+import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import { abortError, RingbellError } from '../errors.js';
+import { checkQueueSize } from '../options.js';
 import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
 import type { DrivenDevice } from './driven-device.js';
 import { VirtioDriver, type VirtioDriverOptions } from './virtio-driver.js';
@@ -32,32 +34,47 @@ export async function openDriven<D extends DrivenDevice<unknown>>(
   }
 }
 
+/** Options of a driver that say how long its queues are to be. */
+export interface QueueSizeOptions {
+  queueSize?: number | undefined;
+  maxQueueSize?: number | undefined;
+}
+
+/** Judges them: throws ERR_ARGUMENT unless they are powers of two from `low`, the first not above the second. */
+export function checkQueueSizes({ queueSize, maxQueueSize }: QueueSizeOptions, low: number): void {
+  checkQueueSize('maxQueueSize', maxQueueSize, low, VIRTQUEUE_MAX_SIZE);
+  checkQueueSize('queueSize', queueSize, low, maxQueueSize ?? VIRTQUEUE_MAX_SIZE);
+}
+
 /**
- * Entries for each of the first `queues` queues: those wanted, or as many as usual and the device has. Rejects with
- * ERR_NOT_SUPPORTED where a queue has fewer, or fewer than `least`.
+ * Entries for each of the first `queues` queues: those wanted, or as many as usual and the device has; and what they can be
+ * given later at most, no more than these unless it is wanted. Rejects with ERR_NOT_SUPPORTED where a queue has fewer, or
+ * fewer than `least`.
  */
-export async function chooseQueueSize(
+export async function chooseQueueSizes(
   driver: VirtioDriver,
-  wanted: number | undefined,
+  wanted: QueueSizeOptions,
   queues: number,
   least: number,
-): Promise<number> {
+): Promise<{ queueSize: number; maxQueueSize: number }> {
   const { device } = driver;
   let most = Number.POSITIVE_INFINITY;
   for (let index = 0; index < queues; index++) most = Math.min(most, await device.maxQueueSize(index));
-  if (wanted !== undefined && wanted > most)
-    throw new RingbellError(
-      'ERR_NOT_SUPPORTED',
-      `queueSize: queues of ${device.name} have at most ${most} entries, not ${wanted}`,
-    );
+  for (const option of ['queueSize', 'maxQueueSize'] as const)
+    if ((wanted[option] ?? 0) > most)
+      throw new RingbellError(
+        'ERR_NOT_SUPPORTED',
+        `${option}: queues of ${device.name} have at most ${most} entries, not ${wanted[option]}`,
+      );
+  const usual = Math.min(most, wanted.maxQueueSize ?? most, QUEUE_SIZE_DEFAULT);
   // The kernel takes powers of two only, whatever the device's maximum.
-  const size = wanted ?? 2 ** Math.floor(Math.log2(Math.min(most, QUEUE_SIZE_DEFAULT)));
+  const size = wanted.queueSize ?? 2 ** Math.floor(Math.log2(usual));
   if (size < least)
     throw new RingbellError(
       'ERR_NOT_SUPPORTED',
       `queues of ${device.name} have ${most} entries: too few for one request`,
     );
-  return size;
+  return { queueSize: size, maxQueueSize: wanted.maxQueueSize ?? size };
 }
 
 function closeOn(signal: AbortSignal, device: DrivenDevice<unknown>): void {

@@ -2,6 +2,7 @@ import {
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
   VIRTIO_RING_F_EVENT_IDX,
 } from '../../assembly/virtio.js';
 import { hasBit, mask } from '../uapi/bits.js';
@@ -21,7 +22,7 @@ export function ringFeatures({
   inOrder = true,
   doorbell = true,
 }: RingOptions): bigint {
-  const bits: number[] = [];
+  const bits: number[] = [VIRTIO_F_RING_RESET];
   if (eventIdx) bits.push(VIRTIO_RING_F_EVENT_IDX);
   if (packed) bits.push(VIRTIO_F_RING_PACKED);
   if (inOrder) bits.push(VIRTIO_F_IN_ORDER);

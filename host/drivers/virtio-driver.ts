@@ -2,6 +2,7 @@ import {
   VIRTIO_CONFIG_S_NEEDS_RESET,
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_NOTIFICATION_DATA,
+  VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
 } from '../../assembly/virtio.js';
 import { isSystemError, RingbellError } from '../errors.js';
@@ -10,8 +11,9 @@ import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../uapi/vring-b
 import { VhostVdpa } from '../vhost-vdpa/device.js';
 import { refusalOfDoorbell } from '../vhost-vdpa/doorbell.js';
 import type { VhostVdpaFile } from '../vhost-vdpa/file.js';
+import { VHOST_BACKEND_F_RESET_VRING } from '../vhost-vdpa/reset-extension.js';
 import { DriverMemory } from './driver-memory.js';
-import { DriverQueue, type SlotShape } from './driver-queue.js';
+import { DriverQueue, type QueueShape } from './driver-queue.js';
 import type { BounceSize } from './iova-domain.js';
 import { compatible } from './ring-features.js';
 
@@ -33,11 +35,8 @@ export interface VirtioDriverOptions {
 const REQUIRED = mask(VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM);
 
 /** What a driver asks of `setUp`. Bytes a queue are the driver's own: rings and slots come on top. */
-export interface QueuePlan {
+export interface QueuePlan extends QueueShape {
   queues: number;
-  /** Entries a queue. */
-  queueSize: number;
-  slot: SlotShape;
   bufferBytesPerQueue: number;
   privateBytesPerQueue: number;
   arenaBytes: number;
@@ -84,6 +83,8 @@ export class VirtioDriver {
       let wanted = compatible((await device.offeredFeatures()) & options.wanted);
       if (hasBit(wanted, VIRTIO_F_NOTIFICATION_DATA) && !(await everyDoorbell(device, options.queues)))
         wanted &= ~mask(VIRTIO_F_NOTIFICATION_DATA);
+      // Devices of the kernel may offer it as well, but nothing there passes a reset on.
+      if (!device.hasBackendFeature(VHOST_BACKEND_F_RESET_VRING)) wanted &= ~mask(VIRTIO_F_RING_RESET);
       return new VirtioDriver(device, await device.negotiate(REQUIRED, wanted));
     } catch (error) {
       await device.fail().catch(() => {});
@@ -115,10 +116,10 @@ export class VirtioDriver {
     const { device } = this;
     const memory = new DriverMemory({
       name: `ringbell.${device.name.replaceAll('/', '.')}`,
-      coherentBytes: plan.queues * DriverQueue.coherentBytes(plan.queueSize, plan.slot),
+      coherentBytes: plan.queues * DriverQueue.coherentBytes(plan.maxQueueSize, plan.slot),
       bufferBytes:
-        plan.queues * (DriverQueue.bufferBytes(plan.queueSize, plan.slot) + plan.bufferBytesPerQueue),
-      privateBytes: plan.queues * (DriverQueue.privateBytes(plan.queueSize) + plan.privateBytesPerQueue),
+        plan.queues * (DriverQueue.bufferBytes(plan.maxQueueSize, plan.slot) + plan.bufferBytesPerQueue),
+      privateBytes: plan.queues * (DriverQueue.privateBytes(plan.maxQueueSize) + plan.privateBytesPerQueue),
       arenaBytes: plan.arenaBytes,
       doorbellBytes: plan.doorbell ? plan.queues * device.file.pageSize : 0,
       iovaRange: device.iovaRange,
@@ -127,18 +128,9 @@ export class VirtioDriver {
     this.#memory = memory;
     await memory.share((region) => device.map([region]));
     for (let index = 0; index < plan.queues; index++) {
-      const queue = new DriverQueue(memory, index, plan.queueSize, this.features, plan.slot);
+      const queue = new DriverQueue(memory, index, plan, this.features);
       this.#queues.push(queue);
-      await device.setVring({
-        index,
-        num: queue.size,
-        base: queue.packed ? PACKED_VRING_BASE_RESET : SPLIT_VRING_BASE_RESET,
-        desc: memory.iova(queue.rings.desc),
-        avail: memory.iova(queue.rings.driver),
-        used: memory.iova(queue.rings.device),
-        kickFd: queue.kickFd,
-        callFd: queue.callFd,
-      });
+      await this.#setVring(queue);
       if (plan.doorbell) await this.#mapDoorbell(queue);
     }
   }
@@ -156,6 +148,17 @@ export class VirtioDriver {
     });
   }
 
+  /** Has the device let go of a queue: it touches nothing of it any more, and says nothing of it. */
+  async resetQueue(queue: DriverQueue): Promise<void> {
+    await this.device.resetVring(queue.index);
+  }
+
+  /** Shows the device a queue that it has let go of, and that has been started anew, and has it run that. */
+  async enableQueue(queue: DriverQueue): Promise<void> {
+    await this.#setVring(queue);
+    await this.device.enableVring(queue.index);
+  }
+
   /** Closes the device, which resets it, then gives the memory back: in this order, since the device may write until then. */
   async close(): Promise<void> {
     // Before the file: a page of it that stays mapped keeps the device open.
@@ -166,6 +169,20 @@ export class VirtioDriver {
       for (const queue of this.#queues.splice(0)) queue.close();
       this.#memory?.close();
     }
+  }
+
+  async #setVring({ index, size, packed, rings, kickFd, callFd }: DriverQueue): Promise<void> {
+    const { memory } = this;
+    await this.device.setVring({
+      index,
+      num: size,
+      base: packed ? PACKED_VRING_BASE_RESET : SPLIT_VRING_BASE_RESET,
+      desc: memory.iova(rings.desc),
+      avail: memory.iova(rings.driver),
+      used: memory.iova(rings.device),
+      kickFd,
+      callFd,
+    });
   }
 
   async #mapDoorbell(queue: DriverQueue): Promise<void> {

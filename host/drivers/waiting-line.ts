@@ -32,6 +32,15 @@ export class WaitingLine<T extends Waiting<T>> {
     });
   }
 
+  /** Puts those back, in front of all others, who had left. */
+  rejoin(ones: readonly T[]): void {
+    for (const one of ones.toReversed()) {
+      one.next = this.#first;
+      this.#first = one;
+      this.#last ??= one;
+    }
+  }
+
   /** Lets go of who is next. */
   leave(): void {
     this.#first = this.#first?.next;

@@ -13,8 +13,11 @@ export interface ModelContext {
   readonly sigbusFlag: number;
   /** Linear address of the LIFE block: what the driver has done to the device. */
   readonly life: number;
-  /** Has the driver told of a new config space, of the same length; resolves once it has been. */
-  configChanged(config: Uint8Array): Promise<void>;
+  /**
+   * Has the driver told of a new config space, of the same length; resolves once it has been. `change` is called before, while
+   * no queue runs.
+   */
+  configChanged(config: Uint8Array, change?: () => void): Promise<void>;
   /** Reports that code of the model failed. */
   failed(error: unknown): void;
 }

@@ -2,6 +2,7 @@ import {
   VIRTIO_F_IN_ORDER,
   VIRTIO_F_NOTIFICATION_DATA,
   VIRTIO_F_RING_PACKED,
+  VIRTIO_F_RING_RESET,
   VIRTIO_RING_F_EVENT_IDX,
   VIRTIO_RING_F_INDIRECT_DESC,
 } from '../../assembly/virtio.js';
@@ -14,6 +15,8 @@ export interface RingFeatures {
   inOrder: boolean;
   /** Whether each queue has a doorbell page, which is watched. */
   notificationData: boolean;
+  /** Whether the transport passes the reset of one queue on. */
+  ringReset: boolean;
 }
 
 /**
@@ -21,7 +24,7 @@ export interface RingFeatures {
  * takes them.
  */
 export function ringFeatures(
-  { indirect, packed, inOrder, notificationData }: RingFeatures,
+  { indirect, packed, inOrder, notificationData, ringReset }: RingFeatures,
   usesInOrder: boolean,
 ): bigint {
   const bits = [VIRTIO_RING_F_EVENT_IDX];
@@ -29,5 +32,6 @@ export function ringFeatures(
   if (packed) bits.push(VIRTIO_F_RING_PACKED);
   if (inOrder && usesInOrder) bits.push(VIRTIO_F_IN_ORDER);
   if (notificationData) bits.push(VIRTIO_F_NOTIFICATION_DATA);
+  if (ringReset) bits.push(VIRTIO_F_RING_RESET);
   return mask(...bits);
 }

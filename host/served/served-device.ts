@@ -280,7 +280,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       queueSize,
       sigbusFlag,
       life,
-      configChanged: (config) => this.#configChanged(config),
+      configChanged: (config, change) => this.#configChanged(config, change),
       failed: (error) => this.#modelFailed(error),
     });
     this.#attached = attached;
@@ -385,13 +385,16 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
   }
 
   /** The model's config space has changed. Before the device is there, it is what the device comes with. */
-  async #configChanged(config: Uint8Array): Promise<void> {
+  async #configChanged(config: Uint8Array, change?: () => void): Promise<void> {
     this.#checkOpen();
     const { length } = this.#attached.config();
     if (config.length !== length)
       throw new RingbellError('ERR_ARGUMENT', `the config space has ${length} bytes, not ${config.length}`);
     await this.#started;
-    await this.#messages.reconfigure(() => config);
+    await this.#messages.reconfigure(() => {
+      change?.();
+      return config;
+    });
   }
 
   #modelFailed(error: unknown): void {

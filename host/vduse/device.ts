@@ -308,7 +308,9 @@ export class VduseDevice {
 
   /**
    * The driver starts or stops one queue. Before DRIVER_OK there is nothing to do: what is ready is adopted then. Never
-   * refused: the kernel would take the device for broken for ever, instead of until a reset.
+   * refused: the kernel would take the device for broken for ever, instead of until a reset. A queue that stops is reset by
+   * that ("Virtqueue Reset"): when the answer is given nothing of it is touched any more, what a model still holds of it is
+   * stale, its log is empty, and it begins wherever the driver says next.
    */
   async #setVqReady(index: number, ready: boolean): Promise<Answer> {
     const queue = this.#queues.at(index);
@@ -316,6 +318,7 @@ export class VduseDevice {
     if (!ready) {
       queue.stop();
       queue.abandon();
+      queue.block.idle();
       return DONE;
     }
     try {

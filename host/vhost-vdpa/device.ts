@@ -20,6 +20,7 @@ import { call, get, refused } from './ioctl.js';
 import { type IotlbChange, IotlbMapper, type IotlbRegion } from './iotlb-mapper.js';
 import { endOf, type MemoryRegion } from './memory-table.js';
 import { type DeviceFacts, takeOwnership } from './ownership.js';
+import { VHOST_BACKEND_F_RESET_VRING, VHOST_VDPA_RESET_VRING } from './reset-extension.js';
 import { getVringState, maxVringNum, setVring, setVringState, type Vring } from './vring.js';
 
 /** Milliseconds that a device has to become 0 again after status 0 was written. */
@@ -274,6 +275,18 @@ export class VhostVdpa {
   /** Enables or disables a queue: before DRIVER_OK, or at any time with VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK. */
   enableVring(index: number, enable = true): Promise<void> {
     return setVringState(this.file, vhost.VHOST_VDPA_SET_VRING_ENABLE, index, enable ? 1 : 0);
+  }
+
+  /**
+   * Resets one queue of a device that runs, which lets go of it: `setVring` and `enableVring` then start it again. Needs
+   * VIRTIO_F_RING_RESET, and a device of the in-process bus: no kernel passes it on. Rejects with ERR_NOT_SUPPORTED there.
+   */
+  async resetVring(index: number): Promise<void> {
+    this.#need(VHOST_BACKEND_F_RESET_VRING, 'the reset of one queue');
+    const argument = vhost.vhostVringState.encode({ index });
+    await this.file.ioctl(VHOST_VDPA_RESET_VRING, argument).catch((error) => {
+      throw refused(this.name, 'VHOST_VDPA_RESET_VRING', error);
+    });
   }
 
   /**

@@ -3,6 +3,7 @@ import { u32, u64 } from '../uapi/codec.js';
 import * as vhost from '../uapi/vhost.js';
 import type { VhostVdpaFile } from './file.js';
 import { call, get, probe } from './ioctl.js';
+import { VHOST_BACKEND_F_RESET_VRING } from './reset-extension.js';
 
 const BACKEND_FEATURES_KNOWN = mask(
   vhost.VHOST_BACKEND_F_IOTLB_MSG_V2,
@@ -13,6 +14,7 @@ const BACKEND_FEATURES_KNOWN = mask(
   vhost.VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK,
   vhost.VHOST_BACKEND_F_DESC_ASID,
   vhost.VHOST_BACKEND_F_IOTLB_PERSIST,
+  VHOST_BACKEND_F_RESET_VRING,
 );
 
 /** What the owner of a device knows of it, and what does not change: the members of VhostVdpa that have the same names. */

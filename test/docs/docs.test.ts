@@ -16,6 +16,7 @@ import * as assert from 'uvu/assert';
 import { demo } from '../../host/cli/demo.js';
 import { doctor } from '../../host/cli/doctor.js';
 import { info } from '../../host/cli/info.js';
+import { newModel } from '../../host/cli/new-model.js';
 import { serve } from '../../host/cli/serve.js';
 import { ERROR_CODES } from '../../host/errors.js';
 import { DEVICE_METRICS, QUEUE_METRICS } from '../../host/observability/metric-families.js';
@@ -111,7 +112,7 @@ test('the metrics are exactly those of the code, each with its type, its sides a
 
 test('every command and option of the command line is documented', () => {
   const section = page('docs/api.md').section('Command line')!;
-  for (const { name, options } of [demo, serve, info, doctor]) {
+  for (const { name, options } of [demo, serve, info, doctor, newModel]) {
     assert.ok(mentions(section, `ringbell ${name}`), name);
     for (const option of Object.keys(options)) assert.match(section, new RegExp(`\`--${option}\\b`), option);
   }

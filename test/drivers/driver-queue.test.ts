@@ -34,7 +34,7 @@ function withQueue(
     iovaRange: { first: 0n, last: 2n ** 64n - 1n },
     bounce: undefined,
   });
-  const queue = new DriverQueue(memory, 0, size, features, slot);
+  const queue = new DriverQueue(memory, 0, { queueSize: size, maxQueueSize: size, slot }, features);
   act(queue, memory);
   queue.close();
   memory.close();

@@ -2,6 +2,7 @@ import { closeSync } from 'node:fs';
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_F_ACCESS_PLATFORM,
+  VIRTIO_F_RING_RESET,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_NET,
   VIRTIO_NET_F_MAC,
@@ -131,6 +132,10 @@ export class TestNet {
   readonly #aperture = Aperture.create({ bytes: 2 ** 28, privateBytes: 2 ** 16 });
   readonly #file: VduseFile;
   #window: Window | undefined;
+  #view: DataView | undefined;
+  #at: (iova: bigint) => number = Number;
+  /** Queues that the driver has reset. */
+  readonly #stopped = [false, false];
 
   constructor(file: VduseFile, options: TestNetOptions) {
     this.#file = file;
@@ -140,6 +145,8 @@ export class TestNet {
         if (!(request.s.status & VIRTIO_CONFIG_S_DRIVER_OK)) this.#stop();
         else if (this.queues.length === 0) await this.#start();
       } else if (request.type === vduse.VDUSE_UPDATE_IOTLB) this.#stop();
+      else if (request.type === vduse.VDUSE_SET_VQ_READY && this.queues.length > 0)
+        await this.#setReady(request.vq_ready.num, request.vq_ready.ready !== 0);
       return {};
     };
   }
@@ -184,22 +191,33 @@ export class TestNet {
     const bytes = Number(region.last - region.start + 1n);
     this.#window = this.#aperture.map({ fd, offset: region.offset }, bytes, 'rw');
     closeSync(fd);
-    const view = new DataView(this.#aperture.memory.buffer, this.#window.linear, bytes);
-    const at = (iova: bigint) => Number(iova - region.start);
-    for (const index of [0, 1]) {
-      const info = vduse.vduseVqInfo.encode({ index });
-      await this.#file.ioctl(vduse.VDUSE_VQ_GET_INFO, info);
-      const own = loadAddon().eventfd();
-      await this.#file.ioctl(vduse.VDUSE_VQ_SETUP_KICKFD, vduse.vduseVqEventfd.encode({ index, fd: own }));
-      closeSync(own);
-      const fds = { kick: await this.#file.kickFd(index, own), call: await this.#file.callFd(index) };
-      this.queues.push(new TestQueue(view, at, vduse.vduseVqInfo.decode(info), fds, () => this.#serve()));
-    }
+    this.#view = new DataView(this.#aperture.memory.buffer, this.#window.linear, bytes);
+    this.#at = (iova: bigint) => Number(iova - region.start);
+    for (const index of [0, 1]) this.queues[index] = await this.#startQueue(index);
     this.#serve();
   }
 
+  async #startQueue(index: number): Promise<TestQueue> {
+    const info = vduse.vduseVqInfo.encode({ index });
+    await this.#file.ioctl(vduse.VDUSE_VQ_GET_INFO, info);
+    const own = loadAddon().eventfd();
+    await this.#file.ioctl(vduse.VDUSE_VQ_SETUP_KICKFD, vduse.vduseVqEventfd.encode({ index, fd: own }));
+    closeSync(own);
+    const fds = { kick: await this.#file.kickFd(index, own), call: await this.#file.callFd(index) };
+    return new TestQueue(this.#view!, this.#at, vduse.vduseVqInfo.decode(info), fds, () => this.#serve());
+  }
+
+  /** The driver resets a queue, or starts it again: it holds what it knows of the other. */
+  async #setReady(index: number, ready: boolean): Promise<void> {
+    this.#stopped[index] = !ready;
+    if (!ready) return this.queues[index]?.watcher.close();
+    this.queues[index] = await this.#startQueue(index);
+    // The transport takes it for ready only after the answer.
+    setImmediate(() => this.#serve());
+  }
+
   #serve(): void {
-    if (this.queues.length < 2 || this.held) return;
+    if (this.queues.length < 2 || this.held || this.#stopped.some(Boolean)) return;
     while (this.transmit.pending > 0 && this.receive.pending > 0) {
       const { head, bytes, writable } = this.transmit.take();
       if (writable) throw new Error('a frame to transmit that can be written to');
@@ -241,6 +259,7 @@ export async function serveTestNet(
     VIRTIO_NET_F_MAC,
     VIRTIO_NET_F_MTU,
     VIRTIO_NET_F_STATUS,
+    VIRTIO_F_RING_RESET,
   ].filter((bit) => !options.without?.includes(bit));
   const bus = new Bus();
   const { file } = await createDevice(bus, {
@@ -249,6 +268,7 @@ export async function serveTestNet(
     features: bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n),
     queues: 2,
     queueSize: options.queueSize ?? 256,
+    vduseFeatures: 1n << BigInt(vduse.VDUSE_F_QUEUE_READY),
     config: virtioNetConfig.encode({
       mac: MAC,
       status: VIRTIO_NET_S_LINK_UP,

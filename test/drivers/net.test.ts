@@ -351,4 +351,78 @@ test('a device past the IOMMU is refused', async () => {
   device.close();
 });
 
+for (const bounce of [false, true])
+  test(`both queues are reset and given other sizes under traffic, and frames keep their order (bounce: ${bounce})`, () =>
+    netScene(
+      async ({ net }) => {
+        const sent = Array.from({ length: 300 }, (_, index) => testFrame(60, index));
+        const received: Uint8Array[] = [];
+        const receive = async () => {
+          while (received.length < sent.length) received.push(...(await net.receive()));
+        };
+        const resize = async () => {
+          for (const queueSize of [4, 32, 1, 16]) {
+            await net.resetQueue(1, { queueSize });
+            await net.resetQueue(0, { queueSize });
+            assert.equal(
+              net.stats().queues.map(({ size }) => size),
+              [queueSize, queueSize],
+            );
+          }
+        };
+        const send = async () => {
+          for (const frame of sent) await net.send(frame);
+        };
+        await Promise.all([receive(), send(), resize()]);
+        assert.equal(
+          received.map((frame) => Buffer.from(frame)),
+          sent.map((frame) => Buffer.from(frame)),
+        );
+      },
+      {},
+      { queueSize: 8, maxQueueSize: 32, bounce },
+    ));
+
+test('frames that the device holds are sent on the new ring, in order, and once each if it had sent none', () =>
+  netScene(
+    async ({ device, net }) => {
+      const sends = Array.from({ length: 20 }, (_, index) => net.send(testFrame(60, index)));
+      await new Promise(setImmediate);
+      assert.is(net.stats().queues[1]!.inFlight, 8);
+      await net.resetQueue(1, { queueSize: 4 });
+      assert.is(net.stats().queues[1]!.inFlight, 4);
+      device.release();
+      const received: Uint8Array[] = [];
+      while (received.length < 20) received.push(...(await net.receive()));
+      await Promise.all(sends);
+      assert.equal(
+        received.map((frame) => Buffer.from(frame)),
+        Array.from({ length: 20 }, (_, index) => Buffer.from(testFrame(60, index))),
+      );
+    },
+    { hold: true },
+    { queueSize: 8 },
+  ));
+
+test('frames that have come before the receive queue is reset are received after it', () =>
+  netScene(
+    async ({ net }) => {
+      await net.send([testFrame(60, 1), testFrame(60, 2)]);
+      await net.resetQueue(0);
+      assert.equal(
+        (await net.receive()).map((frame) => Buffer.from(frame)),
+        [Buffer.from(testFrame(60, 1)), Buffer.from(testFrame(60, 2))],
+      );
+      const waiting = net.receive();
+      await net.resetQueue(0);
+      await net.send(testFrame(60, 3));
+      assert.equal(
+        (await waiting).map((frame) => Buffer.from(frame)),
+        [Buffer.from(testFrame(60, 3))],
+      );
+    },
+    {},
+    { queueSize: 8 },
+  ));
+
 test.run();

@@ -17,8 +17,9 @@ export const DRIVER_IOVA = 0x7f00_0000_0000n;
 /** Linear address of the disk of a memory-backed device, and its sectors. */
 export const DISK_LINEAR = 0x300000;
 export const DISK_SECTORS = 2048;
-/** Linear address of a section of an in-flight log. */
+/** Linear address of a section of an in-flight log, and its bytes: room for the largest ring of these tests. */
 export const LOG_LINEAR = 0x400000;
+export const LOG_BYTES = 0x10000;
 
 export interface RingOptions {
   size?: number;
@@ -33,7 +34,7 @@ export interface RingOptions {
   log?: boolean;
   /** Bytes of the linear memory. */
   bytes?: number;
-  /** Makes all memory inaccessible that is neither private nor the driver's nor the disk: a wild access traps. */
+  /** Makes all memory inaccessible that is neither private nor the driver's, the disk or the log: a wild access traps. */
   fence?: boolean;
 }
 
@@ -82,7 +83,9 @@ export class Ring {
       reserve(this.u8, 0, layout.PAGE_SIZE);
       const disk = DISK_LINEAR + DISK_SECTORS * virtio.VIRTIO_BLK_SECTOR_SIZE;
       reserve(this.u8, DRIVER_LINEAR + DRIVER_BYTES, DISK_LINEAR - DRIVER_LINEAR - DRIVER_BYTES);
-      reserve(this.u8, disk, bytes - disk);
+      // The log lies right behind the disk.
+      const end = options.log ? LOG_LINEAR + LOG_BYTES : disk;
+      reserve(this.u8, end, bytes - end);
     }
     const size = options.size ?? 8;
     this.size = size;

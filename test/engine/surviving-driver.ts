@@ -2,7 +2,7 @@ import * as assert from 'uvu/assert';
 import * as layout from '../../assembly/layout.js';
 import * as virtio from '../../assembly/virtio.js';
 import { PACKED_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
-import { Ring, type RingOptions } from './fixture.js';
+import type { Ring } from './fixture.js';
 import { PackedRing } from './packed-ring.js';
 
 /** One buffer of a chain, in driver memory. */
@@ -197,10 +197,7 @@ export class PackedSurvivor extends SurvivingDriver {
   }
 }
 
-/** A driver over a ring as `options` say it, of which `first` entries have been used. */
-export function survivor(options: RingOptions, first: number): SurvivingDriver {
-  const logged = { ...options, log: true };
-  return options.packed
-    ? new PackedSurvivor(new PackedRing(logged), first)
-    : new SplitSurvivor(new Ring(logged), first);
+/** A driver over a ring with a log, of which `first` entries have been used. */
+export function survivor(ring: Ring, first: number): SurvivingDriver {
+  return ring instanceof PackedRing ? new PackedSurvivor(ring, first) : new SplitSurvivor(ring, first);
 }

@@ -37,6 +37,11 @@ test('the calls of iotlb reach every result', async () => {
   assert.equal(await unreached('iotlb', outcomes), []);
 });
 
+test('devices are killed in the middle, go on with what was in flight, and meet logs of somebody else', async () => {
+  const outcomes = ['killed', 'replayed', 'a log that contradicts', 'a log that is believed'];
+  assert.equal(await unreached('in-flight', outcomes, 2000), []);
+});
+
 test('hostile devices tell every lie, and the requests of blk-requests get every answer', async () => {
   const statuses = ['status 0', 'status 1', 'status 2'];
   const lies = [layout.VERDICT_USED_ID, layout.VERDICT_USED_LENGTH].map((verdict) => `verdict ${verdict}`);

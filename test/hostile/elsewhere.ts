@@ -13,6 +13,7 @@ export interface PlayedElsewhere {
 const DEVICE = 'test/vduse/device.test.ts';
 const DRIVER = 'test/models/hostile-driver.test.ts';
 const IN_FLIGHT = 'test/models/in-flight.test.ts';
+const QUEUE_RESET = 'test/models/queue-reset.test.ts';
 
 /** Set-up of rings, memory that goes, resets, both sides at once. */
 export const playedElsewhere: readonly PlayedElsewhere[] = [
@@ -99,6 +100,36 @@ export const playedElsewhere: readonly PlayedElsewhere[] = [
     outcome: 'the burst ends first, and early: the rest stays on the ring',
     file: 'test/engine/blk.test.ts',
     test: 'a burst ends where the gate is asked to close: what is left stays in the ring',
+  },
+  {
+    name: 'resets one queue while a model holds a request of it',
+    rule: 'Device Requirements: Virtqueue Reset',
+    outcome:
+      'from the answer on nothing of it is touched, and what ends later is dropped; started elsewhere, it is served',
+    file: QUEUE_RESET,
+    test: 'a queue that is reset while a model holds a request is not touched again',
+  },
+  {
+    name: 'resets one queue in the middle of bursts, and goes on kicking it',
+    rule: 'Device Requirements: Virtqueue Reset',
+    outcome: 'from the answer on nothing of it is touched: no used buffer, no interrupt',
+    file: QUEUE_RESET,
+    test: 'a queue that is reset in the middle of bursts is not touched again',
+  },
+  {
+    name: 'starts a queue that was reset again where nothing is mapped',
+    rule: 'Virtqueues; Device Requirements: Virtqueue Reset',
+    outcome:
+      'reported: ERR_CONTROL_PLANE; the queue is not run until it is reset once more, the others go on',
+    file: QUEUE_RESET,
+    test: 'a queue that is started again where nothing is mapped is not run',
+  },
+  {
+    name: 'resets a queue without VIRTIO_F_RING_RESET, before DRIVER_OK, or twice',
+    rule: 'Driver Requirements: Virtqueue Reset',
+    outcome: 'refused, by the bus: EOPNOTSUPP, EINVAL',
+    file: QUEUE_RESET,
+    test: 'a reset needs VIRTIO_F_RING_RESET, a driver that runs and a queue that is ready',
   },
   {
     name: 'reads used buffers at the very moment that they are published, or makes some available just as the device falls asleep',

@@ -17,7 +17,8 @@ import { adoptVduseFile, exposeVduseFile } from '../../host/vduse/bridge.js';
 import { until, within } from './fixture.js';
 
 /** What a server is started with. */
-export interface MortalOptions extends Pick<ServeOptions, 'queues' | 'queueSize' | 'inFlightLog'> {
+export interface MortalOptions
+  extends Pick<ServeOptions, 'queues' | 'queueSize' | 'inFlightLog' | 'packed' | 'inOrder'> {
   /** A file, or so many bytes of memory, that the engine serves; else bytes that all servers share, behind a model that answers in no order. */
   disk: string | number | SharedArrayBuffer;
 }

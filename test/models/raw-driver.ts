@@ -13,6 +13,7 @@ import {
 } from '../../host/uapi/virtio.js';
 import type { VhostVdpaFile } from '../../host/vhost-vdpa/file.js';
 import type { VhostVdpaBus } from '../../host/vhost-vdpa/open.js';
+import { VHOST_VDPA_RESET_VRING } from '../../host/vhost-vdpa/reset-extension.js';
 import {
   getStatus,
   iotlbMessage,
@@ -45,6 +46,12 @@ const DRIVER_AREA = 0x1000;
 const DEVICE_AREA = 0x2000;
 
 export const FEATURES = [VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM, VIRTIO_RING_F_INDIRECT_DESC];
+
+/** Where a queue is to lie, and how many entries it has. */
+interface Placement {
+  desc?: bigint;
+  size?: number;
+}
 
 /** The memory of a driver: a memory file that can be truncated unless it is sealed. */
 class DriverMemory {
@@ -94,31 +101,46 @@ export class RawDriver {
 
   /** From status 0 to DRIVER_OK, or as far as the device goes: the status then. */
   async start(
-    change: { perm?: number; desc?: bigint; size?: number; features?: number[]; late?: boolean } = {},
+    change: { perm?: number; features?: number[]; late?: boolean } & Placement = {},
   ): Promise<number> {
     this.memory.bytes.fill(0);
-    this.#avail = 0;
     const { file } = this;
     const features = (change.features ?? FEATURES).reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n);
     await setStatus(file, 3);
     await file.ioctl(vhost.VHOST_SET_FEATURES, u64.encode(features));
     await setStatus(file, STATUS_FEATURES_OK).catch(() => {});
     await this.map(change.perm);
-    const num = change.size ?? QUEUE_SIZE;
-    await file.ioctl(vhost.VHOST_SET_VRING_NUM, vringState(0, num));
-    const addr = {
-      index: 0,
-      desc_user_addr: change.desc ?? IOVA,
-      avail_user_addr: IOVA + BigInt(DRIVER_AREA),
-      used_user_addr: IOVA + BigInt(DEVICE_AREA),
-    };
-    await file.ioctl(vhost.VHOST_SET_VRING_ADDR, vhost.vhostVringAddr.encode(addr));
-    await file.ioctl(vhost.VHOST_SET_VRING_BASE, vringState(0, 0));
+    await this.place(change);
     await file.ioctl(vhost.VHOST_SET_VRING_KICK, vhost.vhostVringFile.encode({ index: 0, fd: this.#kick }));
     await file.ioctl(vhost.VHOST_SET_VRING_CALL, vhost.vhostVringFile.encode({ index: 0, fd: this.#call }));
     if (!change.late) await this.enable();
     await setStatus(file, STATUS_DRIVER_OK).catch(() => {});
     return getStatus(file);
+  }
+
+  /** Says where the queue is, which has nothing in it. */
+  async place({ desc = IOVA, size = QUEUE_SIZE }: Placement = {}): Promise<void> {
+    const { file } = this;
+    this.#avail = 0;
+    await file.ioctl(vhost.VHOST_SET_VRING_NUM, vringState(0, size));
+    const addr = {
+      index: 0,
+      desc_user_addr: desc,
+      avail_user_addr: IOVA + BigInt(DRIVER_AREA),
+      used_user_addr: IOVA + BigInt(DEVICE_AREA),
+    };
+    await file.ioctl(vhost.VHOST_SET_VRING_ADDR, vhost.vhostVringAddr.encode(addr));
+    await file.ioctl(vhost.VHOST_SET_VRING_BASE, vringState(0, 0));
+  }
+
+  /** Resets the queue alone. */
+  async resetQueue(): Promise<void> {
+    await this.file.ioctl(VHOST_VDPA_RESET_VRING, vringState(0, 0));
+  }
+
+  /** Whether the device has interrupted the driver since it was last asked. */
+  interrupted(): boolean {
+    return loadAddon().eventfdDrain(this.#call) > 0;
   }
 
   /** Makes the queue ready: by `start`, unless that is to happen `late`. */
@@ -214,6 +236,11 @@ export class RawDriver {
   usedEntry(index: number): { id: number; len: number } {
     const entry = DEVICE_AREA + 4 + (index % QUEUE_SIZE) * 8;
     return { id: this.data.getUint32(entry, true), len: this.data.getUint32(entry + 4, true) };
+  }
+
+  /** Used length of the used element that was published last. */
+  get usedLength(): number {
+    return this.data.getUint32(DEVICE_AREA + 4 + ((this.used - 1) % QUEUE_SIZE) * 8 + 4, true);
   }
 
   /** A whole, sound request of `bytes` bytes at `sector`, waited for: its status byte. */

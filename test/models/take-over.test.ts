@@ -46,13 +46,21 @@ async function scene(body: (scene: Scene) => Promise<void>): Promise<void> {
   }
 }
 
-for (const by of ['engine', 'model'] as const)
-  test(`a driver whose device is killed five times sees pauses, and loses nothing: served by the ${by}`, () =>
+for (const [by, format] of [
+  ['engine', {}],
+  ['engine', { packed: true }],
+  ['engine', { packed: true, inOrder: true }],
+  ['model', {}],
+  ['model', { packed: true }],
+] as const)
+  test(`a driver whose device is killed five times sees pauses, and loses nothing: served by the ${by} with ${JSON.stringify(format)}`, () =>
     scene(async ({ bus, options }) => {
+      Object.assign(options, format);
       if (by === 'model') options.disk = new SharedArrayBuffer(BYTES);
       let server = await MortalServer.start(bus, options);
       assert.is(server.last('takenOver'), false, server.last('refused'));
       const disk = await openBlock('disk0', { bus });
+      assert.is(disk.features.includes('VIRTIO_F_RING_PACKED'), 'packed' in format);
       let going = true;
       let passes = 0;
       const traffic = (async () => {
@@ -92,10 +100,13 @@ for (const by of ['engine', 'model'] as const)
     }));
 
 /** What a server says that finds a device left by another one, after `change`. */
-async function refused(change: (scene: Scene) => MortalOptions | undefined): Promise<string | undefined> {
+async function refused(
+  change: (scene: Scene) => MortalOptions | undefined,
+  format: Partial<MortalOptions> = {},
+): Promise<string | undefined> {
   let code: string | undefined;
   await scene(async (stage) => {
-    const first = await MortalServer.start(stage.bus, stage.options);
+    const first = await MortalServer.start(stage.bus, { ...stage.options, ...format });
     const disk = await openBlock('disk0', { bus: stage.bus });
     await first.kill();
     const changed = change(stage);
@@ -136,6 +147,11 @@ test('it refuses a device of another shape', async () => {
     'ERR_TAKE_OVER',
     'a model that has no DISCARD',
   );
+  assert.is(
+    await refused(({ options }) => ({ ...options, packed: false }), { packed: true }),
+    'ERR_TAKE_OVER',
+  );
+  assert.is(await refused(({ options }) => ({ ...options, packed: true })), undefined, 'it offers more');
 });
 
 test('it refuses a driver of memory that is gone', async () => {

@@ -37,7 +37,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the fast path follows a next outside the table',
     file: 'split/parse.ts',
-    from: '  if (next0 >= entries) return 0;\n',
+    from: '  if (next0 > last) return 0;\n',
     to: '',
     caughtBy: 'split-differential',
   },
@@ -140,6 +140,27 @@ export const mutants: readonly Mutant[] = [
     caughtBy: 'split-differential',
   },
   {
+    name: 'a short burst writes to regions that are read-only',
+    file: 'segments.ts',
+    from: 'if (flags & load<u32>(vq, VQ_REGION_DENY)) return 0;',
+    to: '',
+    caughtBy: 'split-differential',
+  },
+  {
+    name: 'a short burst follows a head outside the table',
+    file: 'split/few.ts',
+    from: 'if (head >= size) return 0;',
+    to: 'if (head > size) return 0;',
+    caughtBy: 'split-differential',
+  },
+  {
+    name: 'a short burst takes what a packed driver may not offer',
+    file: 'packed/few.ts',
+    from: 'if (room < descriptors) return 0;',
+    to: '',
+    caughtBy: 'packed-differential',
+  },
+  {
     name: 'the complete path writes to regions that are read-only',
     file: 'chain.ts',
     from: 'if (deny & access) {',
@@ -177,8 +198,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the used index is forgotten at the end of its ring',
     file: 'split/device.ts',
-    from: 'const run = min(left, size - index);',
-    to: 'const run = left;',
+    from: 'const run = min(count, size - index);\n  copyEntries',
+    to: 'const run = count;\n  copyEntries',
     caughtBy: 'split-device',
   },
   // Suppression, on either side.
@@ -205,9 +226,9 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the used index is published before its entries',
-    file: 'split/device.ts',
-    from: '  let left = count;\n  while (left) {',
-    to: '  let left = count;\n  atomic.store<u16>(<usize>load<u32>(vq, VQ_DEVICE), <u16>(used + count), VIRTQ_USED_IDX);\n  while (left) {',
+    file: 'split/few.ts',
+    from: '  const written = <u64>load<u32>(chain, CHAIN_COUNTS);\n',
+    to: '  const written = <u64>load<u32>(chain, CHAIN_COUNTS);\n  publishIndex(vq, used + 1);\n',
     caughtBy: 'interleavings',
   },
   {
@@ -248,8 +269,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a used descriptor is published without a barrier',
     file: 'packed/device.ts',
-    from: 'atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE',
-    to: 'store<u64>(<usize>load<u32>(vq, VQ_DESC) + (at - 1) * VIRTQ_DESC_SIZE',
+    from: 'atomic.store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used',
+    to: 'store<u64>(<usize>load<u32>(vq, VQ_DESC) + index * VIRTQ_DESC_SIZE, used',
     caughtBy: 'interleavings',
   },
   {
@@ -333,7 +354,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the fast path follows a packed list across the end of the ring',
     file: 'packed/parse.ts',
-    from: '      if (index + FAST_SEGMENTS > size) break;\n',
+    from: '  if (left < FAST_SEGMENTS) return 0;\n',
     to: '',
     caughtBy: 'packed-differential',
   },
@@ -347,8 +368,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the fast path takes the id of a packed list of two from its first descriptor',
     file: 'packed/parse.ts',
-    from: '        id = word1 & 0xffff;\n',
-    to: '        id = word0 & 0xffff;\n',
+    from: 'return entryOf(word1, 2, taken);',
+    to: 'return entryOf(word0, 2, taken);',
     caughtBy: 'packed-differential',
   },
   {
@@ -361,7 +382,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the fast path forgets that an indirect table of a packed ring may be nested',
     file: 'packed/parse.ts',
-    from: '    if (word0 & INDIRECT) break;\n',
+    from: '  if (word0 & INDIRECT) return 0;\n',
     to: '',
     caughtBy: 'packed-differential',
   },
@@ -385,6 +406,91 @@ export const mutants: readonly Mutant[] = [
     from: 'id | owner | write',
     to: 'id | owner',
     caughtBy: 'packed-device',
+  },
+  // In-flight log.
+  {
+    name: 'a head that was given back counts as published',
+    file: 'split/in-flight.ts',
+    from: 'if (load<u64>(entry, LOG_ENTRY_USED) < position) continue;',
+    to: 'if (load<u64>(entry, LOG_ENTRY_USED) != NOT_USED) continue;',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'what is replayed comes in no order',
+    file: 'in-flight-log.ts',
+    from: 'load<u64>(at - REPLAYED_SIZE) > taken',
+    to: 'load<u64>(at - REPLAYED_SIZE) < taken',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'a chain is marked before its descriptors are in the log',
+    file: 'packed/in-flight.ts',
+    from: '  let at = entryOf(log, first);\n  // As',
+    to: '  let at = entryOf(log, first);\n  store<u64>(at, NOT_USED, LOG_ENTRY_USED);\n  // As',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'a chain that a request has taken is not marked',
+    file: 'packed/in-flight.ts',
+    from: '  store<u64>(at, NOT_USED, LOG_ENTRY_USED);\n  return 1 + first;',
+    to: '  return 1 + first;',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'a packed chain is replayed as its first descriptor',
+    file: 'packed/in-flight.ts',
+    from: 'const link: u32 = left > 1 ? VIRTQ_DESC_F_NEXT : 0;',
+    to: 'const link: u32 = 0;',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'a publication that was begun counts as one that has happened',
+    file: 'packed/in-flight.ts',
+    from: 'if (publishing != used && load<u64>(first, PVIRTQ_DESC_LEN) != load<u64>(log, LOG_BEFORE)) used = publishing;',
+    to: 'used = publishing;',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'a publication that the log has not followed counts as none',
+    file: 'packed/in-flight.ts',
+    from: '  if (publishing != used && load<u64>(first, PVIRTQ_DESC_LEN) != load<u64>(log, LOG_BEFORE)) used = publishing;\n',
+    to: '',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'what a burst overwrites is not saved',
+    file: 'packed/device.ts',
+    from: '  logGiveBurst(vq, count);\n',
+    to: '',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'the list of what a burst overwrites is empty',
+    file: 'packed/in-flight.ts',
+    from: '  store<u32>(log, count - 1, LOG_SAVED_COUNT);\n',
+    to: '  store<u32>(log, 0, LOG_SAVED_COUNT);\n',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'used descriptors that were never published stay in the ring',
+    file: 'packed/in-flight.ts',
+    from: '  eraseUsed(vq, used, places);\n',
+    to: '',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'the next chain is looked for where those in flight are',
+    file: 'packed/in-flight.ts',
+    from: 'const next = advance(used, ahead + places, size);',
+    to: 'const next = advance(used, ahead, size);',
+    caughtBy: 'in-flight',
+  },
+  {
+    name: 'a device that sleeps after a replay waits for a place of its private ring',
+    file: 'packed/device.ts',
+    from: 'const next = load<u32>(vq, VQ_REPLAYING) ? load<u32>(vq, VQ_REPLAY_END) : load<u32>(vq, VQ_LAST_AVAIL);',
+    to: 'const next = load<u32>(vq, VQ_LAST_AVAIL);',
+    caughtBy: 'npm test -- packed-resume',
   },
   // What drivers believe.
   {

@@ -10,8 +10,8 @@ const host = fileURLToPath(new URL('../../../host/', import.meta.url));
 const LAYERS = [
   ['cli'],
   ['.'],
-  ['models/nbd'],
-  ['served', 'models/blk'],
+  ['models/nbd', 'models/overlay'],
+  ['served', 'models/blk', 'models/wasm'],
   ['bus', 'drivers', 'models'],
   ['observability'],
   ['vhost-vdpa', 'vduse', 'vdpa', 'nbd'],
@@ -20,7 +20,7 @@ const LAYERS = [
   ['uapi', 'native'],
 ];
 /** Files at the root of host/ that everything may import: they import nothing above themselves. */
-const BELOW_EVERYTHING = ['errors.ts', 'mutex.ts', 'options.ts', 'range-lock.ts'];
+const BELOW_EVERYTHING = ['errors.ts', 'mutex.ts', 'options.ts', 'range-lock.ts', 'shared-job.ts'];
 
 /** Line of a folder; −1 for one that has no place yet. */
 const layerOf = (folder: string) => LAYERS.findIndex((layer) => layer.includes(folder));

@@ -50,6 +50,21 @@ scenario(
 );
 
 scenario(
+  'a queue that stops is broken no more by what its driver had done to it',
+  async (stage) => {
+    await start(stage);
+    stage.info[1] = { ...stage.info[1], num: 24 };
+    await setReady(stage, 1, 1);
+    await setReady(stage, 1, 0);
+    stage.info[1] = { ...stage.info[1], num: 8 };
+    await setReady(stage, 1, 1);
+    await until(() => stage.isOpen(1), 'the second queue');
+    assert.is(stage.blocks[1]!.verdict, 0);
+  },
+  TOLD,
+);
+
+scenario(
   'a queue that cannot be run is not refused, which would break the device for ever, but reported',
   async (stage) => {
     await start(stage);

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Model, type ServedDevice, type ServeOptions, serve } from '../../host/index.js';
 import { openVhostVdpaFile } from '../../host/vhost-vdpa/open.js';
@@ -66,6 +66,11 @@ export async function run(command: string, limitMs = LIMIT_MS): Promise<string> 
     const how = signal ? `ended by ${signal}` : `exit status ${code}`;
     throw new Error(`${command}: ${how}\n${stdout}${stderr}`);
   }
+}
+
+/** Whether the kernel's driver of the disk at `path` has accepted feature `bit`. */
+export function acceptedFeature(path: string, bit: number): boolean {
+  return readFileSync(`/sys/class/block/${basename(path)}/device/features`, 'utf8')[bit] === '1';
 }
 
 /** A file of `bytes` random bytes in a fresh folder in memory. */

@@ -3,14 +3,7 @@ import type { Aperture } from '../../aperture/aperture.js';
 import type { Datapath, DatapathOptions } from '../../queue/datapath.js';
 import type { QueueBlock } from '../../queue/queue-block.js';
 import { count } from '../../queue/queue-stats.js';
-
-/** Looks at an empty ring that a polling datapath takes at least and at most before it gives up; 8192 are some 40 µs. */
-const SPINS_MINIMUM = 64;
-const SPINS_MAXIMUM = 8192;
-/** Looks that are added when looking has found something. */
-const SPINS_STEP = 256;
-/** Calls in which watching did not pay, before it is tried at full length again. */
-const PROBE_INTERVAL = 64;
+import { SpinBudget } from '../../queue/spin-budget.js';
 
 /** Where the bytes of a disk are, for the thread that serves it: can be posted to a worker. */
 export interface DiskBacking {
@@ -35,12 +28,9 @@ class BlockDatapath implements Datapath {
   readonly #backing: DiskBacking;
   readonly #fileIo: (count: number) => number;
   readonly #burst: number;
-  readonly #maximum: number;
   readonly #bursts: number;
-  #spins: number;
+  readonly #budget: SpinBudget;
   #drained = false;
-  /** Calls in which watching did not pay. */
-  #misses = 0;
   readonly #attention: () => void;
 
   constructor(block: QueueBlock, backing: DiskBacking, { pollers, bursts, attention }: DatapathOptions) {
@@ -49,9 +39,8 @@ class BlockDatapath implements Datapath {
     this.#backing = backing;
     this.#fileIo = block.aperture.prepareFileIo(backing.fd, backing.ioTable);
     this.#burst = block.burst;
-    this.#maximum = pollers > 0 ? Math.floor(SPINS_MAXIMUM / pollers) : 0;
-    this.#spins = this.#maximum;
     this.#bursts = bursts;
+    this.#budget = new SpinBudget(pollers);
     this.#attention = attention;
   }
 
@@ -60,8 +49,9 @@ class BlockDatapath implements Datapath {
     const chains = result & COUNT_MASK;
     // A call that polls comes back without an interrupt to send only when looking has found nothing, or when it has served
     // all that it may in one call; the look that follows arming tells.
-    this.#drained = this.#spins > 0 && this.#backing.inMemory && chains > 0 && !(result & NOTIFY_DUE);
-    if (this.#maximum > 0) this.#adapt(chains > (this.#backing.inMemory ? this.#burst : 0));
+    this.#drained = this.#budget.spins > 0 && this.#backing.inMemory && chains > 0 && !(result & NOTIFY_DUE);
+    // In memory: more than the burst that was there at first.
+    this.#budget.adapt(chains > (this.#backing.inMemory ? this.#burst : 0));
     return result;
   }
 
@@ -69,22 +59,11 @@ class BlockDatapath implements Datapath {
     return this.#drained;
   }
 
-  /**
-   * Watching an empty ring pays where the driver runs beside us, and robs it of its CPU where it does not: for longer when
-   * that has found something (in memory: more than the burst that was there at first), half as long when it has not, and every now and then for
-   * as long as possible, because what was so need not stay so.
-   */
-  #adapt(paid: boolean): void {
-    if (paid) this.#spins = Math.min(this.#spins + SPINS_STEP, this.#maximum);
-    else if (++this.#misses % PROBE_INTERVAL === 0) this.#spins = this.#maximum;
-    else this.#spins = Math.max(this.#spins >> 1, SPINS_MINIMUM);
-  }
-
   #serve(): number {
     const { disk, inMemory } = this.#backing;
     if (!inMemory) return this.#wait() ? this.#fileBurst() : 0;
     count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
-    const result = this.#aperture.engine.blkPoll(this.#vq, disk, this.#spins, this.#bursts);
+    const result = this.#aperture.engine.blkPoll(this.#vq, disk, this.#budget.spins, this.#bursts);
     if (!(result & FILE_DUE)) return result;
     const rest = this.#fileBurst();
     const chains = Math.min((result & COUNT_MASK) + (rest & COUNT_MASK), COUNT_MASK);
@@ -93,9 +72,9 @@ class BlockDatapath implements Datapath {
 
   /** Watches the ring for a while, if it is polled: whether it is worth a burst. */
   #wait(): boolean {
-    if (this.#spins === 0) return true;
+    if (this.#budget.spins === 0) return true;
     count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
-    return this.#aperture.engine.deviceWait(this.#vq, this.#spins) > 0;
+    return this.#aperture.engine.deviceWait(this.#vq, this.#budget.spins) > 0;
   }
 
   #fileBurst(): number {

@@ -8,6 +8,7 @@ import { type BlockDisk, type OpenBlockOptions, openBlock } from '../../../host/
 import { pattern, rejects } from '../../drivers/block-fixture.js';
 import { exercise } from '../../drivers/exercise.js';
 import { DISK_BYTES, DISK_ID, type HostedDiskOptions } from './disk-host.js';
+import { resets } from './reset-scenes.js';
 import type { DriverWorld, StagedDisk } from './world.js';
 
 /** A scene's disk, open. */
@@ -404,4 +405,4 @@ const lives: readonly DriverScene[] = [
 ];
 
 /** Every scene. */
-export const driverScenes: readonly DriverScene[] = [...requests, ...batches, ...aborts, ...lives];
+export const driverScenes: readonly DriverScene[] = [...requests, ...batches, ...aborts, ...lives, ...resets];

@@ -35,6 +35,7 @@ import {
   CALL_devicePop,
   CALL_devicePush,
   CALL_deviceResume,
+  CALL_deviceReturn,
   CALL_deviceStart,
   CALL_deviceWait,
   CALL_gateEnter,
@@ -117,7 +118,7 @@ export function onDevice(world: usize, random: u64): bool {
     case 8: {
       if (random >> 4 & 7) break;
       call(world, CALL_deviceBreak);
-      engine.deviceBreak(vq, 1 + (<u32>(random >> 8) & 15));
+      engine.deviceBreak(vq, 1 + (<u32>(random >> 8) & 15), <u32>(random >> 12) & 15);
       gave(world, CALL_deviceBreak, load<u32>(vq, VQ_VERDICT) != 0);
       break;
     }
@@ -179,9 +180,16 @@ function burst(world: usize, vq: usize, random: u64): bool {
     case 0: {
       const max: u32 = 1 + <u32>(random >> 4) % MOST;
       call(world, CALL_devicePop);
-      const taken = engine.devicePop(vq, max);
+      let taken = engine.devicePop(vq, max);
       gave(world, CALL_devicePop, taken != 0);
       if (taken > max || !sound(vq)) return false;
+      if (taken != 0 && (random >> 42 & 7) == 0) {
+        const first = <u32>(random >> 45) % taken;
+        call(world, CALL_deviceReturn);
+        engine.deviceReturn(vq, first, taken);
+        gave(world, CALL_deviceReturn, true);
+        taken = first;
+      }
       handle(vq, taken, random >> 10);
       // The process dies here, and another goes on.
       if (taken && (random >> 42 & 15) == 0 && load<u32>(vq, VQ_LOG)) return resume(world, vq);

@@ -25,6 +25,7 @@ import {
   CALL_blkSubmit,
   CALL_driverArm,
   CALL_driverDisarm,
+  CALL_driverReset,
   CALL_driverStart,
   CALL_netReap,
   CALL_netReceive,
@@ -48,12 +49,16 @@ const MOST: u32 = 4;
 
 /** Starts the driver's side, with an IOVA domain that maps nothing. */
 export function startDriver(world: usize): void {
+  const dq: usize = load<u32>(world, WORLD_DQ);
   const domain: usize = load<u32>(world, WORLD_DOMAIN);
+  call(world, CALL_driverReset);
+  engine.driverReset(dq);
+  gave(world, CALL_driverReset, true);
   memory.fill(load<u32>(domain, DOMAIN_BITMAP), 0, ((load<u32>(domain, DOMAIN_PAGES) + 63) & ~63) >> 3);
   store<u32>(domain, 0, DOMAIN_FREE_FROM);
   store<u32>(world, 0, WORLD_BOUNCE);
   call(world, CALL_driverStart);
-  engine.driverStart(load<u32>(world, WORLD_DQ));
+  engine.driverStart(dq);
   gave(world, CALL_driverStart, true);
 }
 

@@ -15,6 +15,7 @@ import {
   BOUNCE_BYTES,
   CALL_copy,
   CALL_dirtyFetch,
+  CALL_dirtyMark,
   CALL_doorbellWatch,
   CALL_iotlbInit,
   CALL_iotlbMap,
@@ -103,6 +104,16 @@ export function aside(world: usize, random: u64, state: u64): bool {
       call(world, CALL_copy);
       engine.copy(scratch, scratch + SCRATCH_BYTES / 2 + (<u32>more & 15), <usize>(more >> 8) % (SCRATCH_BYTES / 2 - 16));
       gave(world, CALL_copy, true);
+      return true;
+    }
+    case 10: {
+      // As a model that has written to what a chain named: somewhere in a region, as far as that goes.
+      const entry = entryOf(iotlb, <u32>(random >> 4) % load<u32>(iotlb, IOTLB_COUNT));
+      const bytes = load<u64>(entry, IOTLB_ENTRY_BYTES);
+      const offset = more % bytes;
+      call(world, CALL_dirtyMark);
+      engine.dirtyMark(iotlb, load<u32>(entry, IOTLB_ENTRY_LINEAR) + <u32>offset, <u32>min(bytes - offset, <u64>BOUNCE_BYTES));
+      gave(world, CALL_dirtyMark, load<u32>(iotlb, IOTLB_DIRTY) != 0);
       return true;
     }
     default:

@@ -10,7 +10,7 @@ export declare function deviceArm(vq: usize): u32;
 
 // @ts-ignore: decorator
 @external("engine", "deviceBreak")
-export declare function deviceBreak(vq: usize, verdict: u32): void;
+export declare function deviceBreak(vq: usize, verdict: u32, head: u32): void;
 
 // @ts-ignore: decorator
 @external("engine", "deviceDisarm")
@@ -33,6 +33,10 @@ export declare function devicePush(vq: usize, count: u32): u32;
 export declare function deviceResume(vq: usize): u32;
 
 // @ts-ignore: decorator
+@external("engine", "deviceReturn")
+export declare function deviceReturn(vq: usize, first: u32, end: u32): void;
+
+// @ts-ignore: decorator
 @external("engine", "deviceStart")
 export declare function deviceStart(vq: usize, base: u32): void;
 
@@ -45,6 +49,10 @@ export declare function deviceWait(vq: usize, spins: u32): u32;
 export declare function dirtyFetch(iotlb: usize, from: u64, ranges: usize, capacity: u32): u32;
 
 // @ts-ignore: decorator
+@external("engine", "dirtyMark")
+export declare function dirtyMark(iotlb: usize, linear: usize, bytes: u32): void;
+
+// @ts-ignore: decorator
 @external("engine", "doorbellWatch")
 export declare function doorbellWatch(queues: usize, mask: u32, spins: u32): u32;
 
@@ -55,6 +63,10 @@ export declare function driverArm(dq: usize): u32;
 // @ts-ignore: decorator
 @external("engine", "driverDisarm")
 export declare function driverDisarm(dq: usize): void;
+
+// @ts-ignore: decorator
+@external("engine", "driverReset")
+export declare function driverReset(dq: usize): void;
 
 // @ts-ignore: decorator
 @external("engine", "driverStart")

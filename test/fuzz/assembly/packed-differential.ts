@@ -25,9 +25,10 @@ import {
   VQ_VERDICT,
   VQ_WRITABLE,
 } from '../../../assembly/layout';
+import { devicePop } from '../../../assembly/device';
 import { chainParse, nextHead } from '../../../assembly/packed/chain';
-import { pop } from '../../../assembly/packed/device';
 import { advance, availableOwner, indexOf, OWNER_MASK, retreat } from '../../../assembly/packed/position';
+import { FEW } from '../../../assembly/segments';
 import {
   PVIRTQ_DESC_ID,
   VIRTQ_DESC_F_INDIRECT,
@@ -62,7 +63,12 @@ export function differ(
 ): u32 {
   for (let i = first; i < end; i++) {
     make(vq, other, regions, home, tables, tablesIova, begin(seed, i));
-    if (!agree(vq, other)) return i;
+    // Chains one and two by themselves first (packed/few.ts), then all of them.
+    const start = load<u32>(vq, VQ_LAST_AVAIL);
+    if (!agree(vq, other, FEW)) return i;
+    rewind(vq, start);
+    rewind(other, start);
+    if (!agree(vq, other, CHAINS)) return i;
   }
   return end;
 }
@@ -124,6 +130,13 @@ function configure(vq: usize, size: u32, flags: u32, capacity: u32, position: u3
   store<u32>(vq, 0, VQ_MISS);
 }
 
+/** Back to before a burst that began at `position`, whatever became of it. */
+function rewind(vq: usize, position: u32): void {
+  store<u32>(vq, position, VQ_LAST_AVAIL);
+  store<u32>(vq, 0, VQ_VERDICT);
+  store<u32>(vq, 0, VQ_MISS);
+}
+
 /** Writes descriptor `index`, which is available with `owner`, or nearly: the state behind it. */
 function descriptor(
   table: usize,
@@ -160,11 +173,11 @@ function descriptor(
 }
 
 /** Whether a burst of `vq` is what the chains are one by one, for `other`. */
-function agree(vq: usize, other: usize): bool {
+function agree(vq: usize, other: usize, most: u32): bool {
   const size = load<u32>(vq, VQ_SIZE);
   const start = load<u32>(vq, VQ_LAST_AVAIL);
   const inOrder = (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER) != 0;
-  const taken = pop(vq, CHAINS);
+  const taken = devicePop(vq, most);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
   const writable: usize = load<u32>(vq, VQ_WRITABLE);
   let segment: usize = load<u32>(vq, VQ_SEGMENTS);
@@ -172,7 +185,7 @@ function agree(vq: usize, other: usize): bool {
   const alone: usize = load<u32>(other, VQ_SEGMENTS);
   let alike = true;
   let i: u32 = 0;
-  for (; i < CHAINS; i++) {
+  for (; i < most; i++) {
     const word = nextHead(other);
     const chain = word == 0 ? 0 : chainParse(other, word, alone, room);
     if (i == taken) {
@@ -193,7 +206,7 @@ function agree(vq: usize, other: usize): bool {
   if (load<u32>(vq, VQ_LAST_AVAIL) != load<u32>(other, VQ_LAST_AVAIL)) return false;
   // Left where the burst began, for whoever looks at the ring once more.
   store<u32>(other, start, VQ_LAST_AVAIL);
-  return alike && (i < CHAINS || sound(vq));
+  return alike && (i < most || sound(vq));
 }
 
 // @ts-ignore: decorator

@@ -1,21 +1,31 @@
 import * as assert from 'uvu/assert';
 import { Bus } from '../../../host/bus/index.js';
 import { isSystemError } from '../../../host/errors.js';
-import { u8, u64 } from '../../../host/uapi/codec.js';
+import { hasBit, mask } from '../../../host/uapi/bits.js';
+import { u8, u32, u64 } from '../../../host/uapi/codec.js';
 import { iocSize } from '../../../host/uapi/ioc.js';
+import { ioctlName } from '../../../host/uapi/names.js';
 import * as vduse from '../../../host/uapi/vduse.js';
 import * as vhost from '../../../host/uapi/vhost.js';
-import { VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET } from '../../../host/uapi/virtio.js';
+import {
+  VIRTIO_CONFIG_S_DRIVER_OK,
+  VIRTIO_CONFIG_S_FEATURES_OK,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
+  VIRTIO_F_RING_RESET,
+} from '../../../host/uapi/virtio.js';
 import type { VduseControlFile, VduseFile } from '../../../host/vduse/file.js';
 import type { VhostVdpaFile } from '../../../host/vhost-vdpa/file.js';
+import { VHOST_VDPA_RESET_VRING } from '../../../host/vhost-vdpa/reset-extension.js';
 import {
   createDevice,
+  FEATURES,
   get,
   getStatus,
   NAME,
   REFUSED,
   Responder,
   setStatus,
+  vqInfo,
 } from '../../conformance/protocol.js';
 import type { Choices } from '../choices.js';
 import { Reached, type Target } from '../target.js';
@@ -38,7 +48,9 @@ function ioctls(module: Record<string, unknown>, type: number): number[] {
     .filter((value) => ((value >>> 8) & 0xff) === type && value > 0xffff && !WITH_DESCRIPTORS.has(value));
 }
 
-const VHOST = ioctls(vhost, vhost.VHOST_VIRTIO);
+const VHOST = [...ioctls(vhost, vhost.VHOST_VIRTIO), VHOST_VDPA_RESET_VRING];
+/** Queues of the device. */
+const QUEUES = 2;
 const VDUSE = ioctls(vduse, vduse.VDUSE_BASE);
 /** Bytes of an IOTLB message, and of a response. */
 const IOTLB_MESSAGE_BYTES = 72;
@@ -64,6 +76,21 @@ function garbage(choices: Choices, size: number): Uint8Array | undefined {
   return bytes;
 }
 
+/** What the device offers at least, and what it may offer besides. */
+const RING_RESET = mask(VIRTIO_F_RING_RESET);
+/** What the model knows of queues. */
+const QUEUE_IOCTLS: readonly number[] = [
+  vhost.VHOST_VDPA_SET_VRING_ENABLE,
+  VHOST_VDPA_RESET_VRING,
+  vhost.VHOST_SET_VRING_ADDR,
+];
+
+/** The same queue, at addresses that are aligned. */
+function addressOf(argument: Uint8Array): Uint8Array {
+  if (argument.length < u32.size) return argument;
+  return vhost.vhostVringAddr.encode({ index: u32.decode(argument) });
+}
+
 /** A call that may fail only as a kernel does: the errno, or OK. */
 async function outcomeOf(call: Promise<unknown>): Promise<string> {
   try {
@@ -84,9 +111,15 @@ class Case {
   readonly #device: VduseFile;
   readonly #responder: Responder;
   #driver: VhostVdpaFile;
-  /** What the driver must find: its status, and the features that the device is shown. */
+  /** What the driver must find: its status, the features that the device is shown, which queues are ready. */
   #status = 0;
   #features = 0n;
+  #ready = new Set<number>();
+  #suspended = false;
+  /** Queues that were reset, and may be set up anew. */
+  readonly #placeable = new Set<number>();
+  /** Whether the device offers the reset of a queue, and is told of it. */
+  readonly #resets: boolean;
 
   static async play(choices: Choices, reached: Reached): Promise<number> {
     const bus = new Bus();
@@ -94,13 +127,22 @@ class Case {
       const apiVersion = BigInt(choices.below(2));
       const control = bus.control();
       const vduseFeatures = apiVersion ? { vduseFeatures: BigInt(choices.below(4)) } : {};
+      const features = FEATURES | (choices.once(2) ? RING_RESET : 0n);
+      const told = hasBit(vduseFeatures.vduseFeatures ?? 0n, vduse.VDUSE_F_QUEUE_READY);
       const shape = apiVersion ? { ngroups: 2, nas: 2 } : {};
-      const device = await createDevice(control, { apiVersion, ...shape, ...vduseFeatures });
+      const device = await createDevice(control, {
+        apiVersion,
+        features,
+        queues: QUEUES,
+        ...shape,
+        ...vduseFeatures,
+      });
       await bus.attach(NAME, { parent: choices.pick(['set_map', 'dma_map'] as const) });
       const responder = new Responder(device);
       const driver = await bus.openVhostVdpa(NAME);
       await driver.ioctl(vhost.VHOST_SET_OWNER);
-      return await new Case(choices, reached, bus, control, device, responder, driver).#play();
+      const resets = told && features !== FEATURES;
+      return await new Case(choices, reached, bus, control, device, responder, driver, resets).#play();
     } finally {
       await bus.close();
     }
@@ -114,6 +156,7 @@ class Case {
     device: VduseFile,
     responder: Responder,
     driver: VhostVdpaFile,
+    resets: boolean,
   ) {
     this.#choices = choices;
     this.#reached = reached;
@@ -122,6 +165,7 @@ class Case {
     this.#device = device;
     this.#responder = responder;
     this.#driver = driver;
+    this.#resets = resets;
   }
 
   async #play(): Promise<number> {
@@ -145,7 +189,7 @@ class Case {
 
   async #step(refuses: boolean): Promise<void> {
     const choices = this.#choices;
-    switch (choices.below(6)) {
+    switch (choices.below(8)) {
       case 0:
         return this.#driverIoctl(choices.pick(VHOST), refuses);
       case 1: {
@@ -169,6 +213,10 @@ class Case {
       }
       case 5:
         return this.#count('response', this.#device.write(garbage(choices, 152) ?? new Uint8Array(0)));
+      case 6:
+        return this.#queueIoctl(choices.pick(QUEUE_IOCTLS), this.#queueArgument());
+      case 7:
+        return this.#setFeatures(u64.encode(FEATURES | (choices.once(4) ? 0n : RING_RESET)));
     }
   }
 
@@ -176,6 +224,8 @@ class Case {
     const argument = garbage(this.#choices, iocSize(request));
     if (request === vhost.VHOST_VDPA_SET_STATUS) return this.#setStatus(argument, refuses);
     if (request === vhost.VHOST_SET_FEATURES) return this.#setFeatures(argument);
+    if (request === vhost.VHOST_VDPA_SUSPEND) return this.#suspend();
+    if (QUEUE_IOCTLS.includes(request)) return this.#queueIoctl(request, argument);
     return this.#count('driver', this.#driver.ioctl(request, argument));
   }
 
@@ -189,11 +239,59 @@ class Case {
       assert.is(outcome, refuses ? 'EIO' : 'OK', 'reset');
       this.#status = 0;
       this.#features = 0n;
+      this.#ready.clear();
+      this.#placeable.clear();
+      this.#suspended = false;
       return;
     }
     const taken = (this.#status & ~status) === 0;
     assert.is(outcome, taken ? 'OK' : 'EINVAL', `status ${status} after ${this.#status}`);
     if (taken && !refuses) this.#status = status | (this.#status & VIRTIO_CONFIG_S_NEEDS_RESET);
+  }
+
+  /** The number of a queue, mostly one that there is, and one that starts it more often than not. */
+  #queueArgument(): Uint8Array {
+    const choices = this.#choices;
+    return vhost.vhostVringState.encode({ index: choices.below(QUEUES + 1), num: choices.below(3) });
+  }
+
+  /** Starting, resetting and placing one queue: a queue that was reset alone is placed while the driver runs, no other. */
+  async #queueIoctl(request: number, argument: Uint8Array | undefined): Promise<void> {
+    const bytes = request === vhost.VHOST_SET_VRING_ADDR && argument ? addressOf(argument) : argument;
+    const outcome = await outcomeOf(this.#driver.ioctl(request, bytes));
+    this.#reached.count(`${ioctlName(request)} ${outcome}`);
+    if (!bytes || bytes.length < u32.size) return void assert.is(outcome, 'EFAULT');
+    const index = u32.decode(bytes);
+    if (index >= QUEUES) return void assert.is(outcome, 'ENOBUFS');
+    if (request === VHOST_VDPA_RESET_VRING) return this.#queueReset(index, outcome);
+    if (bytes.length < iocSize(request)) return void assert.is(outcome, 'EFAULT');
+    if (request === vhost.VHOST_SET_VRING_ADDR) {
+      const runs = this.#status & VIRTIO_CONFIG_S_DRIVER_OK && !this.#suspended;
+      return void assert.is(outcome, runs && !this.#placeable.has(index) ? 'EINVAL' : 'OK');
+    }
+    assert.is(outcome, 'OK');
+    if (vhost.vhostVringState.decode(bytes).num === 0) this.#ready.delete(index);
+    else {
+      this.#ready.add(index);
+      this.#placeable.delete(index);
+    }
+  }
+
+  async #queueReset(index: number, outcome: string): Promise<void> {
+    if (!this.#resets || !(this.#features & RING_RESET)) return void assert.is(outcome, 'EOPNOTSUPP');
+    const runs = this.#status & VIRTIO_CONFIG_S_DRIVER_OK && !this.#suspended;
+    if (!runs || !this.#ready.has(index)) return void assert.is(outcome, 'EINVAL');
+    assert.is(outcome, 'OK');
+    this.#ready.delete(index);
+    this.#placeable.add(index);
+    const { num, desc_addr, driver_addr, device_addr, ready } = await vqInfo(this.#device, index);
+    assert.equal([num, desc_addr, driver_addr, device_addr, ready], [0, 0n, 0n, 0n, 0], 'the queue');
+  }
+
+  async #suspend(): Promise<void> {
+    const outcome = await outcomeOf(this.#driver.ioctl(vhost.VHOST_VDPA_SUSPEND));
+    this.#reached.count(`suspend ${outcome}`);
+    if (outcome === 'OK' && this.#status & VIRTIO_CONFIG_S_DRIVER_OK) this.#suspended = true;
   }
 
   /** Features can be chosen until they have been agreed on. */

@@ -126,3 +126,6 @@ export const CALL_deviceIdle = 39;
 export const CALL_logIsRunning = 40;
 export const CALL_requestTakeBurst = 41;
 export const CALL_requestGiveBurst = 42;
+export const CALL_deviceReturn = 43;
+export const CALL_dirtyMark = 44;
+export const CALL_driverReset = 45;

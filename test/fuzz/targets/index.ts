@@ -5,6 +5,7 @@ import { indirectTables, packedDevice, splitDevice } from './device-side.js';
 import { packedDifferential, splitDifferential } from './differential.js';
 import { packedDriver, splitDriver } from './driver-side.js';
 import { exports } from './exports.js';
+import { inFlight } from './in-flight.js';
 import { iotlb } from './iotlb.js';
 import { netDriver } from './net-driver.js';
 import { vduseMessages } from './vduse-messages.js';
@@ -16,6 +17,7 @@ export const targets: readonly Target[] = [
   indirectTables,
   splitDriver,
   packedDriver,
+  inFlight,
   netDriver,
   iotlb,
   blkRequests,

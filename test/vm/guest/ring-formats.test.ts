@@ -1,19 +1,12 @@
 /** The kernel's disk driver over rings of every format that it takes: ours answers what its own code writes. */
-import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { VIRTIO_F_IN_ORDER, VIRTIO_F_RING_PACKED } from '../../../assembly/virtio.js';
 import { BlockDevice, BlockModel, type ServeOptions } from '../../../host/index.js';
-import { imageFile, run, withDisk } from '../disk-fixture.js';
+import { acceptedFeature, imageFile, run, withDisk } from '../disk-fixture.js';
 import { kernelIsSince, shell } from '../fixture.js';
 
 const BYTES = 4 * 2 ** 20;
-
-/** Whether the kernel's driver of a disk has accepted a feature. */
-function accepted(path: string, bit: number): boolean {
-  return readFileSync(`/sys/class/block/${basename(path)}/device/features`, 'utf8')[bit] === '1';
-}
 
 /** A disk in an array, whose requests end in any order. */
 class Shuffled extends BlockModel {
@@ -45,9 +38,9 @@ for (const options of [
     const file = imageFile(BYTES);
     const model = new BlockDevice({ file });
     await withDisk(model, { driver: 'virtio_vdpa', ...options }, async ({ path, device, errors }) => {
-      assert.is(accepted(path, VIRTIO_F_RING_PACKED), options.packed);
+      assert.is(acceptedFeature(path, VIRTIO_F_RING_PACKED), options.packed);
       // Drivers use rings in order since Linux 7.0.
-      assert.is(accepted(path, VIRTIO_F_IN_ORDER), options.inOrder === true && kernelIsSince('7.0'));
+      assert.is(acceptedFeature(path, VIRTIO_F_IN_ORDER), options.inOrder === true && kernelIsSince('7.0'));
       await verify(path);
       shell(`sync; echo 3 > /proc/sys/vm/drop_caches; cmp ${path} ${file}`);
       assert.ok(device.stats().requests > 20);
@@ -57,7 +50,7 @@ for (const options of [
 
 test('a packed ring of requests that end in any order', async () => {
   await withDisk(new Shuffled(), { driver: 'virtio_vdpa', packed: true }, async ({ path, errors }) => {
-    assert.ok(accepted(path, VIRTIO_F_RING_PACKED));
+    assert.ok(acceptedFeature(path, VIRTIO_F_RING_PACKED));
     await verify(path);
     assert.equal(errors, []);
   });
