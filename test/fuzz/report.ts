@@ -53,7 +53,7 @@ export function describeReport(target: Target, { seed, finding, path, coverage, 
   const ways = coverage ? `, ${describeCoverage(countCoverage(coverage))}` : '';
   const what = `${target.name}: ${count(so.cases)} cases, ${rate(so, target.operations)}, ${many(so.traps, 'trap')}${ways}, seed ${seed}`;
   if (!finding) return `${what}, no finding`;
-  return `${what}, 1 finding\n  case ${finding.index}: ${finding.failure}\n  kept in ${path}`;
+  return `${what}, 1 finding\n  case ${finding.index}: ${finding.failure}${path ? `\n  kept in ${path}` : ''}`;
 }
 
 export function describeSum({ targets, cases, findings, traps, coverage, ...so }: Sum): string {

@@ -55,7 +55,8 @@ async function fuzz(name: string): Promise<Report> {
     onProgress: (so) => process.stderr.write(`${describeProgress(target, so)}\n`),
   });
   const { finding } = result;
-  const path = finding && join(repros, `${name}-${seed}-${finding.index}.json`);
+  // Of a process that was ended there is no case to play again.
+  const path = finding?.choices.length ? join(repros, `${name}-${seed}-${finding.index}.json`) : undefined;
   if (finding && path) writeRepro(path, { target: name, failure: finding.failure, choices: finding.choices });
   const report = { target: name, seed, ...result, ...(path ? { path } : {}) };
   process.stdout.write(

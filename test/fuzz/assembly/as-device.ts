@@ -146,10 +146,12 @@ export function onDevice(world: usize, random: u64): bool {
   return sound(vq);
 }
 
-/** Goes on where another process has stopped. */
+/** Goes on where another process has stopped; at the beginning, where its log says that the driver had not started the queue. */
 function resume(world: usize, vq: usize): bool {
   call(world, CALL_deviceResume);
-  gave(world, CALL_deviceResume, engine.deviceResume(vq) != 0);
+  const resumed = engine.deviceResume(vq) != 0;
+  gave(world, CALL_deviceResume, resumed);
+  if (!resumed) startDevice(world, 0);
   return sound(vq);
 }
 
