@@ -132,7 +132,7 @@ export const VQ_FAULT_IOVA = 288;
 export const VQ_FAULT_ACCESS = 296;
 /** u32: head of the chain that broke the queue, or the index that did. */
 export const VQ_VERDICT_HEAD = 300;
-/** u32: +1 at each start, so that requests from before a reset are told from those after it. */
+/** u32: +1 at each start and each reset, so that requests from before a reset are told from those after it. */
 export const VQ_EPOCH = 304;
 /** u32: 1 while pops take heads from VQ_REPLAY, which another process left in flight, instead of the available ring. */
 export const VQ_REPLAYING = 308;
@@ -172,6 +172,8 @@ export const VQ_GATE_CLOSED = 644;
 /** i32 file descriptors, −1 for none: kick eventfd to wait on, call eventfd to signal. */
 export const VQ_KICK_FD = 648;
 export const VQ_CALL_FD = 652;
+/** i32: thread of the kernel (gettid) that runs the queue; 0 where that is not known. */
+export const VQ_THREAD = 656;
 /** u32: 1 asks the queue thread to leave for good. */
 export const VQ_EXIT = 660;
 /**
@@ -185,6 +187,10 @@ export const VQ_DOORBELL_RINGS = 668;
 export const VQ_DOORBELL_COUNT = 672;
 /** u32: that count when the thread that runs the queue last looked. */
 export const VQ_DOORBELL_SEEN = 676;
+/** i32: 1 while somebody wants to know how long requests take: then some are timed. */
+export const VQ_SAMPLING = 680;
+/** u32, linear of the LATENCY block of those. */
+export const VQ_LATENCY = 684;
 export const VQ_BLOCK_SIZE = 768;
 
 // VQ_FLAGS
@@ -270,6 +276,17 @@ export const VERDICT_MEMORY_LOST = 22;
 export const VERDICT_THREAD_LOST = 23;
 /** The in-flight log and the ring contradict each other. */
 export const VERDICT_IN_FLIGHT_LOG = 24;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A histogram of how long requests took, written and read by the host alone: each power of two of nanoseconds is cut into
+// 2^LATENCY_BUCKET_BITS equal buckets, so that a latency is told within 1/16 of itself.
+export const LATENCY_BUCKET_BITS = 4;
+/** u64, nanoseconds: the sum of the latencies. */
+export const LATENCY_SUM = 0;
+/** u32 a bucket: how many latencies fell into it. */
+export const LATENCY_COUNTS = 8;
+export const LATENCY_BUCKETS = 448;
+export const LATENCY_BLOCK_SIZE = 1800;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Virtqueue, driver side. One block a queue.

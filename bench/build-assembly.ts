@@ -13,6 +13,8 @@ export interface BuildOptions {
   /** More options of the compiler. */
   options?: string[];
   edit?: Edit;
+  /** Changes the module, once it is compiled. */
+  pass?: (binary: Uint8Array) => Uint8Array;
   /** Told the module in text form. */
   onText?: (wat: string) => void;
 }
@@ -25,7 +27,7 @@ export async function buildAssembly(entry: string, options: BuildOptions = {}): 
 /** The same, as the bytes of the binary. */
 export async function compileAssembly(
   entry: string,
-  { options = [], edit, onText }: BuildOptions = {},
+  { options = [], edit, pass, onText }: BuildOptions = {},
 ): Promise<Uint8Array> {
   let binary: Uint8Array | undefined;
   const { error, stderr } = await asc.main(
@@ -47,5 +49,6 @@ export async function compileAssembly(
     },
   );
   if (error || !binary) throw new Error(`${error?.message ?? 'no output'}\n${stderr.toString()}`);
-  return Uint8Array.from(binary);
+  const bytes = Uint8Array.from(binary);
+  return pass ? pass(bytes) : bytes;
 }

@@ -4,7 +4,9 @@ import { VIRTQUEUE_MAX_SIZE } from '../assembly/virtio.js';
 import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout, mapsEvery } from './bus/index.js';
 import { abortError, isSystemError, RingbellError } from './errors.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
+import { LoadedModel } from './models/loaded-model.js';
 import type { Model } from './models/model.js';
+import { loadAddon } from './native/addon.js';
 import { checkBoolean, checkBus, checkOptions, checkSignal } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { type DeviceTransport, ServedDevice } from './served/served-device.js';
@@ -65,6 +67,13 @@ export interface ServeOptions {
    * in JavaScript always runs on the event loop.
    */
   threads?: number;
+  /**
+   * CPUs that the queue threads run on, thread i on the i-th of them, and from the first on again; if left out, wherever the
+   * kernel has them run.
+   */
+  cpus?: readonly number[];
+  /** What the class of a model is constructed with, in each thread: of a model that is given by URL. Anything that can be cloned. */
+  modelOptions?: unknown;
   /** Of queue threads. 'notify' (default): sleep until the driver kicks; 'poll': watch the rings while there is traffic. */
   mode?: 'notify' | 'poll';
   /** Where the doorbells lie that the in-process bus offers to drivers; if left out there are none. */
@@ -94,6 +103,8 @@ const OPTION_NAMES = [
   'packed',
   'inOrder',
   'threads',
+  'cpus',
+  'modelOptions',
   'mode',
   'doorbell',
   'parent',
@@ -102,15 +113,18 @@ const OPTION_NAMES = [
 ];
 
 /**
- * Offers `model` to drivers under a name. Rejects with ERR_ARGUMENT for options or a model that cannot work, ERR_DEVICE_BUSY
+ * Offers `served` to drivers under a name: a device model, or the URL of a module whose default export is a class of them, which every
+ * queue thread then makes an instance of. Rejects with ERR_ARGUMENT for options or a model that cannot work, ERR_DEVICE_BUSY
  * for one that is being served, ERR_TAKE_OVER for a device of that name that cannot be taken over, EEXIST (a SystemError) for
  * one where no in-flight log is kept, ERR_DEVICE_BROKEN for one that nobody answered for, ERR_NOT_SUPPORTED without VDUSE,
  * ERR_CONTROL_PLANE where the transport refuses, ERR_APERTURE_FULL, an AbortError.
  */
-export async function serve(model: Model, options: ServeOptions): Promise<ServedDevice> {
-  check(model, options);
+export async function serve(served: Model | URL, options: ServeOptions): Promise<ServedDevice> {
+  check(served, options);
   const { name, queues = 1, queueSize = 256, mode = 'notify', signal, doorbell, bus = Bus.default } = options;
   if (signal?.aborted) throw abortError(signal);
+  const model =
+    served instanceof URL ? await LoadedModel.load(served, options.modelOptions) : (served as Model);
   const log = logOf(options);
   const device = await ServedDevice.create(model, transportOf(options), {
     name,
@@ -127,6 +141,7 @@ export async function serve(model: Model, options: ServeOptions): Promise<Served
     ringReset: options.transport !== 'vduse' && options.attach !== 'mdev',
     threads: Math.min(options.threads ?? Math.max(availableParallelism(), leastThreads(queues)), queues),
     poll: mode === 'poll',
+    cpus: options.cpus ?? [],
     log,
   });
   if (!signal) return device;
@@ -176,9 +191,11 @@ function transportOf({
  * Judges the arguments. Throws TypeError for what is no model, options, signal or bus, ERR_ARGUMENT for options that make
  * no sense.
  */
-function check(model: Model, options: ServeOptions): void {
-  if (typeof model?.attach !== 'function')
-    throw new TypeError(`model must be a BlockDevice or a BlockModel, not ${inspect(model)}`);
+function check(model: Model | URL, options: ServeOptions): void {
+  if (!(model instanceof URL) && typeof model?.attach !== 'function')
+    throw new TypeError(
+      `model must be a device model, or the URL of a module that has one, not ${inspect(model)}`,
+    );
   checkOptions('serve', options, OPTION_NAMES);
   checkSignal(options.signal);
   checkBus(options.bus, ['control', 'attach', 'detach']);
@@ -203,6 +220,9 @@ function check(model: Model, options: ServeOptions): void {
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (threads !== undefined && threads !== 0)
     checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
+  if (options.modelOptions !== undefined && !(model instanceof URL))
+    refuse('modelOptions are for a model that is given by the URL of its module');
+  if (options.cpus !== undefined) checkCpus(options.cpus);
   checkLog(options);
   checkChoice('transport', transport, ['bus', 'vduse']);
   checkChoice('mode', mode, ['notify', 'poll']);
@@ -213,6 +233,19 @@ function check(model: Model, options: ServeOptions): void {
   if (transport === 'vduse')
     for (const option of ['bus', 'doorbell', 'parent'] as const)
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
+}
+
+function checkCpus(cpus: readonly number[]): void {
+  const bad =
+    !Array.isArray(cpus) || cpus.length === 0 || !cpus.every((cpu) => Number.isInteger(cpu) && cpu >= 0);
+  if (bad) throw new RingbellError('ERR_ARGUMENT', `cpus must be numbers of CPUs, not ${inspect(cpus)}`);
+  const allowed = loadAddon().affinity();
+  const missing = cpus.find((cpu) => !allowed.includes(cpu));
+  if (missing !== undefined)
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      `this thread may not run on CPU ${missing}, but on ${allowed.join(', ')}`,
+    );
 }
 
 function checkLog({ inFlightLog, groups = 1 }: ServeOptions): void {

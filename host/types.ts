@@ -8,8 +8,15 @@ export type { Engine } from './aperture/engine.js';
 export type { Memory } from './aperture/web-assembly.js';
 export type { AttachedModel, LoopHooks, ModelContext } from './models/model.js';
 export type { MapSource, Protection } from './native/addon.js';
-export type { Datapath, DatapathModule, DatapathOptions, DatapathSource } from './queue/datapath.js';
+export type {
+  Datapath,
+  DatapathModule,
+  DatapathOptions,
+  DatapathSource,
+  LoopThread,
+} from './queue/datapath.js';
 export type { Gate } from './queue/gate.js';
+export type { LatencyRecorder } from './queue/latency-recorder.js';
 export type { QueueBlock, RingPlacement } from './queue/queue-block.js';
 export type { LoopDatapath } from './queue/queue-loop.js';
 export type { Fields, Initializer, Values } from './uapi/struct.js';

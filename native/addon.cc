@@ -20,6 +20,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
         ending->watcher.Reset();
       },
       environment);
+  InitAffinity(env, exports);
   InitAperture(env, exports);
   InitDescriptor(env, exports);
   InitMemfd(env, exports);

@@ -17,6 +17,7 @@
 /// then fails, and gives an empty value: look before using one.
 namespace ringbell {
 
+void InitAffinity(Napi::Env env, Napi::Object exports);
 void InitAperture(Napi::Env env, Napi::Object exports);
 void InitDescriptor(Napi::Env env, Napi::Object exports);
 void InitMemfd(Napi::Env env, Napi::Object exports);

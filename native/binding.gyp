@@ -5,6 +5,7 @@
       "target_name": "ringbell",
       "sources": [
         "addon.cc",
+        "affinity.cc",
         "aperture.cc",
         "aperture-table.cc",
         "arguments.cc",

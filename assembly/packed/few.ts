@@ -66,11 +66,11 @@ export function popFew(vq: usize, max: u32): u32 {
       chain = entryOf(word, 1, parseTable(vq, p, size, segment, base, limit, linear, deny));
     } else if (word & NEXT) chain = parseList(p, word, size - index, segment, base, limit, linear, deny);
     else chain = entryOf(word, 1, singleSegment(vq, p, word >> 16, segment));
-    if (chain == 0) return 0;
+    const taken = <u32>(chain >> 32);
+    if (taken == 0) return 0;
     const descriptors = <u32>chain >> 16;
     if (room < descriptors) return 0;
     room -= descriptors;
-    const taken = <u32>(chain >> 32);
     store<u64>(load<u32>(vq, VQ_CHAINS) + k * CHAIN_SIZE, chain);
     store<u32>(load<u32>(vq, VQ_WRITABLE) + (k << 2), writableBytes(segment, taken));
     segment += (taken >> 16) * SEGMENT_SIZE;

@@ -59,9 +59,9 @@ function direct(vq: usize, at: u64, count: u32, inOrder: bool): u64 {
   const ring: usize = load<u32>(vq, VQ_DESC);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
   const end = segmentsEnd(vq);
-  const base = v128.load_splat<u64>(vq, VQ_REGION_IOVA);
-  const limit = v128.load_splat<u64>(vq, VQ_REGION_BYTES);
-  const linear = v128.load_splat<u64>(vq, VQ_REGION_LINEAR);
+  const base = i64x2.splat(load<u64>(vq, VQ_REGION_IOVA));
+  const limit = i64x2.splat(load<u64>(vq, VQ_REGION_BYTES));
+  const linear = i64x2.splat(load<u64>(vq, VQ_REGION_LINEAR));
   const deny = load<u32>(vq, VQ_REGION_DENY);
   let room = offerable(vq);
   let index = indexOf(load<u32>(vq, VQ_LAST_AVAIL));
@@ -103,12 +103,13 @@ function direct(vq: usize, at: u64, count: u32, inOrder: bool): u64 {
     if ((word0 ^ owner) & (OWNER_MASK | INDIRECT)) break;
     if (segment > end) break;
     const chain = parseList(p0, word0, size - index, segment, base, limit, linear, deny);
-    const descriptors = <u32>chain >> 16;
-    if (chain == 0) break;
+    const taken = <u32>(chain >> 32);
+    if (taken == 0) break;
+    const descriptors = taken >> 16;
     if (room < descriptors) break;
     room -= descriptors;
     store<u64>(chains + k * CHAIN_SIZE, chain);
-    if (inOrder) store<u32>(writable + (k << 2), writableBytes(segment, <u32>(chain >> 32)));
+    if (inOrder) store<u32>(writable + (k << 2), writableBytes(segment, taken));
     segment += descriptors * SEGMENT_SIZE;
     index += descriptors;
     if (index == size) {
@@ -122,8 +123,8 @@ function direct(vq: usize, at: u64, count: u32, inOrder: bool): u64 {
 
 /**
  * Takes one list of one, two or three descriptors, the first at `p0` with `word0`, `left` descriptors before the end of the
- * ring, if it lies wholly in the region and keeps every rule: writes its segments and returns its entry of the chain table. 0
- * for any other.
+ * ring, if it lies wholly in the region and keeps every rule: writes its segments and returns its entry of the chain table,
+ * which has counts of 0 for any other.
  */
 // @ts-ignore: decorator
 @inline
@@ -157,11 +158,11 @@ export function parseList(
   return entryOf(word2, 3, taken);
 }
 
-/** The chain table's entry of a chain of `descriptors` of the ring whose id is in `word`; 0 if it was not taken. */
+/** The chain table's entry of a chain of `descriptors` of the ring whose id is in `word`; its counts are 0 if it was not taken. */
 // @ts-ignore: decorator
 @inline
 export function entryOf(word: u32, descriptors: u32, taken: u32): u64 {
-  return taken ? <u64>((word & 0xffff) | (descriptors << 16)) | (<u64>taken << 32) : 0;
+  return <u64>((word & 0xffff) | (descriptors << 16)) | (<u64>taken << 32);
 }
 
 /** The same for chains of one descriptor that refers to an indirect table. */
@@ -170,9 +171,9 @@ function parseIndirect(vq: usize, at: u64, count: u32): u64 {
   const ring: usize = load<u32>(vq, VQ_DESC);
   const chains: usize = load<u32>(vq, VQ_CHAINS);
   const end = segmentsEnd(vq);
-  const base = v128.load_splat<u64>(vq, VQ_REGION_IOVA);
-  const limit = v128.load_splat<u64>(vq, VQ_REGION_BYTES);
-  const linear = v128.load_splat<u64>(vq, VQ_REGION_LINEAR);
+  const base = i64x2.splat(load<u64>(vq, VQ_REGION_IOVA));
+  const limit = i64x2.splat(load<u64>(vq, VQ_REGION_BYTES));
+  const linear = i64x2.splat(load<u64>(vq, VQ_REGION_LINEAR));
   const deny = load<u32>(vq, VQ_REGION_DENY);
   let room = offerable(vq);
   let index = indexOf(load<u32>(vq, VQ_LAST_AVAIL));

@@ -1,9 +1,8 @@
-/** Buckets per power of two: a value is told within 1/128 of itself. */
-const SUB_BUCKET_BITS = 7;
-const SUB_BUCKETS = 2 ** SUB_BUCKET_BITS;
-/** Nanoseconds; longer latencies count as this long, except in the maximum. */
-const MAX_RECORDED_NS = 2 ** 31 - 1;
-const BUCKETS = (32 - SUB_BUCKET_BITS) * SUB_BUCKETS;
+import { bucketCount, bucketOf, bucketTop } from '../queue/latency-buckets.js';
+
+/** A value is told within 1/128 of itself. */
+const BUCKET_BITS = 7;
+const BUCKETS = bucketCount(BUCKET_BITS);
 /** Nanoseconds per millisecond and per microsecond. */
 const NS_PER_MS = 1e6;
 const NS_PER_US = 1e3;
@@ -35,10 +34,7 @@ export class LatencyHistogram {
   /** Adds one latency, in milliseconds as performance.now counts them. */
   record(milliseconds: number): void {
     if (milliseconds > this.#max[0]!) this.#max[0] = milliseconds;
-    const ns = Math.min(MAX_RECORDED_NS, Math.max(0, milliseconds * NS_PER_MS)) | 0;
-    // The highest bit selects the power of two, the bits below it the part; below SUB_BUCKETS every value has a bucket.
-    const shift = Math.max(0, 32 - SUB_BUCKET_BITS - Math.clz32(ns) - 1);
-    const bucket = (shift << SUB_BUCKET_BITS) + (ns >>> shift);
+    const bucket = bucketOf(milliseconds * NS_PER_MS, BUCKET_BITS);
     this.#counts[bucket] = this.#counts[bucket]! + 1;
     this.#total[0] = this.#total[0]! + 1;
   }
@@ -49,7 +45,8 @@ export class LatencyHistogram {
     let seen = 0;
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
       seen += this.#counts[bucket]!;
-      if (seen >= rank) return Math.min(bucketTop(bucket), this.#max[0]! * NS_PER_MS) / NS_PER_US;
+      if (seen >= rank)
+        return Math.min(bucketTop(bucket, BUCKET_BITS), this.#max[0]! * NS_PER_MS) / NS_PER_US;
     }
     return 0;
   }
@@ -64,12 +61,4 @@ export class LatencyHistogram {
       max: (this.#max[0]! * NS_PER_MS) / NS_PER_US,
     };
   }
-}
-
-/** The largest value, in nanoseconds, that falls into a bucket. */
-function bucketTop(bucket: number): number {
-  if (bucket < 2 * SUB_BUCKETS) return bucket;
-  const shift = (bucket >>> SUB_BUCKET_BITS) - 1;
-  const part = bucket - (shift << SUB_BUCKET_BITS);
-  return (part + 1) * 2 ** shift - 1;
 }

@@ -4,6 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import {
   BlockDevice,
+  type Exposure,
+  expose,
   type KernelAttachment,
   NbdDisk,
   OverlayDisk,
@@ -46,6 +48,8 @@ interface Plan {
   queueSize: number;
   threads: number | undefined;
   mode: (typeof MODES)[number];
+  /** Path of a stats socket, or 'auto'. */
+  stats: string | undefined;
 }
 
 /** `ringbell serve` */
@@ -74,21 +78,40 @@ export const serve: Command = {
     threads: { value: 'N', help: 'queue threads (default: one a queue, up to the processors)' },
     mode: { value: 'notify|poll', default: 'notify', help: 'sleep until kicked, or watch the rings' },
     transport: { value: 'vduse', default: 'vduse', help: 'how others reach the device' },
+    stats: {
+      value: 'SOCKET|auto',
+      help: 'let ringbell top look, by this socket, or one that it finds by itself',
+    },
     json: { help: 'print JSON: an object when the device is there, another with its counters at the end' },
   },
   endless: true,
   async run(values, signal) {
     const plan = planOf(values);
-    const model = await modelOf(plan, signal).catch((error: unknown) => {
-      throw explained(error, plan);
-    });
+    const exposure = await exposureOf(plan.stats);
     try {
-      return await serveUntil(signal, model, plan, values.flag('json'));
+      return await serveModelOf(plan, values.flag('json'), signal);
     } finally {
-      if (!(model instanceof BlockDevice)) await model.close();
+      await exposure?.close();
     }
   },
 };
+
+/** Lets others look, if they are to. */
+async function exposureOf(stats: string | undefined): Promise<Exposure | undefined> {
+  return stats === undefined ? undefined : expose(stats === 'auto' ? {} : { path: stats });
+}
+
+/** Makes the model, serves it, and gives up what it holds: the exit status. */
+async function serveModelOf(plan: Plan, json: boolean, signal: AbortSignal): Promise<number> {
+  const model = await modelOf(plan, signal).catch((error: unknown) => {
+    throw explained(error, plan);
+  });
+  try {
+    return await serveUntil(signal, model, plan, json);
+  } finally {
+    if (!(model instanceof BlockDevice)) await model.close();
+  }
+}
 
 /** Serves until the signal aborts: the exit status. */
 async function serveUntil(signal: AbortSignal, model: DiskModel, plan: Plan, json: boolean): Promise<number> {
@@ -168,6 +191,7 @@ function planOf(values: Arguments): Plan {
     queueSize,
     threads: values.given('threads') ? values.count('threads', { minimum: 0, maximum: 64 }) : undefined,
     mode: values.choice('mode', MODES)!,
+    stats: values.text('stats'),
   };
 }
 

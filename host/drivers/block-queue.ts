@@ -23,6 +23,7 @@ import { type BlockRequest, statusError } from './block-operation.js';
 import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue, SlotShape } from './driver-queue.js';
 import type { BounceUser } from './iova-domain.js';
+import { RequestTimer } from './request-timer.js';
 import { keepSubmissions, writeSubmission } from './submission.js';
 import { WaitingLine } from './waiting-line.js';
 
@@ -73,6 +74,7 @@ function bufferStride(slotBytes: number): number {
  */
 export class BlockQueue extends DriverLane implements BounceUser {
   readonly #i32: Int32Array;
+  readonly #timer: RequestTimer;
   readonly #submissions: number;
   readonly #completions: number;
   readonly #buffers: number;
@@ -94,6 +96,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
     const { memory, maxSlots } = queue;
     const { aperture } = memory;
     this.#i32 = aperture.i32;
+    this.#timer = new RequestTimer(queue.latency);
     this.#submissions = aperture.allocate(maxSlots * SUBMISSION_SIZE);
     this.#completions = aperture.allocate(maxSlots * COMPLETION_SIZE);
     this.#bufferStride = bufferStride(options.slotBytes);
@@ -140,6 +143,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
       return 0;
     }
     let result: number;
+    const start = this.#timer.start;
     queue.crossings++;
     try {
       result = this.engine.blkSubmit(queue.block, table, count);
@@ -149,6 +153,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
     if (result & NOTIFY_DUE) queue.kick();
     if (queue.broken) throw this.break(queue.verdict());
     const taken = result & COUNT_MASK;
+    if (taken > 0) this.#timer.offered(start, this.#i32[(table + SUBMISSION_TAG) / 4] as number);
     if (taken < fitting) domain?.wait(this);
     else domain?.leave(this);
     return taken;
@@ -170,6 +175,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
       throw this.trapped(error);
     }
     if (queue.broken) throw this.break(queue.verdict());
+    this.#timer.reaped(this.#i32, (table + COMPLETION_TAG) / 4, COMPLETION_SIZE / 4, count);
     if (count > 0) queue.memory.domain?.released();
     return count;
   }
@@ -246,6 +252,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
   }
 
   protected override restarted(): void {
+    this.#timer.forget();
     const { slots } = this.queue;
     this.#pending = new Array(slots).fill(undefined);
     // A stack: the buffer used last is the one that is still in the cache.

@@ -4,8 +4,9 @@ import { VIRTIO_F_RING_RESET } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
 import { Mutex } from '../mutex.js';
 import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
-import type { DeviceSnapshot, Observable } from '../observability/snapshot.js';
+import { type DeviceSnapshot, known, type Observable } from '../observability/snapshot.js';
 import { checkOptions, checkQueueSize } from '../options.js';
+import { threadId } from '../queue/thread-id.js';
 import { featureNames } from '../uapi/names.js';
 import type { DriverLane } from './driver-lane.js';
 import type { DriverQueueStats } from './driver-queue.js';
@@ -83,6 +84,8 @@ export abstract class DrivenDevice<Config>
   #config: Config;
   /** Nothing of the device matters any more. */
   #closed = false;
+  /** The thread that drives it. */
+  readonly #thread = threadId();
   /** Queues are reset one after the other. */
   readonly #resets = new Mutex();
 
@@ -151,8 +154,17 @@ export abstract class DrivenDevice<Config>
         queue: queue.index,
         ...queue.stats(),
         inFlight: queue.slots - queue.free,
+        ...known({ latency: queue.latency.snapshot(), thread: this.#thread || undefined }),
       })),
     };
+  }
+
+  /**
+   * For whoever wants to know how long requests take.
+   * @internal
+   */
+  timeRequests(on: boolean): void {
+    for (const { queue } of this.lanes) queue.latency.on = on;
   }
 
   /** Lets the open device keep the process alive, even when idle. */

@@ -40,6 +40,7 @@ import {
 import type { Window } from '../aperture/aperture.js';
 import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
+import { LatencyRecorder } from '../queue/latency-recorder.js';
 import { ringFlags } from '../queue/ring-flags.js';
 import { hasBit } from '../uapi/bits.js';
 import { vringAreas } from '../uapi/vring-areas.js';
@@ -109,6 +110,8 @@ export class DriverQueue {
   readonly slotBytes: number;
   readonly kickFd: number;
   readonly callFd: number;
+  /** How long its requests take. */
+  readonly latency = LatencyRecorder.create();
   /** Calls on the data path from JavaScript into WASM or the addon. */
   crossings = 0;
   interrupts = 0;

@@ -4,6 +4,7 @@ import type { FrameTap } from '../observability/frame-capture.js';
 import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue, SlotShape } from './driver-queue.js';
 import { maxFrameBytes } from './net-config.js';
+import { RequestTimer } from './request-timer.js';
 
 /** What a frame takes of a queue: one descriptor, for its header and itself. */
 export function netSlot(mtu: number): SlotShape {
@@ -25,6 +26,7 @@ export interface NetQueueOptions extends DriverLaneOptions {
 /** What the two queues of a network device have in common: a table of frames, and the way to the ring and back. */
 export abstract class NetQueue extends DriverLane {
   readonly #u32: Uint32Array;
+  readonly #timer: RequestTimer;
   /** Index in `#u32`. */
   readonly #table: number;
   protected readonly tap: FrameTap | undefined;
@@ -33,8 +35,13 @@ export abstract class NetQueue extends DriverLane {
     super(queue, options);
     this.tap = options.tap;
     const { aperture } = queue.memory;
+    this.#timer = new RequestTimer(queue.latency);
     this.#u32 = aperture.u32;
     this.#table = aperture.allocate(queue.maxSlots * FRAME_SIZE) / 4;
+  }
+
+  protected override restarted(): void {
+    this.#timer.forget();
   }
 
   /** Linear address of a slot's frame. */
@@ -61,8 +68,11 @@ export abstract class NetQueue extends DriverLane {
   /** Puts the first `count` entries on the ring. A queue that breaks over it has told everybody. */
   protected offer(call: 'netTransmit' | 'netReceive', count: number): void {
     const { queue } = this;
+    // A buffer to receive into waits for a frame: that is nobody's latency.
+    const start = call === 'netTransmit' ? this.#timer.start : undefined;
     queue.crossings++;
     try {
+      if (start !== undefined) this.#timer.offered(start, this.slotAt(0));
       if (this.engine[call](queue.block, this.#table * 4, count)) queue.kick();
     } catch (error) {
       this.#judge(error);
@@ -80,6 +90,7 @@ export abstract class NetQueue extends DriverLane {
     } catch (error) {
       this.#judge(error);
     }
+    this.#timer.reaped(this.#u32, this.#table + FRAME_SLOT / 4, FRAME_SIZE / 4, count);
     if (queue.broken) this.break(queue.verdict());
     return this.error ? 0 : count;
   }

@@ -85,8 +85,6 @@ export class NetReceiveQueue extends NetQueue {
 
   protected override recall(): void {}
 
-  protected override restarted(): void {}
-
   protected override resume(): void {
     this.start();
     if (this.#receiver && this.#returned.length > 0) {

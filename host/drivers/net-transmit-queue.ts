@@ -84,6 +84,7 @@ export class NetTransmitQueue extends NetQueue {
   }
 
   protected override restarted(): void {
+    super.restarted();
     const { slots } = this.queue;
     this.#pending = new Array(slots).fill(undefined);
     this.#free = Array.from({ length: slots }, (_, index) => slots - 1 - index);

@@ -31,6 +31,8 @@ export class Chain {
   readonly epoch: number;
   /** Its bytes are in memory of its own, not in the block. @internal */
   readonly long: boolean;
+  /** Milliseconds, as performance.now counts them, at which it was taken, if it is timed; else 0. @internal */
+  takenAt = 0;
   /** Bytes that go out from the start of what is writable. @internal */
   written = 0;
   /** What goes out at the end of it. @internal */

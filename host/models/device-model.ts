@@ -65,6 +65,7 @@ export abstract class DeviceModel implements Model {
       volatile: false,
       usesInOrder: false,
       countsIoErrors: false,
+      queueGroup: this.manifest.queueGroup ?? 1,
       config: () => config,
       loopDatapath: (index, hooks) => {
         const block = context.queues[index]!;
@@ -76,7 +77,7 @@ export abstract class DeviceModel implements Model {
         const host = this.#host;
         this.#host = undefined;
         this.#surroundings = undefined;
-        host?.close();
+        void host?.close();
       },
     };
   }

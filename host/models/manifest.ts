@@ -23,6 +23,8 @@ export interface Manifest {
   readonly features?: readonly number[];
   /** How many virtqueues it can have: a number, or a range; 1 if left out. */
   readonly queues?: number | { readonly minimum: number; readonly maximum: number };
+  /** How many neighbouring queues share an instance of the model, and so a thread; 1 if left out, 2 where queues come in pairs. */
+  readonly queueGroup?: number;
   /** Entries of a queue at least: the longest chain that it must be able to get. 1 if left out. */
   readonly queueSize?: number;
   /** What a queue puts in the model's hands at once, and how large a chain may be. */
@@ -75,6 +77,7 @@ export function checkManifest(manifest: Manifest, { queues, queueSize }: DeviceS
   const { minimum, maximum } = typeof range === 'number' ? { minimum: range, maximum: range } : range;
   checkPositive('deviceId of the manifest', deviceId);
   checkPositive('queueSize of the manifest', minimumSize);
+  checkPositive('queueGroup of the manifest', manifest.queueGroup ?? 1);
   checkPositive('queues of the manifest', minimum);
   checkPositive('queues of the manifest', maximum);
   for (const [name, limit] of Object.entries(manifest.limits ?? {}))

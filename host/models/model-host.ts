@@ -71,10 +71,10 @@ export class ModelHost {
     }
   }
 
-  /** The device is no longer served. */
-  close(): void {
+  /** The device is no longer served: resolves once the model has taken note of it. */
+  async close(): Promise<void> {
     this.#end(this.#count);
-    this.#call(() => this.model.closed?.());
+    await this.#call(() => this.model.closed?.());
   }
 
   #begin(): void {
@@ -102,13 +102,13 @@ export class ModelHost {
   }
 
   /** Runs the model's code. What it does wrong is an event, and nothing else. */
-  #call(hook: () => unknown): void {
+  #call(hook: () => unknown): unknown {
     const { failed } = this.surroundings;
     try {
       const ended = hook();
-      if (ended instanceof Promise) ended.catch(failed);
+      return ended instanceof Promise ? ended.catch(failed) : undefined;
     } catch (error) {
-      failed(error);
+      return failed(error);
     }
   }
 

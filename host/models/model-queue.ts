@@ -207,7 +207,7 @@ export class ModelQueue implements LoopDatapath {
         // One a burst: it may be as long as the limit allows.
         progress = BURST;
         if (result === LOST) continue;
-        this.#release(first);
+        this.#given(first);
         notify |= result & NOTIFY_DUE;
         continue;
       }
@@ -216,7 +216,7 @@ export class ModelQueue implements LoopDatapath {
       const result = this.aperture.engine.requestGiveBurst(this.#block.vq, this.#memory.giveTable, offered);
       const ended = result & COUNT_MASK;
       notify |= result & NOTIFY_DUE;
-      for (let i = 0; i < ended; i++) this.#release(this.#done[this.#doneFirst + i]!);
+      for (let i = 0; i < ended; i++) this.#given(this.#done[this.#doneFirst + i]!);
       this.#doneFirst += ended;
       progress += ended;
       if (ended < offered) break;
@@ -269,6 +269,15 @@ export class ModelQueue implements LoopDatapath {
     this.#held++;
     this.#heldBytes += chain.readableBytes + chain.writableBytes;
     if (chain.open) this.#taken.push(chain);
+    if (this.#block.latency.due()) {
+      this.#block.latency.begin();
+      chain.takenAt = performance.now();
+    }
+  }
+
+  #given(chain: Chain): void {
+    if (chain.takenAt > 0) this.#block.latency.record(performance.now() - chain.takenAt, 1);
+    this.#release(chain);
   }
 
   /** Frees what a chain held. */

@@ -11,6 +11,8 @@ export interface ModelContext {
   readonly queueSize: number;
   /** Linear address of the i32 that counts pages lost to SIGBUS. */
   readonly sigbusFlag: number;
+  /** Queue threads that are to run the queues; 0 for the caller's event loop. */
+  readonly threads: number;
   /** Linear address of the LIFE block: what the driver has done to the device. */
   readonly life: number;
   /**
@@ -44,6 +46,8 @@ export interface AttachedModel {
   readonly usesInOrder: boolean;
   /** Its I/O errors are told of by its queues' counters alone: the control plane reports them (ERR_IO). */
   readonly countsIoErrors: boolean;
+  /** How many neighbouring queues have to be in one thread: 1 or more. */
+  readonly queueGroup: number;
   /** The config space as it is now; its length never changes. */
   config(): Uint8Array;
   /** What a queue thread makes the data path of queue `index` from; absent where only the caller's event loop has it. */

@@ -107,6 +107,10 @@ export interface Addon {
   poll(fds: Int32Array, ready: Uint32Array, timeoutMs: number, drain?: boolean): number;
   /** Lets others run that are waiting for this thread's CPU, if there are any (sched_yield(2)): microseconds that it took. */
   yield(): number;
+  /** CPUs that the calling thread may run on, ascending. */
+  affinity(): number[];
+  /** Has the calling thread, not the process, run on these CPUs alone. Throws EINVAL where it may run on none of them. */
+  setAffinity(cpus: readonly number[]): void;
   /** Calls back on this environment's event loop whenever `fd` is readable (level-triggered). Makes it non-blocking. */
   watch(fd: number, callback: () => void): Watcher;
   /** Gives each of the first `bytes` bytes of a file its storage, and the file that length at least (posix_fallocate). */

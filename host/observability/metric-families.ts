@@ -5,7 +5,7 @@ export interface MetricFamily {
   readonly name: string;
   /** One sentence; docs/observability.md has the same. */
   readonly help: string;
-  readonly type: 'counter' | 'gauge';
+  readonly type: 'counter' | 'gauge' | 'histogram';
   /** Who has it. */
   readonly sides: readonly Side[];
 }
@@ -79,6 +79,20 @@ export const QUEUE_METRICS: readonly QueueMetric[] = [
     value: ({ doorbell }) => (doorbell === undefined ? undefined : Number(doorbell)),
   },
 ];
+
+/** The histogram of each queue: how long requests took, of those that were timed. */
+export const LATENCY_METRIC: MetricFamily = {
+  name: 'ringbell_latency_seconds',
+  help: 'How long requests took, of the few that are timed while somebody looks; absent if none was.',
+  type: 'histogram',
+  sides: BOTH,
+};
+
+/** Upper bounds of its buckets, in nanoseconds: from a microsecond to a second, each four times the one before. */
+export const LATENCY_BOUNDS: readonly number[] = Array.from(
+  { length: 11 },
+  (_, index) => 2 ** (10 + 2 * index),
+);
 
 /** What is exposed of each device. */
 export const DEVICE_METRICS: readonly DeviceMetric[] = [

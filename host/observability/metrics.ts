@@ -1,6 +1,15 @@
-import { DEVICE_METRICS, type MetricFamily, QUEUE_METRICS } from './metric-families.js';
+import type { LatencySnapshot } from '../queue/latency-recorder.js';
+import {
+  DEVICE_METRICS,
+  LATENCY_BOUNDS,
+  LATENCY_METRIC,
+  type MetricFamily,
+  QUEUE_METRICS,
+} from './metric-families.js';
 import { openDevices } from './open-devices.js';
 import type { DeviceSnapshot, Observable } from './snapshot.js';
+
+const NS_PER_SECOND = 1e9;
 
 /** The Content-Type under which `metrics` is to be served. */
 export const METRICS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
@@ -21,6 +30,13 @@ export function metrics(devices: Iterable<Observable> = openDevices()): string {
             labels: `${labels},queue="${queue.queue}"`,
             value: metric.value(queue),
           })),
+        ),
+      ),
+    ),
+    histogram(
+      labelled.flatMap(({ labels, device }) =>
+        device.queues.flatMap(({ queue, latency }) =>
+          latency === undefined ? [] : [{ labels: `${labels},queue="${queue}"`, latency }],
         ),
       ),
     ),
@@ -48,14 +64,34 @@ function label(devices: readonly DeviceSnapshot[]): { labels: string; device: De
   });
 }
 
-/** Lines of one family; none where nobody has a value. */
 function family(
-  { name, help, type }: MetricFamily,
+  metric: MetricFamily,
   samples: readonly { labels: string; value: number | undefined }[],
 ): string {
   const lines = samples
     .filter(({ value }) => value !== undefined)
-    .map(({ labels, value }) => `${name}{${labels}} ${value}\n`);
+    .map(({ labels, value }) => `${metric.name}{${labels}} ${value}\n`);
+  return headed(metric, lines);
+}
+
+/** Cumulative, as the format has it: each bucket counts what is at most its bound. */
+function histogram(samples: readonly { labels: string; latency: LatencySnapshot }[]): string {
+  const { name } = LATENCY_METRIC;
+  const lines = samples.flatMap(({ labels, latency }) => {
+    const atMost = (bound: number) =>
+      latency.buckets.reduce((sum, [top, count]) => (top <= bound ? sum + count : sum), 0);
+    return [
+      ...LATENCY_BOUNDS.map((ns) => `${name}_bucket{${labels},le="${ns / NS_PER_SECOND}"} ${atMost(ns)}\n`),
+      `${name}_bucket{${labels},le="+Inf"} ${latency.samples}\n`,
+      `${name}_sum{${labels}} ${latency.sum / NS_PER_SECOND}\n`,
+      `${name}_count{${labels}} ${latency.samples}\n`,
+    ];
+  });
+  return headed(LATENCY_METRIC, lines);
+}
+
+/** A family's lines behind those that describe it; none where nobody has a value. */
+function headed({ name, help, type }: MetricFamily, lines: readonly string[]): string {
   return lines.length === 0 ? '' : `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`;
 }
 

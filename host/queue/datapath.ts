@@ -7,6 +7,11 @@ export interface Datapath {
    * interrupted. Must not run code that is not ours, nor wait for anything but its own I/O.
    */
   burst(): number;
+  /**
+   * Serves a single burst, and waits for none: it is timed, from the pop to the publication, where somebody wants to know how
+   * long requests take. Absent where the data path times its requests itself.
+   */
+  burstOnce?(): number;
   /** The last burst ended because nothing more was there. */
   readonly drained?: boolean;
 }
@@ -19,6 +24,22 @@ export interface DatapathOptions {
   readonly bursts: number;
   /** Has the control plane look at the queue's counters: a request ended with an I/O error. */
   attention(): void;
+  /** Of a data path that was to be on an event loop: what it needs there. */
+  readonly loop?: LoopThread;
+}
+
+/** What a data path on the event loop of a queue thread is given. */
+export interface LoopThread {
+  /** Has the queue looked at soon. */
+  schedule(): void;
+  /** Reports that code of the model failed. */
+  failed(error: unknown): void;
+  /** Has the driver told of a new config space, of the same length; resolves once it has been. */
+  configChanged(config: Uint8Array): Promise<void>;
+  /** Calls `listener` whenever what the LIFE block says may have changed. */
+  onLife(listener: () => void): void;
+  /** Calls `listener` when the thread is to end: it ends once the promise is settled. */
+  onEnd(listener: () => unknown): void;
 }
 
 /** What the data path of a queue is made from, in whichever thread runs it: can be posted to a worker. */
@@ -27,6 +48,8 @@ export interface DatapathSource {
   readonly module: string;
   /** What its `createDatapath` is given: anything that structured cloning takes. Addresses are linear ones. */
   readonly data: unknown;
+  /** Its code needs an event loop: the thread has one, instead of sleeping in system calls of ours. */
+  readonly onLoop?: boolean;
 }
 
 /** A module that makes data paths. */

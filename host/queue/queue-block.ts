@@ -2,6 +2,7 @@ import {
   CHAIN_SIZE,
   GATE_STOPPED,
   IO_SIZE,
+  LATENCY_BLOCK_SIZE,
   SEGMENT_SIZE,
   SEGMENTS_SLACK,
   VQ_BLOCK_SIZE,
@@ -29,16 +30,19 @@ import {
   VQ_IOTLB,
   VQ_KICK_FD,
   VQ_LAST_AVAIL,
+  VQ_LATENCY,
   VQ_LOG,
   VQ_MISS,
   VQ_REPLAY,
   VQ_REPLAY_END,
   VQ_REPLAY_ENTRIES,
   VQ_REPLAYING,
+  VQ_SAMPLING,
   VQ_SEGMENTS,
   VQ_SEGMENTS_CAPACITY,
   VQ_SIZE,
   VQ_SNAPSHOT,
+  VQ_THREAD,
   VQ_USED,
   VQ_VERDICT,
   VQ_VERDICT_HEAD,
@@ -47,6 +51,7 @@ import {
 import { VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { Gate } from './gate.js';
+import { LatencyRecorder } from './latency-recorder.js';
 import { ringFlags } from './ring-flags.js';
 
 /** Chains; the most that one pop takes. */
@@ -69,6 +74,8 @@ export class QueueBlock {
   /** Linear address of the VQ block. */
   readonly vq: number;
   readonly gate: Gate;
+  /** How long its requests take. */
+  readonly latency: LatencyRecorder;
 
   /** Allocates the block of a queue of at most `maxSize` entries, and its tables; it starts stopped. */
   static allocate(aperture: Aperture, maxSize: number, iotlb: number): QueueBlock {
@@ -85,6 +92,7 @@ export class QueueBlock {
     set(VQ_SEGMENTS_CAPACITY, segments);
     set(VQ_SNAPSHOT, aperture.allocate(Math.max(maxSize + 1, 4) * VIRTQ_DESC_SIZE));
     set(VQ_HEADS, aperture.allocate(maxSize));
+    set(VQ_LATENCY, aperture.allocate(LATENCY_BLOCK_SIZE));
     aperture.data.setInt32(vq + VQ_KICK_FD, -1, true);
     aperture.data.setInt32(vq + VQ_CALL_FD, -1, true);
     const block = new QueueBlock(aperture, vq);
@@ -97,6 +105,8 @@ export class QueueBlock {
     this.aperture = aperture;
     this.vq = vq;
     this.gate = new Gate(aperture, vq);
+    const latency = this.#get(VQ_LATENCY);
+    this.latency = new LatencyRecorder(aperture.i32, (vq + VQ_SAMPLING) / 4, aperture.memory.buffer, latency);
   }
 
   /** Private memory for the I/O table of one burst: its linear address. */
@@ -160,8 +170,9 @@ export class QueueBlock {
     return ((this.#get(VQ_FEATURES + (bit >> 5) * 4) >>> (bit & 31)) & 1) !== 0;
   }
 
-  /** Clears the reasons not to run that a device reset clears. Only while stopped. */
+  /** Clears the reasons not to run that a reset clears; what a model holds of the queue is stale from now on. Only while stopped. */
   reset(): void {
+    this.#set(VQ_EPOCH, this.epoch + 1);
     this.#set(VQ_VERDICT, 0);
     this.#set(VQ_VERDICT_HEAD, 0);
     this.#set(VQ_MISS, 0);
@@ -204,6 +215,15 @@ export class QueueBlock {
   /** Chains that were taken and not given back yet, at this moment. */
   get inFlight(): number {
     return Atomics.load(this.aperture.u32, (this.vq + VQ_IN_FLIGHT) / 4);
+  }
+
+  /** The thread of the kernel that runs the queue, 0 where that is not known. */
+  get thread(): number {
+    return Atomics.load(this.aperture.i32, (this.vq + VQ_THREAD) / 4);
+  }
+
+  set thread(thread: number) {
+    Atomics.store(this.aperture.i32, (this.vq + VQ_THREAD) / 4, thread);
   }
 
   /** Whether VIRTIO_RING_F_EVENT_IDX was negotiated. */

@@ -27,35 +27,25 @@ export class QueueLoop {
   readonly #block: QueueBlock;
   readonly #runner: QueueRunner;
   readonly #datapath: LoopDatapath;
-  readonly #wake: Watcher;
   #kick: { fd: number; watcher: Watcher } | undefined;
   readonly #doorbell: DoorbellWatch;
   #doorbellTimer: NodeJS.Timeout | undefined;
   #scheduled: NodeJS.Immediate | undefined;
   #closed = false;
 
-  /**
-   * `wakeFd` is the eventfd by which the control plane wakes this queue; `doorbell` watches this queue and no other;
-   * `datapath` is the runner's.
-   */
-  constructor(
-    block: QueueBlock,
-    runner: QueueRunner,
-    wakeFd: number,
-    doorbell: DoorbellWatch,
-    datapath: LoopDatapath,
-  ) {
+  /** `doorbell` watches this queue and no other; `datapath` is the runner's. */
+  constructor(block: QueueBlock, runner: QueueRunner, doorbell: DoorbellWatch, datapath: LoopDatapath) {
     this.#doorbell = doorbell;
     this.#block = block;
     this.#runner = runner;
     this.#datapath = datapath;
-    this.#wake = loadAddon().watch(wakeFd, () => {
-      loadAddon().eventfdDrain(wakeFd);
-      this.#watchKicks();
-      this.#watchDoorbell();
-      this.schedule();
-    });
-    this.#wake.unref();
+  }
+
+  /** The control plane has something new for this queue. */
+  wake(): void {
+    this.#watchKicks();
+    this.#watchDoorbell();
+    this.schedule();
   }
 
   /** Has the queue looked at soon. */
@@ -72,7 +62,6 @@ export class QueueLoop {
     this.#closed = true;
     clearImmediate(this.#scheduled);
     clearInterval(this.#doorbellTimer);
-    this.#wake.close();
     this.#kick?.watcher.close();
   }
 

@@ -28,12 +28,14 @@ export class QueueRunner {
   readonly #datapath: Datapath;
   readonly #interrupter: Interrupter;
   readonly #sigbusFlag: number;
+  /** Bursts can be timed: the data path does not time its requests itself. */
+  readonly #timed: boolean;
   /** Indices of words of the block. */
   readonly #verdict: number;
   readonly #miss: number;
   readonly #attention: () => void;
   readonly #burst = (): boolean => {
-    const result = this.#datapath.burst();
+    const result = this.#timed && this.#block.latency.due() ? this.#timedBurst() : this.#datapath.burst();
     if (result & NOTIFY_DUE || this.#interrupter.owed) {
       count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1n);
       this.#interrupter.interrupt();
@@ -64,6 +66,7 @@ export class QueueRunner {
     this.#aperture = block.aperture;
     this.#block = block;
     this.#datapath = datapath;
+    this.#timed = datapath.burstOnce !== undefined;
     this.#interrupter = interrupter;
     this.#sigbusFlag = sigbusFlag / 4;
     this.#verdict = (block.vq + VQ_VERDICT) / 4;
@@ -84,6 +87,18 @@ export class QueueRunner {
   /** Asks for no kicks while the queue is being polled anyway. With EVENT_IDX a stale avail_event does so by itself. */
   disarm(): Passage {
     return this.#block.eventIdx ? 'idle' : this.#pass(this.#disarm);
+  }
+
+  #timedBurst(): number {
+    const { latency } = this.#block;
+    const start = performance.now();
+    const result = this.#datapath.burstOnce!();
+    const chains = result & COUNT_MASK;
+    // Nothing was there: who wants to wait for it waits, and the next passage is timed.
+    if (chains === 0) return this.#datapath.burst();
+    latency.record(performance.now() - start, chains);
+    latency.begin();
+    return result;
   }
 
   /** `inside` is one of the functions above: a closure made for each passage would be garbage, and never compiled well. */

@@ -4,45 +4,22 @@
  */
 import { workerData } from 'node:worker_threads';
 import { VQ_CROSSINGS, VQ_KICKS } from '../../assembly/layout.js';
-import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
+import { Aperture } from '../aperture/aperture.js';
 import { loadAddon } from '../native/addon.js';
-import { createDatapath, type DatapathSource } from './datapath.js';
+import { createDatapath } from './datapath.js';
 import { DoorbellWatch } from './doorbell-watch.js';
 import { Interrupter } from './interrupter.js';
 import { QueueBlock } from './queue-block.js';
 import { type Passage, QueueRunner } from './queue-runner.js';
 import { count } from './queue-stats.js';
+import type { QueueThreadData, QueueThreadQueue } from './queue-thread-data.js';
+import { threadId } from './thread-id.js';
 import { TurnGiver } from './turn-giver.js';
 
-/** One queue of a thread. */
-export interface QueueThreadQueue {
-  /** The queue's index. */
-  index: number;
-  /** Linear address of the VQ block. */
-  vq: number;
-  /** What its data path is made from. */
-  datapath: DatapathSource;
-}
-
-/** What a queue thread is started with. */
-export interface QueueThreadData {
-  aperture: ApertureHandle;
-  queues: QueueThreadQueue[];
-  /** Linear address of the aperture's SIGBUS counter. */
-  sigbusFlag: number;
-  /** Eventfd that wakes this thread, whatever it waits for. */
-  wakeFd: number;
-  /** Eventfd that tells the control plane to look at the queues. */
-  attentionFd: number;
-  /** Device node for interrupts by ioctl, −1 where there are call eventfds. */
-  deviceFd: number;
-  /** Watch an empty ring for a while before waiting for kicks. */
-  poll: boolean;
-  /** Linear address of the list of `DoorbellWatch.allocate` for these queues. */
-  doorbells: number;
-}
-
-/** Bursts before the datapath comes back whatever the ring holds, so that this thread sees a request to leave. */
+/**
+ * Bursts before the datapath comes back whatever the ring holds, so that this thread sees a request to leave; the queues of a
+ * thread share them, so that none starves another.
+ */
 const THREAD_BURSTS = 256;
 /** Milliseconds; an owed interrupt is tried again after that. */
 const SHORT_SLEEP_MS = 1;
@@ -53,6 +30,7 @@ const data = workerData as QueueThreadData;
 const addon = loadAddon();
 const aperture = Aperture.adopt(data.aperture);
 const attention = () => addon.eventfdSignal(data.attentionFd);
+if (data.cpu !== undefined) addon.setAffinity([data.cpu]);
 
 /** A queue, and how its last passage through the gate ended. */
 interface Lane {
@@ -62,10 +40,17 @@ interface Lane {
   passage: Passage;
 }
 
-const options = { pollers: data.poll ? data.queues.length : 0, bursts: THREAD_BURSTS, attention };
+const options = {
+  pollers: data.poll ? data.queues.length : 0,
+  bursts: Math.ceil(THREAD_BURSTS / data.queues.length),
+  attention,
+};
+
+const thread = threadId();
 
 async function createLane({ index, vq, datapath: source }: QueueThreadQueue): Promise<Lane> {
   const block = new QueueBlock(aperture, vq);
+  block.thread = thread;
   const interrupter = new Interrupter(block, index, data.deviceFd);
   const datapath = await createDatapath(source, block, options);
   const runner = new QueueRunner(block, datapath, interrupter, data.sigbusFlag, attention);

@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import type { ApertureHandle } from '../aperture/aperture.js';
 import { loadAddon } from '../native/addon.js';
 import type { QueueBlock } from './queue-block.js';
-import type { QueueThreadData } from './queue-thread-main.js';
+import type { QueueThreadCommand, QueueThreadData, QueueThreadEvent } from './queue-thread-data.js';
 
 /** Queues; the addon polls at most 32 descriptors at a time, and one is the wake eventfd. */
 export const THREAD_QUEUES_LIMIT = 31;
@@ -16,26 +16,41 @@ process.on('exit', () => {
   for (const thread of running) thread.requestExit();
 });
 
+/** Whom a queue thread tells what happens. */
+export interface QueueThreadListener {
+  /** It has ended without having been asked; its queues have been forced out of its hands. */
+  lost(error: Error): void;
+  /** The model's code failed. */
+  failed(error: unknown): void;
+  /** The model has a new config space: resolves once the driver has been told. */
+  configChanged(config: Uint8Array): Promise<void>;
+}
+
 /** A thread that runs some queues of a device. It does not keep the process alive. */
 export class QueueThread {
   readonly #data: QueueThreadData;
   readonly #blocks: readonly QueueBlock[];
-  readonly #lost: (error: Error) => void;
+  readonly #listener: QueueThreadListener;
   #worker: Worker;
   #ended: Promise<void>;
   #stopping = false;
   #error: Error | undefined;
 
-  /** Starts it. `lost` is called, with the queues forced out of its hands, when it ends without having been asked. */
-  constructor(data: QueueThreadData, blocks: readonly QueueBlock[], lost: (error: Error) => void) {
+  /** Starts it. */
+  constructor(data: QueueThreadData, blocks: readonly QueueBlock[], listener: QueueThreadListener) {
     this.#data = { ...data, aperture: withoutWindows(data.aperture) };
     this.#blocks = blocks;
-    this.#lost = lost;
+    this.#listener = listener;
     [this.#worker, this.#ended] = this.#start();
   }
 
   get worker(): Worker {
     return this.#worker;
+  }
+
+  /** Tells it that what the LIFE block says may have changed. */
+  lifeChanged(): void {
+    if (this.#onLoop) this.#tell({ type: 'life' });
   }
 
   /** Starts another one if it has ended; its queues must be stopped, or belong to nobody. */
@@ -62,6 +77,27 @@ export class QueueThread {
     return !running.has(this);
   }
 
+  /** Code of the model runs in it. */
+  get #onLoop(): boolean {
+    return this.#data.queues.some(({ datapath }) => datapath.onLoop);
+  }
+
+  #tell(command: QueueThreadCommand): void {
+    this.#worker.postMessage(command);
+  }
+
+  #receive(event: QueueThreadEvent): void {
+    if (event.type === 'failed') {
+      this.#listener.failed(event.error);
+      return;
+    }
+    const { id } = event;
+    this.#listener.configChanged(event.config).then(
+      () => this.#tell({ type: 'configured', id }),
+      (error) => this.#tell({ type: 'configured', id, error }),
+    );
+  }
+
   async #endsWithin(end: Promise<unknown>): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<void>((resolve) => {
@@ -72,11 +108,14 @@ export class QueueThread {
   }
 
   #start(): [Worker, Promise<void>] {
-    const worker = new Worker(new URL('queue-thread-main.js', import.meta.url), {
+    const main = this.#onLoop ? 'loop-thread-main.js' : 'queue-thread-main.js';
+    const worker = new Worker(new URL(main, import.meta.url), {
       name: 'ringbell queue',
       workerData: this.#data,
       execArgv: [],
     });
+    worker.on('message', (event: QueueThreadEvent) => this.#receive(event));
+    // After the listener, which would keep the process alive.
     worker.unref();
     running.add(this);
     worker.on('error', (error) => {
@@ -89,7 +128,7 @@ export class QueueThread {
         if (this.#stopping) return;
         // Before anything else: whoever waits for the thread to leave a gate must not wait for ever.
         for (const block of this.#blocks) block.gate.force();
-        this.#lost(this.#error ?? new Error(`the thread ended with status ${code}`));
+        this.#listener.lost(this.#error ?? new Error(`the thread ended with status ${code}`));
       });
     });
     return [worker, ended];

@@ -1,11 +1,8 @@
 import type { Aperture } from '../aperture/aperture.js';
 import type { AttachedModel } from '../models/model.js';
-import { loadAddon } from '../native/addon.js';
 import { DoorbellWatch } from '../queue/doorbell-watch.js';
-import { Interrupter } from '../queue/interrupter.js';
 import type { QueueBlock } from '../queue/queue-block.js';
-import { QueueLoop } from '../queue/queue-loop.js';
-import { QueueRunner } from '../queue/queue-runner.js';
+import { QueueLoops } from '../queue/queue-loops.js';
 import { QueueThread } from '../queue/queue-thread.js';
 
 /** What the data paths of a device run on. */
@@ -20,6 +17,8 @@ export interface DataPathSurroundings {
   deviceFd: number;
   /** Watch an empty ring for a while before waiting for kicks. */
   poll: boolean;
+  /** CPUs of the threads, thread i on CPU i modulo their number; none to leave that to the kernel. */
+  cpus: readonly number[];
 }
 
 /** Whom data paths tell what happens. */
@@ -30,6 +29,8 @@ export interface DataPathListener {
   stuck(): void;
   /** The model's code failed. */
   failed(error: unknown): void;
+  /** The model has a new config space: resolves once the driver has been told. */
+  configChanged(config: Uint8Array): Promise<void>;
 }
 
 /** Runs the queues of a device: in threads of their own, or on the event loop of the thread that serves it. */
@@ -38,7 +39,7 @@ export class DataPaths {
   readonly #attached: AttachedModel;
   readonly #surroundings: DataPathSurroundings;
   readonly #listener: DataPathListener;
-  readonly #loops: QueueLoop[] = [];
+  readonly #loops: QueueLoops[] = [];
 
   constructor(attached: AttachedModel, surroundings: DataPathSurroundings, listener: DataPathListener) {
     this.#attached = attached;
@@ -54,9 +55,19 @@ export class DataPaths {
     }
   }
 
+  /** The thread, of `threads`, that runs queue `index`. */
+  threadOf(index: number, threads: number): number {
+    return Math.floor(index / this.#attached.queueGroup) % threads;
+  }
+
   /** Starts threads again that have ended. Their queues must be stopped. */
   replaceLost(): void {
     for (const thread of this.threads) thread.replaceIfLost();
+  }
+
+  /** What the LIFE block says may have changed. */
+  lifeChanged(): void {
+    for (const thread of this.threads) thread.lifeChanged();
   }
 
   /** Stops them for good; `stuck` says so if that is not possible. */
@@ -66,8 +77,8 @@ export class DataPaths {
   }
 
   #startThread(thread: number, threads: number, wakeFd: number): void {
-    const { aperture, blocks, sigbusFlag, attentionFd, deviceFd, poll } = this.#surroundings;
-    const indices = [...blocks.keys()].filter((index) => index % threads === thread);
+    const { aperture, blocks, sigbusFlag, attentionFd, deviceFd, poll, cpus } = this.#surroundings;
+    const indices = [...blocks.keys()].filter((index) => this.threadOf(index, threads) === thread);
     const queues = indices.map((index) => ({
       index,
       vq: blocks[index]!.vq,
@@ -81,9 +92,16 @@ export class DataPaths {
     const handle = { memory, privateBytes, windows: { start: 0, end: 0 } };
     this.threads.push(
       new QueueThread(
-        { aperture: handle, queues, sigbusFlag, wakeFd, attentionFd, deviceFd, poll, doorbells },
+        {
+          ...{ aperture: handle, queues, sigbusFlag, wakeFd, attentionFd, deviceFd, poll, doorbells },
+          cpu: cpus.length > 0 ? cpus[thread % cpus.length] : undefined,
+        },
         indices.map((index) => blocks[index]!),
-        (error) => this.#listener.lost(indices, error),
+        {
+          lost: (error) => this.#listener.lost(indices, error),
+          failed: (error) => this.#listener.failed(error),
+          configChanged: (config) => this.#listener.configChanged(config),
+        },
       ),
     );
   }
@@ -91,17 +109,14 @@ export class DataPaths {
   #startLoop(index: number, wakeFd: number): void {
     const { aperture, blocks, sigbusFlag, attentionFd, deviceFd } = this.#surroundings;
     const block = blocks[index]!;
-    const attention = () => loadAddon().eventfdSignal(attentionFd);
-    const datapath = this.#attached.loopDatapath(index, {
-      schedule: () => loop.schedule(),
-      attention,
-      failed: (error) => this.#listener.failed(error),
-    });
-    const interrupter = new Interrupter(block, index, deviceFd);
-    const runner = new QueueRunner(block, datapath, interrupter, sigbusFlag, attention);
-    const { vq } = block;
-    const doorbell = new DoorbellWatch(aperture, DoorbellWatch.allocate(aperture, [vq]), vq);
-    const loop = new QueueLoop(block, runner, wakeFd, doorbell, datapath);
-    this.#loops.push(loop);
+    const loops = new QueueLoops({ aperture, sigbusFlag, wakeFd, attentionFd, deviceFd });
+    loops.start(index, block, DoorbellWatch.allocate(aperture, [block.vq]), (schedule) =>
+      this.#attached.loopDatapath(index, {
+        schedule,
+        attention: loops.attention,
+        failed: (error) => this.#listener.failed(error),
+      }),
+    );
+    this.#loops.push(loops);
   }
 }

@@ -7,7 +7,7 @@ import { type ErrorCode, RingbellError } from '../errors.js';
 import type { AttachedModel, Model } from '../models/model.js';
 import { loadAddon } from '../native/addon.js';
 import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
-import type { DeviceSnapshot, Observable } from '../observability/snapshot.js';
+import { type DeviceSnapshot, known, type Observable } from '../observability/snapshot.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { featureNames, statusNames } from '../uapi/names.js';
@@ -23,6 +23,7 @@ import { DataPaths } from './data-paths.js';
 import { createDeviceAperture, shareDriverWindow } from './device-aperture.js';
 import { DeviceNode } from './device-node.js';
 import { DirtyLog } from './dirty-log.js';
+import { queueSnapshot } from './queue-snapshot.js';
 import { type RingFeatures, ringFeatures } from './ring-features.js';
 
 /** Milliseconds that a thread has to leave a ring: slow disks are not lost threads, yet VDUSE waits 30 s at most. */
@@ -57,6 +58,8 @@ export interface ServedDeviceOptions extends RingFeatures {
   /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
   threads: number;
   poll: boolean;
+  /** CPUs of the queue threads, thread i on CPU i modulo their number; none to leave that to the kernel. */
+  cpus: readonly number[];
   /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
   log: string | undefined;
 }
@@ -206,12 +209,17 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       deviceId: this.model.deviceId,
       status,
       broken: (status & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0,
-      queues: this.#blocks.map((block, queue) => {
-        // What a device cannot count it leaves out.
-        const { kicksSuppressed: _, ...counters } = readQueueStats(this.#aperture, block.vq);
-        return { queue, ...counters, inFlight: block.inFlight };
-      }),
+      ...known({ messageThread: this.#messages.thread || undefined }),
+      queues: this.#blocks.map(queueSnapshot),
     };
+  }
+
+  /**
+   * For whoever wants to know how long requests take.
+   * @internal
+   */
+  timeRequests(on: boolean): void {
+    for (const block of this.#blocks) block.latency.on = on;
   }
 
   /**
@@ -280,6 +288,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       queueSize,
       sigbusFlag,
       life,
+      threads: options.threads,
       configChanged: (config, change) => this.#configChanged(config, change),
       failed: (error) => this.#modelFailed(error),
     });
@@ -307,15 +316,18 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
 
     const attentionFd = this.#eventfd();
     const kickFds = this.#blocks.map(() => this.#eventfd());
-    const threads = attached.threadDatapath ? options.threads : 0;
+    const threads = attached.threadDatapath
+      ? Math.min(options.threads, Math.ceil(options.queues / attached.queueGroup))
+      : 0;
     const wakeFds = Array.from({ length: threads || options.queues }, () => this.#eventfd());
-    const wakeFd = (index: number) => wakeFds[index % wakeFds.length]!;
+    const wakeFd = (index: number) =>
+      wakeFds[threads > 0 ? this.#dataPaths.threadOf(index, threads) : index]!;
     const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
-    const { poll } = options;
+    const { poll, cpus } = options;
     let messages: MessageThread | undefined;
     this.#dataPaths = new DataPaths(
       attached,
-      { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll },
+      { aperture, blocks: this.#blocks, sigbusFlag, attentionFd, deviceFd, poll, cpus },
       {
         lost: (indices, error) => {
           // The control plane says so to the driver and to us; what it died of is known only here.
@@ -326,6 +338,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
           this.#abandoned = true;
         },
         failed: (error) => this.#modelFailed(error),
+        configChanged: (config) => this.#configChanged(config),
       },
     );
     this.#undo.push(() => this.#dataPaths.close());
@@ -404,6 +417,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
 
   #statusChanged(status: number): void {
     this.#attached.lifeChanged?.();
+    this.#dataPaths.lifeChanged();
     if (status === 0) this.#dataPaths.replaceLost();
     // Opening, resetting and closing each send status 0.
     if (status === this.#status) return;

@@ -6,6 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { Aperture, type ApertureHandle } from '../aperture/aperture.js';
 import type { ErrorCode } from '../errors.js';
 import { loadAddon } from '../native/addon.js';
+import { threadId } from '../queue/thread-id.js';
 import { VduseDevice } from './device.js';
 import type { BounceBuffer, VduseDeviceLayout } from './device-layout.js';
 import type { DirtyOperation, DirtyRange } from './dirty-pages.js';
@@ -36,7 +37,8 @@ export type MessageThreadCommand =
 /** What the message thread says. */
 export type MessageThreadEvent =
   /** The device can be attached. */
-  | { type: 'started' }
+  /** `thread`: its number in the kernel, 0 where that is not known. */
+  | { type: 'started'; thread: number }
   | { type: 'status'; status: number }
   | { type: 'bounceBuffer'; bounceBuffer: BounceBuffer; reason: string | undefined }
   | { type: 'error'; code: ErrorCode; message: string }
@@ -109,5 +111,5 @@ port.on('message', (command: MessageThreadCommand) => {
 });
 
 await device.start();
-tell({ type: 'started' });
+tell({ type: 'started', thread: threadId() });
 await device.run().catch(reportFailure);

@@ -28,6 +28,7 @@ export class MessageThread {
   /** The end of the chain of reconfigurations. */
   #lastChange: Promise<unknown> = Promise.resolve();
   #stopping = false;
+  #thread = 0;
   #hasEnded = false;
   #error: Error | undefined;
 
@@ -69,6 +70,11 @@ export class MessageThread {
       for (const { reject } of this.#dirtyPages.splice(0)) reject(this.#gone());
       if (!this.#stopping && !this.#started) this.#listener.lost(error);
     });
+  }
+
+  /** Its number in the kernel, 0 where that is not known. */
+  get thread(): number {
+    return this.#thread;
   }
 
   get worker(): Worker {
@@ -159,6 +165,7 @@ export class MessageThread {
   #receive(event: MessageThreadEvent): void {
     switch (event.type) {
       case 'started':
+        this.#thread = event.thread;
         this.#started?.();
         this.#started = undefined;
         break;

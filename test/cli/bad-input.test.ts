@@ -85,6 +85,8 @@ const CASES: [options: string[], says: RegExp][] = [
   ],
   [['info', 'a', 'b'], /unexpected argument 'b'/],
   [['info', '--all'], /'--all'/],
+  [['top', '--interval', '0'], /--interval '0': must be from 0\.1/],
+  [['top', 'a', 'b'], /unexpected argument 'b'/],
   [['doctor', '--cure'], /'--cure'/],
   [['doctor', 'now'], /'now'/],
 ];

@@ -11,7 +11,7 @@ test('--help lists the commands', async () => {
   assert.is(stderr, '');
   assert.match(stdout, /^usage: ringbell COMMAND/);
   assert.match(stdout, /^ {2}demo /m);
-  for (const command of ['serve', 'info', 'doctor', 'new-model'])
+  for (const command of ['serve', 'info', 'top', 'doctor', 'new-model'])
     assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'));
 });
 
@@ -20,6 +20,7 @@ test('every command has a help of its own with its options', async () => {
     ['demo', '--block-size BYTES'],
     ['serve blk', '--attach vhost|virtio'],
     ['info \\[DEVICE\\]', '--json'],
+    ['top \\[SOCKET\\]', '--interval SECONDS'],
     ['doctor', '--json'],
     ['new-model NAME', '--language assemblyscript|typescript'],
   ] as const) {

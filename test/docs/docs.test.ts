@@ -18,8 +18,9 @@ import { doctor } from '../../host/cli/doctor.js';
 import { info } from '../../host/cli/info.js';
 import { newModel } from '../../host/cli/new-model.js';
 import { serve } from '../../host/cli/serve.js';
+import { top } from '../../host/cli/top.js';
 import { ERROR_CODES } from '../../host/errors.js';
-import { DEVICE_METRICS, QUEUE_METRICS } from '../../host/observability/metric-families.js';
+import { DEVICE_METRICS, LATENCY_METRIC, QUEUE_METRICS } from '../../host/observability/metric-families.js';
 import { sumQueueStats } from '../../host/queue/queue-stats.js';
 import { exportedDeclarations, exportedNames } from './declarations.js';
 import { type Example, Page, ROOT } from './markdown.js';
@@ -63,7 +64,7 @@ test('api.md mentions everything that the package exports', () => {
 });
 
 test('every member of every exported class and interface is documented, under its own heading if it has one', () => {
-  const reference = [page('docs/api.md'), page('docs/device-models.md')];
+  const reference = ['api', 'device-models', 'observability'].map((name) => page(`docs/${name}.md`));
   const declarations = exportedDeclarations();
   assert.ok(declarations.length > 20, 'the declarations were found');
   const missing = declarations.flatMap(({ name, members }) => {
@@ -103,7 +104,7 @@ test('the metrics are exactly those of the code, each with its type, its sides a
   const rows = [...section.matchAll(/^\| `(ringbell_\w+)` *\| (\w+) *\| ([\w, ]+?) *\| (.*?) *\|$/gm)].map(
     (row) => row.slice(1),
   );
-  const families = [...QUEUE_METRICS, ...DEVICE_METRICS];
+  const families = [...QUEUE_METRICS, LATENCY_METRIC, ...DEVICE_METRICS];
   assert.equal(
     rows,
     families.map(({ name, type, sides, help }) => [name, type, sides.join(', '), help]),
@@ -112,7 +113,7 @@ test('the metrics are exactly those of the code, each with its type, its sides a
 
 test('every command and option of the command line is documented', () => {
   const section = page('docs/api.md').section('Command line')!;
-  for (const { name, options } of [demo, serve, info, doctor, newModel]) {
+  for (const { name, options } of [demo, serve, info, top, doctor, newModel]) {
     assert.ok(mentions(section, `ringbell ${name}`), name);
     for (const option of Object.keys(options)) assert.match(section, new RegExp(`\`--${option}\\b`), option);
   }

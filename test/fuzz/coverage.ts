@@ -1,7 +1,7 @@
 import { instantiateSync } from '@assemblyscript/loader';
-import { compileAssembly } from '../../bench/build-assembly.js';
+import { buildAssembly } from '../../bench/build-assembly.js';
 import { type Engine, instantiateEngine } from '../../host/aperture/engine.js';
-import { type Memory, Module } from '../../host/aperture/web-assembly.js';
+import type { Memory, Module } from '../../host/aperture/web-assembly.js';
 import { PRIVATE_END, Ring } from '../engine/fixture.js';
 import { countConditions } from './count-conditions.js';
 
@@ -34,11 +34,16 @@ export class CountedEngine {
 
   /** Builds it, and has every Ring that is made from now on run it. */
   static async build(): Promise<CountedEngine> {
-    const { binary, conditions } = countConditions(
-      await compileAssembly('assembly/index.ts', { options: ['--debug'] }),
-      PRIVATE_END,
-    );
-    return new CountedEngine(new Module(binary), conditions);
+    let conditions: readonly string[] = [];
+    const module = await buildAssembly('assembly/index.ts', {
+      options: ['--debug'],
+      pass: (binary) => {
+        const counted = countConditions(binary, PRIVATE_END);
+        conditions = counted.conditions;
+        return counted.binary;
+      },
+    });
+    return new CountedEngine(module, conditions);
   }
 
   private constructor(module: Module, conditions: readonly string[]) {

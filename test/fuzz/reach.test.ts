@@ -32,6 +32,11 @@ test('the rings of hostile drivers reach every rule of a chain, and the fast pat
   assert.equal(await unreached('packed-device', [...names(packed), ...chains]), []);
 });
 
+test('devices are killed in the middle, go on with what was in flight, and meet logs of somebody else', async () => {
+  const outcomes = ['killed', 'replayed', 'a log that contradicts', 'a log that is believed'];
+  assert.equal(await unreached('in-flight', outcomes, 700), []);
+});
+
 test('the calls of iotlb reach every result', async () => {
   const outcomes = ['mapped', 'exists', 'full', 'invalid', '1 removed', '2 removed', 'translated'];
   assert.equal(await unreached('iotlb', outcomes), []);

@@ -17,6 +17,7 @@ function modelOf(name: string, data: unknown): Model {
     volatile: true,
     usesInOrder: true,
     countsIoErrors: false,
+    queueGroup: 1,
     config: () => new Uint8Array(8),
     threadDatapath: () => ({ module: new URL(name, import.meta.url).href, data }),
     loopDatapath: () => {

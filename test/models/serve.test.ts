@@ -54,7 +54,7 @@ test('a model that is none, or options that are none, are refused by name', asyn
     [() => serve(disk(), null as never), 'the options of serve must be an object, not null'],
     [
       () => serve(undefined as never, { name: 'disk0' }),
-      /^model must be a BlockDevice or a BlockModel, not undefined$/,
+      /^model must be a device model, or the URL of a module that has one, not undefined$/,
     ],
     [
       () =>
@@ -66,7 +66,10 @@ test('a model that is none, or options that are none, are refused by name', asyn
         ),
       /^a BlockModel needs a read method$/,
     ],
-    [() => serve({} as never, { name: 'disk0' }), /^model must be a BlockDevice or a BlockModel, not {}$/],
+    [
+      () => serve({} as never, { name: 'disk0' }),
+      /^model must be a device model, or the URL of a module that has one, not {}$/,
+    ],
   ] as const) {
     const error = await call().then(
       () => undefined,

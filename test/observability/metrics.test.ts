@@ -18,8 +18,9 @@ function read(text: string): { samples: Map<string, number>; families: Map<strin
   assert.ok(text === '' || text.endsWith('\n'), 'the last line ends');
   for (const line of text.split('\n').slice(0, -1)) {
     const help = /^# HELP ([a-z_]+) \S.*$/.exec(line);
-    const type = /^# TYPE ([a-z_]+) (counter|gauge)$/.exec(line);
-    const sample = /^([a-z_]+)(\{(?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)*\}) (\d+)$/.exec(line);
+    const type = /^# TYPE ([a-z_]+) (counter|gauge|histogram)$/.exec(line);
+    const sample =
+      /^([a-z_]+?)(?:_bucket|_sum|_count)?(\{(?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)*\}) ([\d.]+)$/.exec(line);
     if (help) {
       assert.not(families.has(help[1]!), `${help[1]} comes once`);
       family = help[1]!;
@@ -113,6 +114,29 @@ test('devices of one name are told apart, whatever they are called', () => {
     ),
     [0, 1, 2, 3],
   );
+});
+
+test('latencies are a cumulative histogram in seconds', () => {
+  const counters = { requests: 9, bytesRead: 0, bytesWritten: 0, kicks: 0, interrupts: 0, crossings: 0 };
+  const latency = {
+    samples: 6,
+    sum: 5_000_000,
+    buckets: [
+      [1000, 1],
+      [1024, 2],
+      [1087, 2],
+      [4_000_000_000, 1],
+    ],
+  } as const;
+  const { samples, families } = read(
+    metrics([fake({ queues: [{ queue: 3, inFlight: 0, ...counters, latency }] })]),
+  );
+  assert.is(families.get('ringbell_latency_seconds'), 'histogram');
+  const labels = 'device="fake",side="device",queue="3"';
+  const at = (le: string) => samples.get(`ringbell_latency_seconds_bucket{${labels},le="${le}"}`);
+  assert.equal([at('0.000001024'), at('0.000004096'), at('1.073741824'), at('+Inf')], [3, 5, 5, 6]);
+  assert.is(samples.get(`ringbell_latency_seconds_sum{${labels}}`), 0.005);
+  assert.is(samples.get(`ringbell_latency_seconds_count{${labels}}`), 6);
 });
 
 test('families without a value are left out', () => {

@@ -39,8 +39,10 @@ scenario(
   'a queue that stops being ready stops, and can be made ready again, elsewhere',
   async (stage) => {
     await start(stage);
+    const { epoch } = stage.blocks[0]!;
     await setReady(stage, 0, 0);
     assert.not(stage.isOpen(0));
+    assert.is.not(stage.blocks[0]!.epoch, epoch, 'what a model holds is stale at once');
     stage.info[0] = { ...stage.info[0], split: { avail_index: 9 } };
     await setReady(stage, 0, 1);
     await until(() => stage.isOpen(0), 'the first queue');

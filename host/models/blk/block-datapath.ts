@@ -45,7 +45,7 @@ class BlockDatapath implements Datapath {
   }
 
   burst(): number {
-    const result = this.#serve();
+    const result = this.#serve(this.#budget.spins, this.#bursts);
     const chains = result & COUNT_MASK;
     // A call that polls comes back without an interrupt to send only when looking has found nothing, or when it has served
     // all that it may in one call; the look that follows arming tells.
@@ -55,15 +55,20 @@ class BlockDatapath implements Datapath {
     return result;
   }
 
+  burstOnce(): number {
+    this.#drained = false;
+    return this.#serve(0, 1);
+  }
+
   get drained(): boolean {
     return this.#drained;
   }
 
-  #serve(): number {
+  #serve(spins: number, bursts: number): number {
     const { disk, inMemory } = this.#backing;
-    if (!inMemory) return this.#wait() ? this.#fileBurst() : 0;
+    if (!inMemory) return this.#wait(spins) ? this.#fileBurst() : 0;
     count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
-    const result = this.#aperture.engine.blkPoll(this.#vq, disk, this.#budget.spins, this.#bursts);
+    const result = this.#aperture.engine.blkPoll(this.#vq, disk, spins, bursts);
     if (!(result & FILE_DUE)) return result;
     const rest = this.#fileBurst();
     const chains = Math.min((result & COUNT_MASK) + (rest & COUNT_MASK), COUNT_MASK);
@@ -71,10 +76,10 @@ class BlockDatapath implements Datapath {
   }
 
   /** Watches the ring for a while, if it is polled: whether it is worth a burst. */
-  #wait(): boolean {
-    if (this.#budget.spins === 0) return true;
+  #wait(spins: number): boolean {
+    if (spins === 0) return true;
     count(this.#aperture, this.#vq, VQ_CROSSINGS, 1n);
-    return this.#aperture.engine.deviceWait(this.#vq, this.#budget.spins) > 0;
+    return this.#aperture.engine.deviceWait(this.#vq, spins) > 0;
   }
 
   #fileBurst(): number {

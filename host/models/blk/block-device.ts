@@ -191,6 +191,7 @@ export class BlockDevice implements Model {
       volatile: file === undefined,
       usesInOrder: true,
       countsIoErrors: true,
+      queueGroup: 1,
       config: () => encodeBlockConfig(geometry(), queues.length, queueSize),
       threadDatapath: (index) => ({
         module: new URL('block-datapath.js', import.meta.url).href,

@@ -59,21 +59,31 @@ class WasmDatapath implements Datapath {
   }
 
   burst(): number {
-    const { aperture, vq, burst } = this.#block;
-    const errors = (vq + VQ_IO_ERRORS) / 4;
-    const before = aperture.u32[errors];
-    count(aperture, vq, VQ_CROSSINGS, 1n);
-    const result = this.#serve(this.#model, this.#budget.spins, this.#bursts);
+    const result = this.#call(this.#budget.spins, this.#bursts);
     const chains = result & COUNT_MASK;
     // As of a disk in memory: a call that polls comes back without an interrupt to send when looking has found nothing.
     this.#drained = this.#budget.spins > 0 && chains > 0 && !(result & NOTIFY_DUE);
-    this.#budget.adapt(chains > burst);
-    if (aperture.u32[errors] !== before) this.#attention();
+    this.#budget.adapt(chains > this.#block.burst);
     return result;
+  }
+
+  burstOnce(): number {
+    this.#drained = false;
+    return this.#call(0, 1);
   }
 
   get drained(): boolean {
     return this.#drained;
+  }
+
+  #call(spins: number, bursts: number): number {
+    const { aperture, vq } = this.#block;
+    const errors = (vq + VQ_IO_ERRORS) / 4;
+    const before = aperture.u32[errors];
+    count(aperture, vq, VQ_CROSSINGS, 1n);
+    const result = this.#serve(this.#model, spins, bursts);
+    if (aperture.u32[errors] !== before) this.#attention();
+    return result;
   }
 }
 

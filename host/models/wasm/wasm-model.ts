@@ -115,6 +115,7 @@ export class WasmModel implements Model {
       volatile: true,
       usesInOrder: true,
       countsIoErrors: true,
+      queueGroup: this.manifest.queueGroup ?? 1,
       config: () => bytes,
       threadDatapath: (index) => ({ module: DATAPATH_MODULE, data: sources[index]! }),
       loopDatapath: (index, { attention }) =>

@@ -122,7 +122,7 @@ class Case {
       this.#live();
     }
     this.#life.stores = Number.POSITIVE_INFINITY;
-    if (choices.once(16)) return this.#scribble();
+    if (choices.once(8)) return this.#scribble();
     if (this.#lives > 0) this.#resume();
     const server = this.#server();
     this.#offer();
@@ -165,7 +165,7 @@ class Case {
     const choices = this.#choices;
     const { ring } = this.#driver;
     const bytes = layout.LOG_ENTRIES + ring.size * layout.LOG_BYTES_PER_ENTRY;
-    for (let times = 1 + choices.below(12); times > 0; times--) {
+    for (let times = 1 + choices.below(32); times > 0; times--) {
       const at = LOG_LINEAR + 4 + choices.below(bytes - 4);
       ring.u8[at] = choices.pick([0, 1, 0xff, choices.below(256)]);
     }

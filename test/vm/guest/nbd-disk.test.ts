@@ -9,7 +9,7 @@ import { NbdDisk } from '../../../host/index.js';
 import { type Running, start } from '../../cli/command-line.js';
 import { RealServer } from '../../nbd/real-server.js';
 import { run, withDisk } from '../disk-fixture.js';
-import { hasTool, modprobe, shell, skip, until } from '../fixture.js';
+import { hasTool, modprobe, skip, until } from '../fixture.js';
 
 const BYTES = 96 * 2 ** 20;
 const RESTARTS = 5;
@@ -42,7 +42,7 @@ else {
     try {
       await withDisk(disk, { driver: 'virtio_vdpa', queues: 2 }, async ({ device, path, errors }) => {
         const mount = join(server.folder, 'mount');
-        shell(`mkfs.ext4 -q ${path}; mkdir ${mount}; mount ${path} ${mount}`);
+        await run(`mkfs.ext4 -q ${path}; mkdir ${mount}; mount ${path} ${mount}`);
         const stop = join(server.folder, 'stop');
         const pass = fioVerify(join(mount, 'data'), '4m');
         const traffic = run(`while [ ! -e ${stop} ]; do ${pass} || exit 1; done`, TRAFFIC_LIMIT_MS);

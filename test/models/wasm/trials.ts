@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Bus } from '../../../host/bus/index.js';
@@ -20,10 +19,10 @@ import { compileModel } from './fixture.js';
 const module = await compileModel('trials');
 const CONFIG = Uint8Array.of(77, 1, 2);
 /** Offset of what the device may write, in the driver's memory. */
-const ANSWER = DATA + 0x1000;
+export const ANSWER = DATA + 0x1000;
 
 /** Trials of test/models/wasm/assembly/trials.ts. */
-const Trial = {
+export const Trial = {
   Knowledge: 0,
   Shape: 1,
   TransferAll: 2,
@@ -41,7 +40,7 @@ const Trial = {
 };
 
 /** Serves the trials beside a neighbour, drives both, and leaves nothing behind. */
-async function trial(
+export async function trial(
   options: Partial<ServeOptions>,
   body: (
     driver: RawDriver,
@@ -75,7 +74,7 @@ async function trial(
 }
 
 /** Makes a request of `payload` behind the number of a trial, cut into buffers of these lengths, available. */
-function offer(
+export function offer(
   driver: RawDriver,
   number: number,
   payload: Uint8Array,
@@ -108,7 +107,7 @@ function offer(
 }
 
 /** The same, waited for: the bytes of the writable buffers, and the used length. */
-async function ask(
+export async function ask(
   driver: RawDriver,
   number: number,
   payload: Uint8Array = new Uint8Array(0),
@@ -125,7 +124,8 @@ async function ask(
   return { answer, view: new DataView(answer.buffer), used: driver.usedLength };
 }
 
-for (const threads of [0, 1]) {
+/** Defines the tests of models whose queues run on so many threads. */
+export function defineTrials(threads: number): void {
   const on = `${threads} threads`;
 
   test(`${on}: a model knows its states, its queue, its config space and what was negotiated`, async () => {
@@ -277,18 +277,3 @@ for (const threads of [0, 1]) {
       });
     });
 }
-
-test('a model that does not come back costs its device its thread once that has to stop, and its device alone', async () => {
-  await trial({ threads: 1 }, async (driver, device) => {
-    assert.is((await ask(driver, Trial.Knowledge)).used, 24);
-    const error = once(device, 'error');
-    offer(driver, Trial.Endless, new Uint8Array(0), [], [64]);
-    await until(() => driver.data.getUint32(ANSWER, true) === 1, 'the model in its loop');
-    const reset = driver.reset();
-    const [{ code }] = await within(error, 'an error event', 30_000);
-    assert.is(code, 'ERR_THREAD_LOST');
-    await within(reset, 'the reset', 30_000);
-  });
-});
-
-test.run();
