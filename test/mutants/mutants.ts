@@ -554,7 +554,7 @@ export const mutants: readonly Mutant[] = [
     name: 'a received buffer too short for its headers is a frame',
     file: 'drivers/net.ts',
     from: 'written < <u32>(VIRTIO_NET_HDR_SIZE + ETH_HLEN) ? 0',
-    to: 'written < VIRTIO_NET_HDR_SIZE ? 0',
+    to: 'written < <u32>VIRTIO_NET_HDR_SIZE ? 0',
     caughtBy: 'net-driver',
   },
   {
