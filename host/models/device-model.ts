@@ -48,6 +48,12 @@ export abstract class DeviceModel implements Model {
     return this.manifest.deviceId;
   }
 
+  /** Virtqueues that it needs at least, as the manifest says: what `serve` gives it unless it is told otherwise. */
+  get minimumQueues(): number {
+    const queues = this.manifest?.queues ?? 1;
+    return typeof queues === 'number' ? queues : queues.minimum;
+  }
+
   /** Used by `serve`. */
   attach(context: ModelContext): AttachedModel {
     if (this.#surroundings) throw new RingbellError('ERR_DEVICE_BUSY', 'this model is being served already');
