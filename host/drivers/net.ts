@@ -1,9 +1,10 @@
-import { PAGE_SIZE } from '../../assembly/layout.js';
 import {
+  ETH_HLEN,
   VIRTIO_ID_NET,
   VIRTIO_NET_F_MAC,
   VIRTIO_NET_F_MTU,
   VIRTIO_NET_F_STATUS,
+  VIRTIO_NET_HDR_SIZE,
   VIRTIO_NET_RECEIVEQ1,
   VIRTIO_NET_TRANSMITQ1,
 } from '../../assembly/virtio.js';
@@ -11,10 +12,10 @@ import { type CaptureTarget, checkCapture, FrameCapture } from '../observability
 import { checkBoolean, checkBus, checkMode, checkOptions, checkSignal } from '../options.js';
 import { mask } from '../uapi/bits.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
+import { bufferPlan, bufferSlot } from './buffer-queue.js';
 import type { CompletionMode } from './completion-watch.js';
-import { type NetConfig, readNetConfig } from './net-config.js';
+import { maxFrameBytes, type NetConfig, readNetConfig } from './net-config.js';
 import { NetInterface } from './net-interface.js';
-import { frameTableBytes, netSlot } from './net-queue.js';
 import { checkQueueSizes, chooseQueueSizes, openDriven } from './open-driven.js';
 import { ringFeatures } from './ring-features.js';
 
@@ -83,17 +84,10 @@ export async function openNet(target: string, options: OpenNetOptions = {}): Pro
     setUp: async (driver) => {
       const config = await readNetConfig(driver);
       const sizes = await chooseQueueSizes(driver, options, QUEUES, 1);
-      const slot = netSlot(config.mtu);
-      // Room for every slot: no frame ever waits for it.
-      const bounceBytes = QUEUES * sizes.maxQueueSize * Math.ceil(slot.bytes / PAGE_SIZE) * PAGE_SIZE;
+      const slot = bufferSlot(VIRTIO_NET_HDR_SIZE, ETH_HLEN, maxFrameBytes(config.mtu));
       await driver.setUp({
-        queues: QUEUES,
         ...sizes,
-        slot,
-        bufferBytesPerQueue: 0,
-        privateBytesPerQueue: frameTableBytes(sizes.maxQueueSize),
-        arenaBytes: 0,
-        bounce: options.bounce ? { first: bounceBytes, most: bounceBytes } : undefined,
+        ...bufferPlan(slot, QUEUES, sizes.maxQueueSize, options.bounce),
         doorbell: options.doorbell ?? true,
       });
       const capture =
