@@ -25,7 +25,7 @@ import type { VhostVdpaBus } from '../../../host/vhost-vdpa/open.js';
 import { until, within } from '../fixture.js';
 
 /** Entries of each queue; and bytes of memory behind each descriptor. */
-const ENTRIES = 64;
+const ENTRIES = 256;
 const SLOT_BYTES = 0x12000;
 /** Bytes of the areas of a queue, one behind the other: descriptors, available ring, used ring. */
 const AREA_BYTES = 0x1000;
