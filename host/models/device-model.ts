@@ -40,6 +40,8 @@ export abstract class DeviceModel implements Model {
   resumed?(): void;
   /** The driver has gone, or starts anew: its chains are stale, its signal has aborted. */
   reset?(): void;
+  /** The driver has reset `queue` alone: the chains from before are stale. */
+  queueReset?(queue: ModelQueue): void;
   /** The device is no longer served. */
   closed?(): void;
 
@@ -52,6 +54,11 @@ export abstract class DeviceModel implements Model {
   get minimumQueues(): number {
     const queues = this.manifest?.queues ?? 1;
     return typeof queues === 'number' ? queues : queues.minimum;
+  }
+
+  /** What it is served as; undefined while it is not. */
+  protected get shape(): DeviceShape | undefined {
+    return this.#surroundings?.shape;
   }
 
   /** Used by `serve`. */
