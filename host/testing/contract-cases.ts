@@ -142,6 +142,7 @@ export const CASES: Record<string, Case> = {
     )!;
     await scene.reset();
     await assert.rejects(scene.start({ forced: [foreign] }), { code: 'ERR_FEATURES' });
+    await until(() => scene.errors.some(({ code }) => code === 'ERR_FEATURES'), 'the device to tell of it');
     await scene.reset();
     scene.errors.length = 0;
     await scene.start();
