@@ -53,10 +53,11 @@ export class ModelQueue implements LoopDatapath {
   /** Chains taken and not yet given back or dropped, and the bytes of all of them. */
   #held = 0;
   #heldBytes = 0;
-  /** The model wants no more for now; the model's code is running; a chain was no request. */
+  /** The model wants no more for now; the model's code is running. */
   #holding = false;
   #settling = false;
-  #refused = false;
+  /** A chain that was no request. */
+  #refused: Chain | undefined;
   #crossings = 0;
   /** Life of the device, and epoch of the queue, that the model knows of. */
   #life: number;
@@ -123,8 +124,10 @@ export class ModelQueue implements LoopDatapath {
   /** @internal */
   burst(): number {
     const { vq } = this.#block;
-    if (this.#refused) {
-      this.#refused = false;
+    const refused = this.#refused;
+    this.#refused = undefined;
+    // Its driver may have reset before this burst: the next one is not to blame.
+    if (refused && !refused.stale) {
       this.aperture.engine.deviceBreak(vq, VERDICT_REQUEST);
       return 0;
     }
@@ -195,7 +198,7 @@ export class ModelQueue implements LoopDatapath {
 
   /** The model has found a chain that is no request. @internal */
   refused(chain: Chain): void {
-    if (!chain.stale) this.#refused = true;
+    if (!chain.stale) this.#refused ??= chain;
     this.#release(chain);
     this.#hooks.schedule();
   }
