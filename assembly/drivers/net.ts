@@ -4,11 +4,13 @@
 // nothing that matters on the way in, where a frame always fits its buffer.
 
 import { driverOffer, driverPublish, driverReap } from '../driver';
+import { flightPublished } from '../flight-slots';
 import { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from '../iova-domain';
 import {
   DMA_FROM_DEVICE,
   DMA_TO_DEVICE,
   DQ_DOMAIN,
+  DQ_FLIGHT,
   DQ_FREE,
   DQ_IOVA_DELTA,
   DQ_SLOT_BYTES,
@@ -34,9 +36,10 @@ import { ETH_HLEN, VIRTIO_NET_HDR_SIZE, VIRTQ_DESC_F_WRITE } from '../virtio';
 /** Puts the `count` frames at `table` on the ring: NOTIFY_DUE or 0. */
 export function netTransmit(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
-  for (let i: u32 = 0; i < count; i++, table += FRAME_SIZE) {
-    const slot = load<u32>(table, FRAME_SLOT);
-    const bytes = load<u32>(table, FRAME_BYTES);
+  for (let i: u32 = 0; i < count; i++) {
+    const frame = table + i * FRAME_SIZE;
+    const slot = load<u32>(frame, FRAME_SLOT);
+    const bytes = load<u32>(frame, FRAME_BYTES);
     const memory = frameMemory(dq, slot);
     // Each time: a hostile device can write wherever it can read.
     store<u64>(memory, 0);
@@ -44,19 +47,19 @@ export function netTransmit(dq: usize, table: usize, count: u32): u32 {
     hold(dq, slot, bytes, 0);
     offer(dq, slot, VIRTIO_NET_HDR_SIZE + bytes, 0, DMA_TO_DEVICE);
   }
-  return publish(dq, count);
+  return publish(dq, table, count);
 }
 
 /** Puts the slots of the `count` entries at `table` on the ring, for frames to come: NOTIFY_DUE or 0. */
 export function netReceive(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
   const writable = load<u32>(dq, DQ_SLOT_BYTES);
-  for (let i: u32 = 0; i < count; i++, table += FRAME_SIZE) {
-    const slot = load<u32>(table, FRAME_SLOT);
+  for (let i: u32 = 0; i < count; i++) {
+    const slot = load<u32>(table + i * FRAME_SIZE, FRAME_SLOT);
     hold(dq, slot, 0, writable);
     offer(dq, slot, writable, VIRTQ_DESC_F_WRITE, DMA_FROM_DEVICE);
   }
-  return publish(dq, count);
+  return publish(dq, table, count);
 }
 
 /** Collects up to `max` used slots to `table`: how many. */
@@ -143,10 +146,11 @@ function giveBack(dq: usize, state: usize, written: u32, writable: u32): void {
   }
 }
 
-/** Publishes `count` slots that were offered. */
+/** Publishes the slots of the `count` entries at `table`, which were offered. */
 // @ts-ignore: decorator
 @inline
-function publish(dq: usize, count: u32): u32 {
+function publish(dq: usize, table: usize, count: u32): u32 {
   store<u32>(dq, load<u32>(dq, DQ_FREE) - count, DQ_FREE);
+  if (load<u32>(dq, DQ_FLIGHT)) flightPublished(dq, table, count);
   return driverPublish(dq, count);
 }

@@ -70,7 +70,7 @@ export abstract class NetQueue extends DriverLane {
     const { queue } = this;
     // A buffer to receive into waits for a frame: that is nobody's latency.
     const start = call === 'netTransmit' ? this.#timer.start : undefined;
-    queue.crossings++;
+    queue.enter();
     try {
       if (start !== undefined) this.#timer.offered(start, this.slotAt(0));
       if (this.engine[call](queue.block, this.#table * 4, count)) queue.kick();
@@ -84,7 +84,7 @@ export abstract class NetQueue extends DriverLane {
   protected reap(): number {
     const { queue } = this;
     let count = 0;
-    queue.crossings++;
+    queue.enter();
     try {
       count = this.engine.netReap(queue.block, this.#table * 4, queue.slots);
     } catch (error) {

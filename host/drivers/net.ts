@@ -7,8 +7,16 @@ import {
   VIRTIO_NET_RECEIVEQ1,
   VIRTIO_NET_TRANSMITQ1,
 } from '../../assembly/virtio.js';
+import type { FlightRecorderOptions } from '../flight.js';
 import { type CaptureTarget, checkCapture, FrameCapture } from '../observability/frame-capture.js';
-import { checkBoolean, checkBus, checkMode, checkOptions, checkSignal } from '../options.js';
+import {
+  checkBoolean,
+  checkBus,
+  checkMode,
+  checkOptions,
+  checkSignal,
+  flightRecorderPlan,
+} from '../options.js';
 import { mask } from '../uapi/bits.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import type { CompletionMode } from './completion-watch.js';
@@ -46,6 +54,8 @@ export interface OpenNetOptions {
    * the end. Default: nowhere.
    */
   capture?: CaptureTarget | undefined;
+  /** Whether, and how, to record what the queues have done last, for when the device breaks. Default true. */
+  flightRecorder?: boolean | FlightRecorderOptions | undefined;
   /** Gives opening up; afterwards closes the interface. */
   signal?: AbortSignal | undefined;
 }
@@ -61,6 +71,7 @@ const OPTION_NAMES = [
   'doorbell',
   'bounce',
   'capture',
+  'flightRecorder',
   'signal',
 ];
 /** The receive and the transmit queue of the first pair. */
@@ -79,6 +90,7 @@ export async function openNet(target: string, options: OpenNetOptions = {}): Pro
   return openDriven(target, options, {
     deviceId: VIRTIO_ID_NET,
     queues: QUEUES,
+    flightRecorder: options.flightRecorder,
     wanted: WANTED | ringFeatures(options),
     setUp: async (driver) => {
       const config = await readNetConfig(driver);
@@ -116,5 +128,6 @@ function validate(options: OpenNetOptions): void {
   checkQueueSizes(options, 1);
   checkBoolean('bounce', options.bounce);
   checkMode(options.mode);
+  flightRecorderPlan(options.flightRecorder);
   checkCapture(options.capture);
 }
