@@ -368,7 +368,7 @@ export const DQ_FREE_STACK = 44;
 export const DQ_DOORBELL = 48;
 /** u32: queue index, what a doorbell store says, in its low 16 bits if it has more. */
 export const DQ_INDEX = 52;
-/** u32, bytes of a slot's shared memory: SLOT_SIZE of a block queue, header and longest frame of a network queue. */
+/** u32, bytes of a slot's shared memory: SLOT_SIZE of a block queue, header and longest payload of a queue of buffers. */
 export const DQ_SLOT_BYTES = 56;
 /** u32, linear of the IOVA domain that the requests' data is mapped through; 0 where the device sees the driver's memory. */
 export const DQ_DOMAIN = 60;
@@ -378,6 +378,10 @@ export const DQ_SLOT_DESCRIPTORS = 72;
 export const DQ_ORDER = 64;
 /** u32, linear of DQ_SLOTS entries of FRAME_SIZE: requests that were reaped, each {slot u32, written bytes u32}. */
 export const DQ_REAPED = 68;
+/** u32, bytes of the header in front of each payload, a multiple of 4. Queues of buffers only, as the next. */
+export const DQ_HEADER_BYTES = 76;
+/** u32, bytes of the shortest payload: a received buffer with fewer holds none. */
+export const DQ_LEAST_BYTES = 80;
 /** u32, as VQ_FLIGHT, and at the same offset. */
 export const DQ_FLIGHT = 100;
 // Line 2: running state.
@@ -455,11 +459,11 @@ export const DMA_BIDIRECTIONAL = 0;
 export const DMA_TO_DEVICE = 1;
 export const DMA_FROM_DEVICE = 2;
 
-/** One frame of a network queue's table: what to transmit, what was received, or a slot alone. */
+/** One entry of the table of a queue of buffers: what to transmit, room to receive into, or what was received. */
 export const FRAME_SIZE = 8;
 /** u32: the slot that holds it, which is also its head and the index of its only descriptor. */
 export const FRAME_SLOT = 0;
-/** u32, bytes without the header; 0 of a received buffer that holds no frame. */
+/** u32, bytes without the header; 0 of a received buffer that holds no payload. */
 export const FRAME_BYTES = 4;
 
 /** One request of a submission table. */

@@ -130,7 +130,6 @@ export async function openBlock(target: string, options: OpenBlockOptions = {}):
   return openDriven(target, options, {
     deviceId: VIRTIO_ID_BLOCK,
     queues,
-    flightRecorder: options.flightRecorder,
     wanted:
       WANTED | ringFeatures(options) | (options.indirect === false ? 0n : mask(VIRTIO_RING_F_INDIRECT_DESC)),
     setUp: async (driver) => {

@@ -10,8 +10,10 @@ import {
   DQ_FLIGHT,
   DQ_FREE,
   DQ_FREE_STACK,
+  DQ_HEADER_BYTES,
   DQ_INDEX,
   DQ_IOVA_DELTA,
+  DQ_LEAST_BYTES,
   DQ_ORDER,
   DQ_REAPED,
   DQ_SIZE,
@@ -67,6 +69,9 @@ export interface SlotShape {
   readonly bytes: number;
   /** Whether that is data of requests, which bounce buffers stand in for, or what the driver says to the device about them. */
   readonly holdsData: boolean;
+  /** Bytes of the header in front of each payload, and of the shortest payload: of a queue of buffers. */
+  readonly headerBytes?: number;
+  readonly leastBytes?: number;
 }
 
 /** What a queue is to be made for. */
@@ -113,6 +118,10 @@ export class DriverQueue {
   /** Linear address of the slots' memory, and bytes of each. */
   readonly slotMemory: number;
   readonly slotBytes: number;
+  /** Bytes of the header in front of each payload, and of the shortest and the longest payload: of a queue of buffers. */
+  readonly headerBytes: number;
+  readonly leastBytes: number;
+  readonly mostBytes: number;
   readonly kickFd: number;
   readonly callFd: number;
   /** How long its requests take. */
@@ -170,6 +179,9 @@ export class DriverQueue {
     const slotsBytes = this.maxSlots * slot.bytes;
     this.slotMemory = slot.holdsData ? memory.take(slotsBytes) : memory.takeCoherent(slotsBytes);
     this.slotBytes = slot.bytes;
+    this.headerBytes = slot.headerBytes ?? 0;
+    this.leastBytes = slot.leastBytes ?? 0;
+    this.mostBytes = slot.bytes - this.headerBytes;
     this.block = aperture.allocate(DQ_BLOCK_SIZE);
     const word = (offset: number, value: number) => {
       aperture.u32[(this.block + offset) / 4] = value;
@@ -180,6 +192,8 @@ export class DriverQueue {
     word(DQ_DEVICE, this.rings.device);
     word(DQ_SLOT_MEMORY, this.slotMemory);
     word(DQ_SLOT_BYTES, slot.bytes);
+    word(DQ_HEADER_BYTES, this.headerBytes);
+    word(DQ_LEAST_BYTES, this.leastBytes);
     word(DQ_SLOT_DESCRIPTORS, this.#slotDescriptors);
     word(DQ_DOMAIN, memory.domain?.block ?? 0);
     word(DQ_SLOT_STATE, aperture.allocate(this.maxSlots * SLOT_STATE_SIZE));

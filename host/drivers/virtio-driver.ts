@@ -6,8 +6,7 @@ import {
   VIRTIO_F_VERSION_1,
 } from '../../assembly/virtio.js';
 import { isSystemError, RingbellError } from '../errors.js';
-import type { FlightRecorderOptions } from '../flight.js';
-import { type FlightRecorderPlan, flightRecorderPlan } from '../options.js';
+import type { FlightRecorderPlan } from '../options.js';
 import { hasBit, mask } from '../uapi/bits.js';
 import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../uapi/vring-base.js';
 import { VhostVdpa } from '../vhost-vdpa/device.js';
@@ -27,8 +26,6 @@ export interface VirtioDriverOptions {
   wanted: bigint;
   /** Queues that it uses at most. */
   queues: number;
-  /** The option `flightRecorder`. */
-  flightRecorder?: boolean | FlightRecorderOptions | undefined;
 }
 
 /**
@@ -76,7 +73,11 @@ export class VirtioDriver {
   readonly doorbellRefusals: (string | undefined)[] = [];
 
   /** Takes an open file over, up to FEATURES_OK. Closes it if that fails. */
-  static async connect(file: VhostVdpaFile, options: VirtioDriverOptions): Promise<VirtioDriver> {
+  static async connect(
+    file: VhostVdpaFile,
+    options: VirtioDriverOptions,
+    flightRecorder: FlightRecorderPlan | undefined,
+  ): Promise<VirtioDriver> {
     const device = await VhostVdpa.open(file);
     try {
       if (device.deviceId !== options.deviceId)
@@ -91,11 +92,7 @@ export class VirtioDriver {
         wanted &= ~mask(VIRTIO_F_NOTIFICATION_DATA);
       // Devices of the kernel may offer it as well, but nothing there passes a reset on.
       if (!device.hasBackendFeature(VHOST_BACKEND_F_RESET_VRING)) wanted &= ~mask(VIRTIO_F_RING_RESET);
-      return new VirtioDriver(
-        device,
-        await device.negotiate(REQUIRED, wanted),
-        flightRecorderPlan(options.flightRecorder),
-      );
+      return new VirtioDriver(device, await device.negotiate(REQUIRED, wanted), flightRecorder);
     } catch (error) {
       await device.fail().catch(() => {});
       await device.close().catch(() => {});

@@ -35,6 +35,8 @@ export class Chain {
   takenAt = 0;
   /** Bytes that go out from the start of what is writable. @internal */
   written = 0;
+  /** It is to be seen by the driver together with the one that was completed after it. @internal */
+  tied = false;
   /** What goes out at the end of it. @internal */
   status: Uint8Array = NO_BYTES;
   #state: State = 'open';

@@ -40,12 +40,25 @@ export abstract class DeviceModel implements Model {
   resumed?(): void;
   /** The driver has gone, or starts anew: its chains are stale, its signal has aborted. */
   reset?(): void;
+  /** The driver has reset `queue` alone: the chains from before are stale. */
+  queueReset?(queue: ModelQueue): void;
   /** The device is no longer served. */
   closed?(): void;
 
   /** VIRTIO_ID_*. */
   get deviceId(): number {
     return this.manifest.deviceId;
+  }
+
+  /** Virtqueues that it needs at least, as the manifest says: what `serve` gives it unless it is told otherwise. */
+  get minimumQueues(): number {
+    const queues = this.manifest?.queues ?? 1;
+    return typeof queues === 'number' ? queues : queues.minimum;
+  }
+
+  /** What it is served as; undefined while it is not. */
+  protected get shape(): DeviceShape | undefined {
+    return this.#surroundings?.shape;
   }
 
   /** Used by `serve`. */

@@ -4,6 +4,7 @@ import type { Aperture } from '../aperture/aperture.js';
 import { hasBit } from '../uapi/bits.js';
 import type { DeviceModel } from './device-model.js';
 import type { DeviceShape } from './manifest.js';
+import type { ModelQueue } from './model-queue.js';
 
 /** What a driver and a device have agreed on, until the driver resets the device. */
 export interface Life {
@@ -69,6 +70,11 @@ export class ModelHost {
       this.#suspended = suspended;
       this.#call(() => (suspended ? this.model.paused?.() : this.model.resumed?.()));
     }
+  }
+
+  /** A queue has been reset, and the device not. */
+  queueReset(queue: ModelQueue): void {
+    this.#call(() => this.model.queueReset?.(queue));
   }
 
   /** The device is no longer served: resolves once the model has taken note of it. */

@@ -58,6 +58,9 @@ export class ModelQueue implements LoopDatapath {
   #settling = false;
   #refused = false;
   #crossings = 0;
+  /** Life of the device, and epoch of the queue, that the model knows of. */
+  #life: number;
+  #epoch: number;
 
   /** @internal */
   constructor(host: ModelHost, index: number, block: QueueBlock, memory: QueueMemory, hooks: LoopHooks) {
@@ -71,6 +74,8 @@ export class ModelQueue implements LoopDatapath {
     this.#long = new LongChains(block, memory, this.#limits.chainBytes);
     const { errorStatus } = host.model;
     this.#errorStatus = typeof errorStatus === 'number' ? Uint8Array.of(errorStatus) : errorStatus;
+    this.#life = host.lifeCount;
+    this.#epoch = this.epoch;
   }
 
   /** Chains that the model has and has not ended. */
@@ -97,6 +102,16 @@ export class ModelQueue implements LoopDatapath {
   release(): void {
     this.#holding = false;
     this.#hooks.schedule();
+  }
+
+  /**
+   * Calls `complete`, which ends chains of this queue, 64 at most: the driver sees all of them used at once, or none. So it never
+   * sees a part of what lies in several, unless one of them is longer than `limits.bounceBytes` of the manifest.
+   */
+  together(complete: () => void): void {
+    const first = this.#done.length;
+    complete();
+    for (let index = first; index < this.#done.length - 1; index++) this.#done[index]!.tied = true;
   }
 
   /** Adds to `bytesRead` and `bytesWritten` of the queue's statistics. */
@@ -127,6 +142,7 @@ export class ModelQueue implements LoopDatapath {
 
   /** @internal */
   settle(): void {
+    this.#noticeReset();
     for (const chain of this.#long.takeLost()) {
       this.report(new TypeError('it transferred away the bytes of a chain that it has completed'));
       chain.lose();
@@ -184,6 +200,17 @@ export class ModelQueue implements LoopDatapath {
     this.#hooks.schedule();
   }
 
+  /** A model that holds chains of a queue that was reset alone ends them, and others can be taken. */
+  #noticeReset(): void {
+    const { lifeCount, epoch } = this;
+    if (epoch === this.#epoch) return;
+    // Of the device's reset the model hears otherwise; and a queue that starts for the first time has nothing to forget.
+    const alone = lifeCount === this.#life && this.#held > 0;
+    this.#life = lifeCount;
+    this.#epoch = epoch;
+    if (alone) this.#host.queueReset(this);
+  }
+
   #missing(): boolean {
     return this.aperture.u32[(this.#block.vq + VQ_MISS) >>> 2] !== 0;
   }
@@ -212,6 +239,7 @@ export class ModelQueue implements LoopDatapath {
         continue;
       }
       const offered = this.#fillGiveTable(BURST - progress);
+      if (offered === 0) break;
       this.#crossings++;
       const result = this.aperture.engine.requestGiveBurst(this.#block.vq, this.#memory.giveTable, offered);
       const ended = result & COUNT_MASK;
@@ -240,7 +268,10 @@ export class ModelQueue implements LoopDatapath {
       words[word + GIVE_STATUS / 4] = chain.status.length;
       word += GIVE_SIZE / 4;
     }
-    return offered;
+    // Not a part of those that go together, unless that is all that there is.
+    let whole = offered;
+    while (whole > 0 && this.#done[this.#doneFirst + whole - 1]!.tied) whole--;
+    return whole || (max === BURST ? offered : 0);
   }
 
   #take(): number {

@@ -34,6 +34,7 @@ import {
   VIRTIO_NET_CONFIG_SPEED,
   VIRTIO_NET_CONFIG_STATUS,
   VIRTIO_NET_CONFIG_SUPPORTED_HASH_TYPES,
+  VIRTIO_NET_HDR_SIZE,
 } from '../../assembly/virtio.js';
 import { array, u8, u16, u32, u64 } from './codec.js';
 import { struct } from './struct.js';
@@ -86,4 +87,15 @@ export const virtioNetConfig = struct('virtio_net_config', VIRTIO_NET_CONFIG_BYT
   rss_max_key_size: [u8, VIRTIO_NET_CONFIG_RSS_MAX_KEY_SIZE],
   rss_max_indirection_table_length: [u16, VIRTIO_NET_CONFIG_RSS_MAX_INDIRECTION_TABLE_LENGTH],
   supported_hash_types: [u32, VIRTIO_NET_CONFIG_SUPPORTED_HASH_TYPES],
+});
+
+/** What every frame has in front. `num_buffers` is for frames that are received, and 0 for others; the other numbers are bytes. */
+export const virtioNetHdrV1 = struct('virtio_net_hdr_v1', VIRTIO_NET_HDR_SIZE, {
+  flags: [u8, 0],
+  gso_type: [u8, 1],
+  hdr_len: [u16, 2],
+  gso_size: [u16, 4],
+  csum_start: [u16, 6],
+  csum_offset: [u16, 8],
+  num_buffers: [u16, 10],
 });

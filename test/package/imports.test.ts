@@ -11,7 +11,7 @@ const LAYERS = [
   ['cli'],
   ['.'],
   ['models/nbd', 'models/overlay'],
-  ['served', 'models/blk', 'models/wasm'],
+  ['served', 'models/blk', 'models/console', 'models/entropy', 'models/net', 'models/wasm'],
   ['bus', 'drivers', 'models'],
   ['observability'],
   ['vhost-vdpa', 'vduse', 'vdpa', 'nbd'],

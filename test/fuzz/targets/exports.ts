@@ -1,6 +1,6 @@
 import { instantiateSync } from '@assemblyscript/loader';
 import * as layout from '../../../assembly/layout.js';
-import { VIRTIO_NET_HDR_SIZE, VIRTQ_DESC_SIZE } from '../../../assembly/virtio.js';
+import { ETH_HLEN, VIRTIO_NET_HDR_SIZE, VIRTQ_DESC_SIZE } from '../../../assembly/virtio.js';
 import { buildAssembly } from '../../../bench/build-assembly.js';
 import { type Module, RuntimeError } from '../../../host/aperture/web-assembly.js';
 import { DRIVER_BYTES, DRIVER_IOVA, DRIVER_LINEAR, Ring } from '../../engine/fixture.js';
@@ -197,6 +197,8 @@ class World {
       [layout.DQ_SLOTS]: slots,
       [layout.DQ_SLOT_MEMORY]: ring.buffers,
       [layout.DQ_SLOT_BYTES]: FRAME_SLOT_BYTES,
+      [layout.DQ_HEADER_BYTES]: VIRTIO_NET_HDR_SIZE,
+      [layout.DQ_LEAST_BYTES]: ETH_HLEN,
       [layout.DQ_SLOT_DESCRIPTORS]: 1,
       [layout.DQ_SLOT_STATE]: ring.allocate(slots * layout.SLOT_STATE_SIZE),
       [layout.DQ_FREE_STACK]: ring.allocate(slots * 2),
