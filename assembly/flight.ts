@@ -13,16 +13,13 @@ import {
   FLIGHT_F_FAULT,
   FLIGHT_MASK,
   FLIGHT_NEXT,
-  FLIGHT_RECORD_COUNTS,
   FLIGHT_RECORD_HEAD,
   FLIGHT_RECORD_HEADER,
   FLIGHT_RECORD_KIND,
-  FLIGHT_RECORD_POSITION,
   FLIGHT_RECORD_READABLE,
   FLIGHT_RECORD_SIZE,
   FLIGHT_RECORD_TIME,
   FLIGHT_RECORD_VERDICT,
-  FLIGHT_RECORD_WRITABLE,
   FLIGHT_RECORDS,
   FLIGHT_TIME,
   VQ_FLIGHT,
@@ -43,8 +40,7 @@ export function claim(flight: usize, count: u32): u64 {
 export function record(flight: usize, number: u64, head: u32, counts: u32): usize {
   const at = recordAt(flight, number);
   store<u64>(at, load<u64>(flight, FLIGHT_TIME), FLIGHT_RECORD_TIME);
-  store<u32>(at, head, FLIGHT_RECORD_HEAD);
-  store<u32>(at, counts, FLIGHT_RECORD_COUNTS);
+  store<u64>(at, <u64>head | (<u64>counts << 32), FLIGHT_RECORD_HEAD);
   return at;
 }
 
@@ -52,10 +48,8 @@ export function record(flight: usize, number: u64, head: u32, counts: u32): usiz
 // @ts-ignore: decorator
 @inline
 export function complete(at: usize, kind: u32, position: u32, readable: u32, writable: u32): void {
-  store<u32>(at, readable, FLIGHT_RECORD_READABLE);
-  store<u32>(at, writable, FLIGHT_RECORD_WRITABLE);
-  store<u32>(at, kind, FLIGHT_RECORD_KIND);
-  store<u32>(at, position, FLIGHT_RECORD_POSITION);
+  store<u64>(at, <u64>readable | (<u64>writable << 32), FLIGHT_RECORD_READABLE);
+  store<u64>(at, <u64>kind | (<u64>position << 32), FLIGHT_RECORD_KIND);
 }
 
 /** Shows readers the records before `next`. */

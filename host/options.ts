@@ -69,8 +69,8 @@ export interface FlightRecorderPlan {
 
 /** Judges whether and how flight recorders are to be kept: undefined for none. Throws ERR_ARGUMENT. */
 export function flightRecorderPlan(value: unknown): FlightRecorderPlan | undefined {
-  if (value === false) return undefined;
-  if (value !== undefined && value !== true && (typeof value !== 'object' || value === null))
+  if (value === undefined || value === false) return undefined;
+  if (value !== true && (typeof value !== 'object' || value === null))
     throw new RingbellError(
       'ERR_ARGUMENT',
       `flightRecorder must be true, false, or an object, not ${inspect(value)}`,

@@ -86,7 +86,7 @@ export interface ServeOptions {
    * devices of one group: `/run/ringbell/NAME` if left out; false for none. Of any other: none if left out.
    */
   inFlightLog?: string | false;
-  /** Whether, and how, to record what the queues have done last, for when the device breaks; true if left out. */
+  /** Whether, and how, to record what the queues have done last, for when the device breaks; false if left out. */
   flightRecorder?: boolean | FlightRecorderOptions;
   /** Closes the device when it aborts. */
   signal?: AbortSignal;

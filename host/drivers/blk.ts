@@ -67,7 +67,7 @@ export interface OpenBlockOptions {
   bounce?: boolean | undefined;
   /** Bytes of bounce buffers at most, from 1 MiB; requests wait where they are all taken. Default 64 MiB. */
   bounceBytes?: number | undefined;
-  /** Whether, and how, to record what the queues have done last, for when the device breaks. Default true. */
+  /** Whether, and how, to record what the queues have done last, for when the device breaks. Default false. */
   flightRecorder?: boolean | FlightRecorderOptions | undefined;
   /** Gives opening up; afterwards closes the disk. */
   signal?: AbortSignal | undefined;

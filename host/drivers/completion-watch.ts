@@ -66,7 +66,7 @@ export class CompletionWatch {
   #arm(): void {
     const queue = this.#queue;
     this.#armed = true;
-    queue.enter();
+    queue.crossings++;
     // What was used before the arming interrupts no more; nor does a ring that the look found broken.
     if (queue.memory.aperture.engine.driverArm(queue.block) > 0 || queue.broken) this.#again();
   }

@@ -276,7 +276,7 @@ export class DriverQueue {
     return new RingbellError(code, `queue ${this.index}: ${ERROR_CODES[code]} (${at})`);
   }
 
-  /** Counts a call on the data path from JavaScript into WASM, which is about to be made. */
+  /** Counts a call from JavaScript into WASM that offers or reaps, and is about to be made. */
   enter(): void {
     this.crossings++;
     this.flight?.stamp();

@@ -41,7 +41,7 @@ export interface OpenOptions {
    * Default false.
    */
   bounce?: boolean | undefined;
-  /** Whether, and how, to record what the queues have done last, for when the device breaks. Default true. */
+  /** Whether, and how, to record what the queues have done last, for when the device breaks. Default false. */
   flightRecorder?: boolean | FlightRecorderOptions | undefined;
   /** Gives opening up; afterwards closes the device. */
   signal?: AbortSignal | undefined;

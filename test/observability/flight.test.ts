@@ -54,7 +54,7 @@ async function rawScene(
 
 for (const [name, model, options] of MODELS)
   test(`the error of a hostile chain carries what was before it, ${name}`, () =>
-    rawScene(model(), options, async (driver, device) => {
+    rawScene(model(), { flightRecorder: true, ...options }, async (driver, device) => {
       assert.ok(await driver.works());
       const error = nextError(device);
       driver.describe(
@@ -115,6 +115,7 @@ test('the error of a hostile device carries what its driver had done', () =>
       );
     },
     { hold: true },
+    { flightRecorder: true },
   ));
 
 test('a device that breaks leaves a file, for its owner alone to read', async () => {
@@ -139,7 +140,7 @@ test('a device that breaks leaves a file, for its owner alone to read', async ()
 test('both sides can be asked at any time, and into a file', () =>
   scene(
     new BlockDevice({ memory: 2 ** 20 }),
-    { queues: 2, flightRecorder: { chains: 256 } },
+    { queues: 2, flightRecorder: { chains: 256 }, open: { flightRecorder: true } },
     async ({ device, disk }) => {
       for (let sector = 0; sector < 5; sector++) await disk.write(sector * 512, new Uint8Array(512));
       assert.equal(
@@ -163,7 +164,7 @@ test('both sides can be asked at any time, and into a file', () =>
 test('without a flight recorder nothing is recorded', () =>
   scene(
     new BlockDevice({ memory: 2 ** 20 }),
-    { flightRecorder: false, open: { flightRecorder: false } },
+    { open: { flightRecorder: false } },
     async ({ device, disk }) => {
       await disk.write(0, new Uint8Array(512));
       for (const side of [device, disk])
