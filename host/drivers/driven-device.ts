@@ -244,6 +244,14 @@ export abstract class DrivenDevice<Config>
   protected abstract readConfig(): Promise<Config>;
 
   /**
+   * Resolves once nothing is on its way that closing should wait for.
+   * @internal
+   */
+  protected async drained(): Promise<void> {
+    await Promise.all(this.lanes.map((lane) => lane.drained()));
+  }
+
+  /**
    * Called once the device is closed, and before anybody is told. Does not reject.
    * @internal
    */
@@ -277,7 +285,7 @@ export abstract class DrivenDevice<Config>
     const timeout = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
     });
-    await Promise.race([Promise.all(this.lanes.map((lane) => lane.drained())), timeout]);
+    await Promise.race([this.drained(), timeout]);
     clearTimeout(timer);
     this.#closed = true;
     const closed = new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
