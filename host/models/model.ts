@@ -23,7 +23,7 @@ export interface ModelContext {
   configChanged(config: Uint8Array, change?: () => void): Promise<void>;
   /** Reports that code of the model failed. */
   failed(error: unknown): void;
-  /** Who decides when and how chains of a model in JavaScript go back; undefined for at once, and as the model says. */
+  /** Who decides when and how chains of a model in JavaScript go back; undefined for at once, and as the model says. @internal */
   readonly watch?: ChainWatch | undefined;
 }
 

@@ -1,6 +1,5 @@
 import { RingbellError } from '../errors.js';
 import type { Chain } from '../models/chain.js';
-import type { ChainWatch } from '../models/chain-watch.js';
 import { SeededRandom } from './random.js';
 
 /** What can go wrong with a chain. */
@@ -22,6 +21,7 @@ export interface FaultyOptions extends FaultRates {
 /** Kinds in the order in which they share the range of probabilities. */
 const KINDS: readonly FaultKind[] = ['delay', 'error', 'reorder', 'drop', 'wrongLength'];
 const DELAY_MS = 10;
+const NO_BYTES = new Uint8Array(0);
 
 /** A chain that its model has ended, and that has not gone back. */
 interface Held {
@@ -31,7 +31,7 @@ interface Held {
 }
 
 /** Faults of a model, which can be changed while it is served. */
-export class Faults implements ChainWatch {
+export class Faults {
   /** Chains that had each fault. */
   readonly injected: Record<FaultKind, number> = { delay: 0, error: 0, reorder: 0, drop: 0, wrongLength: 0 };
   readonly #random: SeededRandom;
@@ -90,19 +90,20 @@ export class Faults implements ChainWatch {
   ended(chain: Chain, give: () => void): void {
     const kind = this.#decided.get(chain);
     // What nobody sees has no fault.
-    if (!kind || chain.stale) return this.#pass(give);
-    this.injected[kind]++;
-    switch (kind) {
-      case 'error':
-        chain.amend(0, chain.queue.errorStatus(chain.writableBytes) ?? new Uint8Array(0));
-        chain.queue.countError();
-        return this.#pass(give);
-      case 'wrongLength':
-        this.#misstate(chain);
-        return this.#pass(give);
-      default:
-        return this.#hold(kind, chain, give);
+    if (!kind || chain.stale) {
+      this.#pass(give);
+      return;
     }
+    this.injected[kind]++;
+    if (kind === 'error') {
+      chain.amend(0, chain.queue.errorStatus(chain.writableBytes) ?? NO_BYTES);
+      chain.queue.countError();
+    } else if (kind === 'wrongLength') this.#misstate(chain);
+    else {
+      this.#hold(kind, chain, give);
+      return;
+    }
+    this.#pass(give);
   }
 
   #draw(): FaultKind | undefined {
@@ -138,10 +139,10 @@ export class Faults implements ChainWatch {
   #misstate(chain: Chain): void {
     const { written, status } = chain;
     const room = chain.writableBytes - status.length;
+    const other = this.#random.integer(0, Math.max(room - 1, 0));
     // Without room for another number there is only the status to leave out.
-    if (room === 0) return chain.amend(0, new Uint8Array(0));
-    const other = this.#random.integer(0, room - 1);
-    chain.amend(other < written ? other : other + 1, status);
+    if (room === 0) chain.amend(0, NO_BYTES);
+    else chain.amend(other < written ? other : other + 1, status);
   }
 }
 
