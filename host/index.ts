@@ -46,6 +46,13 @@ export {
   type RingbellErrorOptions,
   type SystemError,
 } from './errors.js';
+export type {
+  Flight,
+  FlightKind,
+  FlightRecord,
+  FlightRecorderOptions,
+  QueueFlight,
+} from './flight.js';
 export type { KernelAttachment } from './kernel-transport.js';
 export { BlockDevice, type BlockDeviceOptions } from './models/blk/block-device.js';
 export { BlockModel } from './models/blk/block-model.js';
