@@ -2,6 +2,7 @@ import { LIFE_COUNT, LIFE_FEATURES, LIFE_STATUS, LIFE_SUSPENDED } from '../../as
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { hasBit } from '../uapi/bits.js';
+import type { ChainWatch } from './chain-watch.js';
 import type { DeviceModel } from './device-model.js';
 import type { DeviceShape } from './manifest.js';
 import type { ModelQueue } from './model-queue.js';
@@ -24,6 +25,8 @@ export interface ModelSurroundings {
   life: number;
   configChanged(config: Uint8Array): Promise<void>;
   failed(error: unknown): void;
+  /** See ModelContext. */
+  watch?: ChainWatch | undefined;
 }
 
 /** The life of a driver that is over before one has come. */
