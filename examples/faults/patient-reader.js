@@ -1,5 +1,5 @@
 /** What is under test: reads from a disk that may fail, or not answer, `attempts` times before it gives up. */
-export async function readPatiently(disk, offset, length, { attempts = 3, timeoutMs = 100 } = {}) {
+export async function readPatiently(disk, offset, length, { attempts = 3, timeoutMs = 30_000 } = {}) {
   let failure;
   for (let attempt = 0; attempt < attempts; attempt++) {
     try {
