@@ -39,6 +39,14 @@ test('a model in AssemblyScript is compiled, and rolls dice', async () => {
   assert.match(rolls!, /^60000 rolls: (\d{4,5} ?){6}$/);
 });
 
+test('tests with faults pass', async () => {
+  const lines = await new Example('faults').ended();
+  assert.ok(
+    lines.some((line) => /pass 4$/.test(line)),
+    lines.join('\n'),
+  );
+});
+
 test('disks over HTTP are created, listed, resized and deleted, and Ctrl-C closes those that are left', async () => {
   const example = new Example('http-disks', { PORT: '0' });
   try {
