@@ -59,8 +59,8 @@ function begin(vq: usize): void {
 }
 
 /**
- * Takes up to `max` chains into the chain and segment tables: how many. A short burst is tried first; each of the two is a
- * function of its own, so that neither has to make room for what the other keeps in registers.
+ * Takes up to `max` chains into the chain and segment tables: how many. A short burst is tried first. The rest is a function of
+ * its own, so that neither has to make room for what the other keeps in registers.
  */
 // @ts-ignore: decorator
 @inline
@@ -89,11 +89,10 @@ export function deviceReturn(vq: usize, first: u32, end: u32): void {
 // @ts-ignore: decorator
 @inline
 export function devicePush(vq: usize, count: u32): u32 {
-  if (count == 1) {
-    const one = isPacked(vq) ? packedFew.pushOne(vq) : splitFew.pushOne(vq);
-    if (one) return one;
-  }
-  return pushMany(vq, count);
+  let few: u32 = 0;
+  if (count == 1) few = isPacked(vq) ? packedFew.pushOne(vq) : splitFew.pushOne(vq);
+  else if (count == 2) few = isPacked(vq) ? packedFew.pushTwo(vq) : splitFew.pushTwo(vq);
+  return few ? few : pushMany(vq, count);
 }
 
 /** The same for any number, and where publications are watched. */

@@ -1,12 +1,8 @@
-// The loop that calls engine.wasm's own exports from inside WebAssembly, so that a benchmark of bursts does not measure
-// calls from JavaScript. Instantiated beside the engine, on the same memory.
+// A handler that only looks at its segments, compiled into one module with pop and push, as the device models of engine.wasm
+// are, and as the C++ that it is measured against is compiled into one unit. Instantiated beside the engine, on the same memory.
 
+import { devicePop, devicePush } from '../../assembly/device';
 import { CHAIN_COUNTS, CHAIN_SIZE, COUNT_MASK, SEGMENT_SIZE, VQ_CHAINS, VQ_SEGMENTS } from '../../assembly/layout';
-
-@external("engine", "devicePop")
-declare function devicePop(vq: usize, max: u32): u32;
-@external("engine", "devicePush")
-declare function devicePush(vq: usize, count: u32): u32;
 
 /** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served, each with `usedLength` bytes. */
 export function drain(vq: usize, burst: u32, digest: usize, usedLength: u32): u32 {

@@ -149,9 +149,11 @@ export interface EngineLoop {
   drain(vq: number, burst: number, digest: number, usedLength: number): number;
 }
 
-/** The loop around an engine's own exports, on the same memory. */
-export function instantiateLoop(ring: Ring, engine: Engine): EngineLoop {
-  const module = new Module(readFileSync(assemblyFile('ring')));
-  const imports = { env: { memory: ring.memory }, engine };
+/** The loop on the memory of a ring; `module` is one made from bench/assembly/ring.ts otherwise. */
+export function instantiateLoop(
+  ring: Ring,
+  module = new Module(readFileSync(assemblyFile('ring'))),
+): EngineLoop {
+  const imports = { env: { memory: ring.memory } };
   return instantiateSync(module as never, imports as never).instance.exports as unknown as EngineLoop;
 }

@@ -7,12 +7,11 @@ import {
   VQ_F_PACKED,
 } from '../../assembly/layout.js';
 import { VIRTQ_AVAIL_IDX, VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
-import type { Engine } from '../../host/aperture/engine.js';
-import type { Memory } from '../../host/aperture/web-assembly.js';
+import type { Module } from '../../host/aperture/web-assembly.js';
 import { PACKED_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
 import { loadReference, type PackedReferenceRing, type ReferenceRing } from '../build.js';
 import { TypeScriptRing } from '../reference/ring.js';
-import { instantiateLoop, Ring } from './ring.js';
+import { type EngineLoop, instantiateLoop, Ring } from './ring.js';
 
 /** Entries of the ring: with its tables it stays within a 32 KiB first-level cache. */
 const QUEUE_SIZE = 256;
@@ -105,7 +104,7 @@ export class Sides {
       usedLength,
     };
     this.#usedLength = usedLength;
-    this.engine = engineSide(ring, ring.engine, usedLength, false);
+    this.engine = engineSide(ring, instantiateLoop(ring), usedLength, false);
     if (work.format === 'split') {
       const reference = new (loadReference().ReferenceRing)(memory, config);
       this.#driver = this.cpp = reference;
@@ -124,9 +123,9 @@ export class Sides {
     this.#chains = Math.floor(this.#driver.slots / work.burst) * work.burst;
   }
 
-  /** An engine, released or not, as another side; `tracked`: it marks what it writes. */
-  variant(instantiate: (memory: Memory) => Engine, tracked: boolean): Side {
-    return engineSide(this.#ring, instantiate(this.#ring.memory), this.#usedLength, tracked);
+  /** The engine as another side: as `module` has it, if it is given; `tracked`: it marks what it writes. */
+  variant(tracked: boolean, module?: Module): Side {
+    return engineSide(this.#ring, instantiateLoop(this.#ring, module), this.#usedLength, tracked);
   }
 
   /** Another side, made on the same ring. */
@@ -175,14 +174,13 @@ function flagsOf({ indirect, format }: RingWork): number {
   return flags | VQ_F_PACKED | (format === 'in order' ? VQ_F_IN_ORDER : 0);
 }
 
-function engineSide(ring: Ring, engine: Engine, usedLength: number, tracked: boolean): Side {
+function engineSide(ring: Ring, loop: EngineLoop, usedLength: number, tracked: boolean): Side {
   const { vq, data } = ring;
-  const loop = instantiateLoop(ring, engine);
   const digest = ring.allocate(CACHE_LINE);
   return {
     start: (base) => {
       ring.track(tracked);
-      engine.deviceStart(vq, base);
+      ring.engine.deviceStart(vq, base);
     },
     drain: (burst) => loop.drain(vq, burst, digest, usedLength),
     takeDigest: () => {
