@@ -36,7 +36,14 @@ function ringCase(descriptors: number): Case {
     name,
     quick: true,
     async run(effort) {
-      const sides = new Sides({ descriptors, burst: BURST, format: 'split', indirect: false, regions: 1 });
+      const sides = new Sides({
+        descriptors,
+        burst: BURST,
+        format: 'split',
+        indirect: false,
+        copied: 0,
+        regions: 1,
+      });
       const without = sides.variant(false, await withoutTracking('ring'));
       const tracked = sides.variant(true);
       const off = () => sides.slice(sides.engine);

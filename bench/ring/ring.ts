@@ -147,6 +147,8 @@ export class Ring implements Queue {
 export interface EngineLoop {
   /** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served, each with `usedLength` bytes. */
   drain(vq: number, burst: number, digest: number, usedLength: number): number;
+  /** The same, copying each segment to linear address `to`. */
+  drainCopying(vq: number, burst: number, digest: number, usedLength: number, to: number): number;
 }
 
 /** The loop on the memory of a ring; `module` is one made from bench/assembly/ring.ts otherwise. */
