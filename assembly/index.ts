@@ -19,7 +19,7 @@ export { dirtyFetch, dirtyMark } from './dirty';
 export { doorbellWatch } from './doorbell';
 export { driverArm, driverDisarm, driverReset, driverStart } from './driver';
 export { blkReap, blkSubmit } from './drivers/blk';
-export { netReap, netReceive, netTransmit } from './drivers/net';
+export { bufferReap, bufferReceive, bufferTransmit } from './drivers/buffer';
 export { gateEnter, gateLeave } from './gate';
 export { deviceIdle, logIsRunning } from './in-flight-log';
 export { iotlbInit, iotlbMap, iotlbTranslate, iotlbUnmap } from './iotlb';

@@ -99,6 +99,8 @@ export const VQ_REPLAY_ENTRIES = 64;
 export const VQ_FREE_ENTRIES = 68;
 /** u32, linear of a u32 a chain of the chain table: the bytes that the device may write. Of packed rings, read with VQ_F_IN_ORDER. */
 export const VQ_WRITABLE = 96;
+/** u32, linear of the FLIGHT block in which the queue's chains are recorded; 0 for none. */
+export const VQ_FLIGHT = 100;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
 export const VQ_REGION_IOVA = 128;
 export const VQ_REGION_BYTES = 136;
@@ -289,6 +291,62 @@ export const LATENCY_BUCKETS = 448;
 export const LATENCY_BLOCK_SIZE = 1800;
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Flight recorder: what a queue has done last, a ring of records in fixed memory. One block a queue, of either side, written
+// by the thread that runs the queue; whoever reads it meanwhile drops the records that may have been written over.
+/** f64, milliseconds since 1970: when the host last entered the queue. WebAssembly has no clock. */
+export const FLIGHT_TIME = 0;
+/** u64: records that were written so far; record n lies at place n of the ring, modulo its length. */
+export const FLIGHT_NEXT = 8;
+/** u64: FLIGHT_NEXT, or how far it is about to move: the places of those before may be written at this moment. */
+export const FLIGHT_CLAIMED = 16;
+/** u32: records of the ring less one, which is a power of two. */
+export const FLIGHT_MASK = 24;
+/** u32: 1 where the first FLIGHT_HEADER_BYTES of each chain are no payload, and are recorded. */
+export const FLIGHT_HEADERS = 28;
+export const FLIGHT_RECORDS = 64;
+
+/** Record. f64: FLIGHT_TIME when it was written. */
+export const FLIGHT_RECORD_SIZE = 48;
+export const FLIGHT_RECORD_TIME = 0;
+/** u32: the head, as in the chain table; of a FLIGHT_RETURNED the first one, of a FLIGHT_BROKEN VQ_VERDICT_HEAD. */
+export const FLIGHT_RECORD_HEAD = 8;
+/**
+ * u32: of what was taken CHAIN_COUNTS, 0 on the driver's side; of what was given back the written bytes; of a FLIGHT_RETURNED
+ * how many chains.
+ */
+export const FLIGHT_RECORD_COUNTS = 12;
+/** u32, bytes that the device may read, and write; 0 of what was given back. On the driver's side bytes of data. */
+export const FLIGHT_RECORD_READABLE = 16;
+export const FLIGHT_RECORD_WRITABLE = 20;
+/** u16, FLIGHT_*. */
+export const FLIGHT_RECORD_KIND = 24;
+/** u16, VERDICT_*: of a FLIGHT_BROKEN. */
+export const FLIGHT_RECORD_VERDICT = 26;
+/** u32: place in the ring: of what was taken that of its available entry, of what was given back that of its used one. */
+export const FLIGHT_RECORD_POSITION = 28;
+/** FLIGHT_HEADER_BYTES bytes: of the start of what was taken, with FLIGHT_F_HEADER; of a FLIGHT_BROKEN VQ_FAULT_IOVA, with FLIGHT_F_FAULT. */
+export const FLIGHT_RECORD_HEADER = 32;
+/** Bytes. */
+export const FLIGHT_HEADER_BYTES = 16;
+
+// FLIGHT_RECORD_KIND
+/** A device has taken a chain. */
+export const FLIGHT_POPPED = 1;
+/** A device has given a chain back. */
+export const FLIGHT_PUSHED = 2;
+/** A device has put the last chains that it took back, unseen: it has not taken them. */
+export const FLIGHT_RETURNED = 3;
+/** A driver has offered a chain. */
+export const FLIGHT_PUBLISHED = 4;
+/** A driver has got a chain back. */
+export const FLIGHT_REAPED = 5;
+/** The queue broke. */
+export const FLIGHT_BROKEN = 6;
+/** Bits of it: FLIGHT_RECORD_HEADER says something. */
+export const FLIGHT_F_HEADER = 256;
+export const FLIGHT_F_FAULT = 512;
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Virtqueue, driver side. One block a queue.
 // Line 0: configuration.
 export const DQ_SIZE = 0;
@@ -310,7 +368,7 @@ export const DQ_FREE_STACK = 44;
 export const DQ_DOORBELL = 48;
 /** u32: queue index, what a doorbell store says, in its low 16 bits if it has more. */
 export const DQ_INDEX = 52;
-/** u32, bytes of a slot's shared memory: SLOT_SIZE of a block queue, header and longest frame of a network queue. */
+/** u32, bytes of a slot's shared memory: SLOT_SIZE of a block queue, header and longest payload of a queue of buffers. */
 export const DQ_SLOT_BYTES = 56;
 /** u32, linear of the IOVA domain that the requests' data is mapped through; 0 where the device sees the driver's memory. */
 export const DQ_DOMAIN = 60;
@@ -320,6 +378,12 @@ export const DQ_SLOT_DESCRIPTORS = 72;
 export const DQ_ORDER = 64;
 /** u32, linear of DQ_SLOTS entries of FRAME_SIZE: requests that were reaped, each {slot u32, written bytes u32}. */
 export const DQ_REAPED = 68;
+/** u32, bytes of the header in front of each payload, a multiple of 4. Queues of buffers only, as the next. */
+export const DQ_HEADER_BYTES = 76;
+/** u32, bytes of the shortest payload: a received buffer with fewer holds none. */
+export const DQ_LEAST_BYTES = 80;
+/** u32, as VQ_FLIGHT, and at the same offset. */
+export const DQ_FLIGHT = 100;
 // Line 2: running state.
 /** u32: next available index, modulo 2^16, or the next used one to read; of a packed ring places, as VQ_LAST_AVAIL. */
 export const DQ_AVAIL = 256;
@@ -395,11 +459,11 @@ export const DMA_BIDIRECTIONAL = 0;
 export const DMA_TO_DEVICE = 1;
 export const DMA_FROM_DEVICE = 2;
 
-/** One frame of a network queue's table: what to transmit, what was received, or a slot alone. */
+/** One entry of the table of a queue of buffers: what to transmit, room to receive into, or what was received. */
 export const FRAME_SIZE = 8;
 /** u32: the slot that holds it, which is also its head and the index of its only descriptor. */
 export const FRAME_SLOT = 0;
-/** u32, bytes without the header; 0 of a received buffer that holds no frame. */
+/** u32, bytes without the header; 0 of a received buffer that holds no payload. */
 export const FRAME_BYTES = 4;
 
 /** One request of a submission table. */

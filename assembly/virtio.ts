@@ -151,6 +151,21 @@ export const VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
 /** Bytes of the part of struct virtio_blk_config up to write_zeroes_may_unmap and its padding. */
 export const VIRTIO_BLK_CONFIG_BYTES = 60;
 
+// Console device ("Console Device"): feature bits.
+export const VIRTIO_CONSOLE_F_SIZE = 0;
+export const VIRTIO_CONSOLE_F_MULTIPORT = 1;
+export const VIRTIO_CONSOLE_F_EMERG_WRITE = 2;
+
+// Console device: events of control messages.
+export const VIRTIO_CONSOLE_DEVICE_READY = 0;
+export const VIRTIO_CONSOLE_PORT_ADD = 1;
+export const VIRTIO_CONSOLE_PORT_REMOVE = 2;
+export const VIRTIO_CONSOLE_PORT_READY = 3;
+export const VIRTIO_CONSOLE_CONSOLE_PORT = 4;
+export const VIRTIO_CONSOLE_RESIZE = 5;
+export const VIRTIO_CONSOLE_PORT_OPEN = 6;
+export const VIRTIO_CONSOLE_PORT_NAME = 7;
+
 // Network device ("Network Device"): feature bits.
 export const VIRTIO_NET_F_CSUM = 0;
 export const VIRTIO_NET_F_GUEST_CSUM = 1;
@@ -207,6 +222,23 @@ export const VIRTIO_NET_S_ANNOUNCE = 2;
 // Network device: queues of the first pair ("Virtqueues" of "Network Device").
 export const VIRTIO_NET_RECEIVEQ1 = 0;
 export const VIRTIO_NET_TRANSMITQ1 = 1;
+
+// Network device: struct virtio_net_hdr_v1, `flags` and `gso_type`; VIRTIO_NET_HDR_GSO_ECN goes with another type.
+export const VIRTIO_NET_HDR_F_NEEDS_CSUM = 1;
+export const VIRTIO_NET_HDR_F_DATA_VALID = 2;
+export const VIRTIO_NET_HDR_GSO_NONE = 0;
+export const VIRTIO_NET_HDR_GSO_TCPV4 = 1;
+export const VIRTIO_NET_HDR_GSO_UDP = 3;
+export const VIRTIO_NET_HDR_GSO_TCPV6 = 4;
+export const VIRTIO_NET_HDR_GSO_ECN = 128;
+
+// Network device: commands of the control queue ("Control Virtqueue"), each {class u8, command u8, its data, ack u8}.
+export const VIRTIO_NET_OK = 0;
+export const VIRTIO_NET_ERR = 1;
+export const VIRTIO_NET_CTRL_MQ = 4;
+export const VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET = 0;
+export const VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN = 1;
+export const VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX = 32768;
 
 /** Bytes of struct virtio_net_hdr_v1, which every frame of a VIRTIO_F_VERSION_1 device has in front. */
 export const VIRTIO_NET_HDR_SIZE = 12;

@@ -33,7 +33,8 @@ struct Digest {
 
 /** The same, and a copy of each segment's bytes to one place. */
 struct CopyingDigest : Digest {
-  CopyingDigest(const Digest& digest, std::byte* memory, std::byte* to) : Digest(digest), memory_(memory), to_(to) {}
+  CopyingDigest(const Digest& digest, std::byte* memory, std::byte* to)
+      : Digest(digest), memory_(memory), to_(to) {}
   uint32_t operator()(const Chain& chain) {
     for (const Segment& segment : chain.segments) {
       add(segment);
@@ -182,9 +183,9 @@ class ReferenceRing : public TimedRing<ReferenceRing, Device, Driver> {
     if (const uint32_t to = number(config, "copyTo")) copy_to_ = memory + to;
     device_ =
         std::make_unique<Device>(memory, queue, read_regions(config), number(config, "segmentsCapacity"));
-    driver_ =
-        std::make_unique<Driver>(queue, number(config, "descriptors"), number(config, "dataBytes"), read_buffers(config),
-                                 big_number(config, "tablesIova"), memory + number(config, "tablesLinear"));
+    driver_ = std::make_unique<Driver>(queue, number(config, "descriptors"), number(config, "dataBytes"),
+                                       read_buffers(config), big_number(config, "tablesIova"),
+                                       memory + number(config, "tablesLinear"));
   }
 
  private:
@@ -225,9 +226,9 @@ class PackedReferenceRing : public TimedRing<PackedReferenceRing, PackedDevice, 
     digest_.used_length = number(config, "usedLength");
     device_ = std::make_unique<PackedDevice>(memory, queue, read_regions(config),
                                              number(config, "segmentsCapacity"), in_order);
-    driver_ = std::make_unique<PackedDriver>(queue, number(config, "descriptors"), number(config, "dataBytes"), read_buffers(config),
-                                             big_number(config, "tablesIova"),
-                                             memory + number(config, "tablesLinear"), in_order);
+    driver_ = std::make_unique<PackedDriver>(
+        queue, number(config, "descriptors"), number(config, "dataBytes"), read_buffers(config),
+        big_number(config, "tablesIova"), memory + number(config, "tablesLinear"), in_order);
   }
 
  private:

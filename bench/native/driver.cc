@@ -13,8 +13,8 @@ void write(Descriptor* to, uint64_t addr, uint64_t len, uint64_t flags, uint64_t
 
 }  // namespace
 
-Driver::Driver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes, std::vector<uint64_t> buffers, uint64_t tables,
-               std::byte* table_memory)
+Driver::Driver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes,
+               std::vector<uint64_t> buffers, uint64_t tables, std::byte* table_memory)
     : queue_(queue),
       descriptors_(descriptors),
       data_bytes_(data_bytes),

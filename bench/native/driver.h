@@ -21,8 +21,8 @@ class Driver {
    * not 0 each chain is one indirect descriptor, and the tables lie at that IOVA, which is `table_memory`
    * here.
    */
-  Driver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes, std::vector<uint64_t> buffers, uint64_t tables,
-         std::byte* table_memory);
+  Driver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes, std::vector<uint64_t> buffers,
+         uint64_t tables, std::byte* table_memory);
 
   /** Chains that fit on the ring at once. */
   uint32_t slots() const { return slots_; }

@@ -6,8 +6,9 @@
 
 namespace ringbell::bench {
 
-PackedDriver::PackedDriver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes, std::vector<uint64_t> buffers,
-                           uint64_t tables, std::byte* table_memory, bool in_order)
+PackedDriver::PackedDriver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes,
+                           std::vector<uint64_t> buffers, uint64_t tables, std::byte* table_memory,
+                           bool in_order)
     : queue_(queue),
       ring_(reinterpret_cast<PackedDescriptor*>(queue.table)),
       descriptors_(descriptors),

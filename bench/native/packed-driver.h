@@ -14,8 +14,8 @@ namespace ringbell::bench {
 class PackedDriver {
  public:
   /** As Driver. */
-  PackedDriver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes, std::vector<uint64_t> buffers, uint64_t tables,
-               std::byte* table_memory, bool in_order);
+  PackedDriver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes,
+               std::vector<uint64_t> buffers, uint64_t tables, std::byte* table_memory, bool in_order);
 
   /** Chains that fit on the ring at once. */
   uint32_t slots() const { return slots_; }

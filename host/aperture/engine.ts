@@ -117,13 +117,13 @@ export interface Engine {
   blkSubmit(dq: number, table: number, count: number): number;
   /** Collects up to `max` completions to `table`; while there are fewer than `min`, looks again up to `spins` times. */
   blkReap(dq: number, table: number, max: number, min: number, spins: number): number;
-  /** Puts the `count` frames at `table` on the ring of a transmit queue, and rings the doorbell as blkSubmit: NOTIFY_DUE or
-   * 0. Their slots must be free, and hold the frames behind room for the header. */
-  netTransmit(dq: number, table: number, count: number): number;
-  /** Puts the free slots of the `count` entries at `table` on the ring of a receive queue: NOTIFY_DUE or 0. */
-  netReceive(dq: number, table: number, count: number): number;
-  /** Collects up to `max` used slots of either queue to `table`, with the bytes of their frames: how many. */
-  netReap(dq: number, table: number, max: number): number;
+  /** Puts the payloads of the `count` entries at `table` on the ring of a queue of buffers, and rings the doorbell as blkSubmit:
+   * NOTIFY_DUE or 0. Their slots must be free, and hold the payloads behind room for the header. */
+  bufferTransmit(dq: number, table: number, count: number): number;
+  /** Puts the free slots of the `count` entries at `table` on the ring, with room for as many bytes as they say: NOTIFY_DUE or 0. */
+  bufferReceive(dq: number, table: number, count: number): number;
+  /** Collects up to `max` used slots of either kind to `table`, with the bytes of their payloads: how many. */
+  bufferReap(dq: number, table: number, max: number): number;
   /** Asks for interrupts, then looks again: how many completions wait. 0: safe to sleep. */
   driverArm(dq: number): number;
   driverDisarm(dq: number): void;

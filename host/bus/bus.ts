@@ -45,8 +45,8 @@ export interface BusOptions {
    */
   pageSize?: number;
   /**
-   * Types of device that its VDUSE takes: 'any' (default), or 'kernel', those that Linux allows (allowed_device_id), which are
-   * disks, network and file system devices.
+   * Types of device that its VDUSE takes: 'any' (default), or 'kernel', those that Linux allows (allowed_device_id,
+   * features_is_valid), which are disks, network devices without a control queue, and file system devices.
    */
   deviceIds?: 'any' | 'kernel';
 }

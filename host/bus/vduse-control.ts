@@ -9,7 +9,6 @@ import {
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_BLOCK,
-  VIRTIO_ID_FS,
   VIRTIO_ID_NET,
 } from '../uapi/virtio.js';
 import type { VduseControlFile, VduseFile } from '../vduse/file.js';
@@ -25,7 +24,6 @@ const CONTROL_NAME = 'control';
 const API_VERSION = vduse.VDUSE_API_VERSION_1;
 /** VDUSE_F_* that a creator can opt in to, as a mask. */
 const VDUSE_FEATURES = mask(vduse.VDUSE_F_QUEUE_READY, vduse.VDUSE_F_SUSPEND);
-const ALLOWED_DEVICE_IDS: readonly number[] = [VIRTIO_ID_BLOCK, VIRTIO_ID_NET, VIRTIO_ID_FS];
 /** VIRTIO_NET_F_CTRL_VQ, a bit number. */
 const VIRTIO_NET_F_CTRL_VQ = 17;
 const MIN_VQ_ALIGN = 4;
@@ -175,9 +173,7 @@ export class VduseControl implements VduseControlFile {
     if (config.config_size > PAGE_SIZE) return `a config space has at most ${PAGE_SIZE} bytes`;
     if (config.vq_num > MAX_VQS) return `a device has at most ${MAX_VQS} queues`;
     if (!config.name) return 'a device has a name';
-    if (this.#deviceIds === 'kernel' && !ALLOWED_DEVICE_IDS.includes(config.device_id))
-      return `device id ${config.device_id} is not allowed`;
-    return featureMistake(config);
+    return (this.#deviceIds === 'kernel' && deviceMistake(config)) || featureMistake(config);
   }
 
   #destroyDev(argument: Uint8Array | undefined): number {
@@ -196,13 +192,19 @@ export class VduseControl implements VduseControlFile {
   }
 }
 
-/** What features_is_valid objects to. */
+/** What the kernel objects to, for now, and a bus that is no kernel need not. */
+function deviceMistake({ device_id: id, features }: Config): string | undefined {
+  if (!vduse.VDUSE_DEVICE_IDS.includes(id)) return `device id ${id} is not allowed`;
+  const hasControlQueue = id === VIRTIO_ID_NET && hasBit(features, VIRTIO_NET_F_CTRL_VQ);
+  return hasControlQueue ? 'VIRTIO_NET_F_CTRL_VQ is not allowed' : undefined;
+}
+
+/** What features_is_valid objects to besides. */
 function featureMistake({ device_id: id, features }: Config): string | undefined {
   const has = (bit: number) => hasBit(features, bit);
   if (!has(VIRTIO_F_ACCESS_PLATFORM)) return 'VIRTIO_F_ACCESS_PLATFORM is missing';
   if (id === VIRTIO_ID_BLOCK && has(VIRTIO_BLK_F_CONFIG_WCE))
     return 'VIRTIO_BLK_F_CONFIG_WCE: config is read-only';
-  if (id === VIRTIO_ID_NET && has(VIRTIO_NET_F_CTRL_VQ)) return 'VIRTIO_NET_F_CTRL_VQ is not allowed';
   if (id === VIRTIO_ID_NET && !has(VIRTIO_F_VERSION_1)) return 'VIRTIO_F_VERSION_1 is missing';
   return undefined;
 }

@@ -50,6 +50,8 @@ interface Plan {
   mode: (typeof MODES)[number];
   /** Path of a stats socket, or 'auto'. */
   stats: string | undefined;
+  /** Folder of flight recordings. */
+  flight: string | undefined;
 }
 
 /** `ringbell serve` */
@@ -81,6 +83,10 @@ export const serve: Command = {
     stats: {
       value: 'SOCKET|auto',
       help: 'let ringbell top look, by this socket, or one that it finds by itself',
+    },
+    flight: {
+      value: 'FOLDER',
+      help: 'leave what led up to it there if the device breaks: see ringbell inspect',
     },
     json: { help: 'print JSON: an object when the device is there, another with its counters at the end' },
   },
@@ -115,7 +121,7 @@ async function serveModelOf(plan: Plan, json: boolean, signal: AbortSignal): Pro
 
 /** Serves until the signal aborts: the exit status. */
 async function serveUntil(signal: AbortSignal, model: DiskModel, plan: Plan, json: boolean): Promise<number> {
-  const { name, queues, queueSize, mode, attach, threads } = plan;
+  const { name, queues, queueSize, mode, attach, threads, flight } = plan;
   const device = await serveModel(model, {
     name,
     transport: 'vduse',
@@ -124,6 +130,7 @@ async function serveUntil(signal: AbortSignal, model: DiskModel, plan: Plan, jso
     mode,
     ...(attach !== undefined && { attach }),
     ...(threads !== undefined && { threads }),
+    ...(flight !== undefined && { flightRecorder: { folder: flight } }),
   }).catch((error: unknown) => {
     throw explained(error, plan);
   });
@@ -192,7 +199,15 @@ function planOf(values: Arguments): Plan {
     threads: values.given('threads') ? values.count('threads', { minimum: 0, maximum: 64 }) : undefined,
     mode: values.choice('mode', MODES)!,
     stats: values.text('stats'),
+    flight: values.given('flight') ? folderOf(values.text('flight')!) : undefined,
   };
+}
+
+/** A folder that is there. Throws UsageError for any other. */
+function folderOf(folder: string): string {
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+    throw new UsageError(`--flight ${folder}: no such folder`);
+  return folder;
 }
 
 /** Bytes of an image; undefined for a block device, which says so itself. Throws UsageError for what cannot be served. */

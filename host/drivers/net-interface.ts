@@ -10,9 +10,9 @@ import { DrivenDevice } from './driven-device.js';
 import type { DriverLane } from './driver-lane.js';
 import type { DriverQueue } from './driver-queue.js';
 import { maxFrameBytes, type NetConfig, readNetConfig } from './net-config.js';
-import { NetReceiveQueue } from './net-receive-queue.js';
-import { NetTransmitQueue } from './net-transmit-queue.js';
+import { ReceiveQueue } from './receive-queue.js';
 import { Transmission } from './transmission.js';
+import { TransmitQueue } from './transmit-queue.js';
 import type { VirtioDriver } from './virtio-driver.js';
 
 const CALL_OPTION_NAMES = ['signal'];
@@ -52,8 +52,8 @@ export class NetInterface extends DrivenDevice<NetConfig> {
   readonly maxFrameBytes: number;
   /** @internal */
   protected override readonly lanes: readonly DriverLane[];
-  readonly #receiveQueue: NetReceiveQueue;
-  readonly #transmitQueue: NetTransmitQueue;
+  readonly #receiveQueue: ReceiveQueue;
+  readonly #transmitQueue: TransmitQueue;
   readonly #capture: FrameCapture | undefined;
 
   /**
@@ -68,11 +68,11 @@ export class NetInterface extends DrivenDevice<NetConfig> {
     const queue = (index: number) => driver.queues[index] as DriverQueue;
     const tap = (direction: Direction, index: number) =>
       capture && new FrameTap(capture, 0, direction, index);
-    this.#receiveQueue = new NetReceiveQueue(queue(VIRTIO_NET_RECEIVEQ1), {
+    this.#receiveQueue = new ReceiveQueue(queue(VIRTIO_NET_RECEIVEQ1), {
       ...lane,
       tap: tap(INBOUND, VIRTIO_NET_RECEIVEQ1),
     });
-    this.#transmitQueue = new NetTransmitQueue(queue(VIRTIO_NET_TRANSMITQ1), {
+    this.#transmitQueue = new TransmitQueue(queue(VIRTIO_NET_TRANSMITQ1), {
       ...lane,
       tap: tap(OUTBOUND, VIRTIO_NET_TRANSMITQ1),
     });

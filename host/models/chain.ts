@@ -35,6 +35,8 @@ export class Chain {
   takenAt = 0;
   /** Bytes that go out from the start of what is writable. @internal */
   written = 0;
+  /** It is to be seen by the driver together with the one that was completed after it. @internal */
+  tied = false;
   /** What goes out at the end of it. @internal */
   status: Uint8Array = NO_BYTES;
   #state: State = 'open';
@@ -180,6 +182,15 @@ export class Chain {
     this.#writable = undefined;
     this.written = 0;
     this.status = this.queue.errorStatus(this.writableBytes) ?? NO_BYTES;
+  }
+
+  /** Has it go back otherwise than its model has ended it: with `written` bytes, and `status`. @internal */
+  amend(written: number, status: Uint8Array): void {
+    this.written = written;
+    this.status = status;
+    if (this.long) return;
+    const writable = this.queue.aperture.u32[(this.request + REQUEST_WRITABLE) >>> 2]!;
+    this.queue.aperture.u8.set(status, writable + this.writableBytes - status.length);
   }
 
   /** Says that it is no request of this type of device: breaks the queue until the driver resets (ERR_RING_REQUEST). */

@@ -40,6 +40,8 @@ export abstract class DeviceModel implements Model {
   resumed?(): void;
   /** The driver has gone, or starts anew: its chains are stale, its signal has aborted. */
   reset?(): void;
+  /** The driver has reset `queue` alone: the chains from before are stale. */
+  queueReset?(queue: ModelQueue): void;
   /** The device is no longer served. */
   closed?(): void;
 
@@ -48,17 +50,28 @@ export abstract class DeviceModel implements Model {
     return this.manifest.deviceId;
   }
 
+  /** Virtqueues that it needs at least, as the manifest says: what `serve` gives it unless it is told otherwise. */
+  get minimumQueues(): number {
+    const queues = this.manifest?.queues ?? 1;
+    return typeof queues === 'number' ? queues : queues.minimum;
+  }
+
+  /** What it is served as; undefined while it is not. */
+  protected get shape(): DeviceShape | undefined {
+    return this.#surroundings?.shape;
+  }
+
   /** Used by `serve`. */
   attach(context: ModelContext): AttachedModel {
     if (this.#surroundings) throw new RingbellError('ERR_DEVICE_BUSY', 'this model is being served already');
-    const { aperture, queueSize, life, configChanged, failed } = context;
+    const { aperture, queueSize, life, configChanged, failed, watch } = context;
     const shape = { queues: context.queues.length, queueSize };
     if (typeof this.handle !== 'function') throw new TypeError('a device model needs a handle method');
     this.prepare?.(shape);
     checkManifest(this.manifest, shape);
     const features = offeredFeatures(this.manifest, this.features?.(shape) ?? this.manifest.features ?? []);
     const config = this.#config(shape);
-    this.serveBy({ aperture, shape, life, configChanged, failed });
+    this.serveBy({ aperture, shape, life, configChanged, failed, watch });
     return {
       features,
       memoryLossIsFinal: false,

@@ -2,8 +2,10 @@ import { LIFE_COUNT, LIFE_FEATURES, LIFE_STATUS, LIFE_SUSPENDED } from '../../as
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { hasBit } from '../uapi/bits.js';
+import type { ChainWatch } from './chain-watch.js';
 import type { DeviceModel } from './device-model.js';
 import type { DeviceShape } from './manifest.js';
+import type { ModelQueue } from './model-queue.js';
 
 /** What a driver and a device have agreed on, until the driver resets the device. */
 export interface Life {
@@ -23,6 +25,8 @@ export interface ModelSurroundings {
   life: number;
   configChanged(config: Uint8Array): Promise<void>;
   failed(error: unknown): void;
+  /** See ModelContext. */
+  watch?: ChainWatch | undefined;
 }
 
 /** The life of a driver that is over before one has come. */
@@ -69,6 +73,11 @@ export class ModelHost {
       this.#suspended = suspended;
       this.#call(() => (suspended ? this.model.paused?.() : this.model.resumed?.()));
     }
+  }
+
+  /** A queue has been reset, and the device not. */
+  queueReset(queue: ModelQueue): void {
+    this.#call(() => this.model.queueReset?.(queue));
   }
 
   /** The device is no longer served: resolves once the model has taken note of it. */

@@ -20,6 +20,7 @@ import type { QueueBlock } from '../queue/queue-block.js';
 import type { LoopDatapath } from '../queue/queue-loop.js';
 import { count } from '../queue/queue-stats.js';
 import { Chain } from './chain.js';
+import type { ChainWatch } from './chain-watch.js';
 import { LOST, LongChains, MISSED } from './long-chains.js';
 import { type Limits, limitsOf } from './manifest.js';
 import type { LoopHooks } from './model.js';
@@ -40,6 +41,7 @@ export class ModelQueue implements LoopDatapath {
   readonly #memory: QueueMemory;
   readonly #hooks: LoopHooks;
   readonly #limits: Limits;
+  readonly #watch: ChainWatch | undefined;
   readonly #long: LongChains;
   readonly #errorStatus: Uint8Array | undefined;
   /** Linear addresses of blocks that no chain holds, and how many have been used so far. */
@@ -53,11 +55,15 @@ export class ModelQueue implements LoopDatapath {
   /** Chains taken and not yet given back or dropped, and the bytes of all of them. */
   #held = 0;
   #heldBytes = 0;
-  /** The model wants no more for now; the model's code is running; a chain was no request. */
+  /** The model wants no more for now; the model's code is running. */
   #holding = false;
   #settling = false;
-  #refused = false;
+  /** A chain that was no request. */
+  #refused: Chain | undefined;
   #crossings = 0;
+  /** Life of the device, and epoch of the queue, that the model knows of. */
+  #life: number;
+  #epoch: number;
 
   /** @internal */
   constructor(host: ModelHost, index: number, block: QueueBlock, memory: QueueMemory, hooks: LoopHooks) {
@@ -67,10 +73,13 @@ export class ModelQueue implements LoopDatapath {
     this.#block = block;
     this.#memory = memory;
     this.#hooks = hooks;
+    this.#watch = host.surroundings.watch;
     this.#limits = limitsOf(host.model.manifest);
     this.#long = new LongChains(block, memory, this.#limits.chainBytes);
     const { errorStatus } = host.model;
     this.#errorStatus = typeof errorStatus === 'number' ? Uint8Array.of(errorStatus) : errorStatus;
+    this.#life = host.lifeCount;
+    this.#epoch = this.epoch;
   }
 
   /** Chains that the model has and has not ended. */
@@ -99,6 +108,16 @@ export class ModelQueue implements LoopDatapath {
     this.#hooks.schedule();
   }
 
+  /**
+   * Calls `complete`, which ends chains of this queue, 64 at most: the driver sees all of them used at once, or none. So it never
+   * sees a part of what lies in several, unless one of them is longer than `limits.bounceBytes` of the manifest.
+   */
+  together(complete: () => void): void {
+    const first = this.#done.length;
+    complete();
+    for (let index = first; index < this.#done.length - 1; index++) this.#done[index]!.tied = true;
+  }
+
   /** Adds to `bytesRead` and `bytesWritten` of the queue's statistics. */
   countBytes(read: number, written: number): void {
     if (read > 0) count(this.aperture, this.#block.vq, VQ_BYTES_READ, BigInt(read));
@@ -108,8 +127,10 @@ export class ModelQueue implements LoopDatapath {
   /** @internal */
   burst(): number {
     const { vq } = this.#block;
-    if (this.#refused) {
-      this.#refused = false;
+    const refused = this.#refused;
+    this.#refused = undefined;
+    // Its driver may have reset before this burst: the next one is not to blame.
+    if (refused && !refused.stale) {
       this.aperture.engine.deviceBreak(vq, VERDICT_REQUEST);
       return 0;
     }
@@ -127,6 +148,7 @@ export class ModelQueue implements LoopDatapath {
 
   /** @internal */
   settle(): void {
+    this.#noticeReset();
     for (const chain of this.#long.takeLost()) {
       this.report(new TypeError('it transferred away the bytes of a chain that it has completed'));
       chain.lose();
@@ -140,6 +162,7 @@ export class ModelQueue implements LoopDatapath {
     // A driver that has come since the last burst is announced before its first chain.
     this.#host.follow();
     this.#settling = true;
+    if (this.#watch) for (const chain of chains) this.#watch.taken(chain);
     this.#handle(chains);
     this.#settling = false;
     if (this.#doneFirst < this.#done.length) this.#hooks.schedule();
@@ -173,15 +196,31 @@ export class ModelQueue implements LoopDatapath {
 
   /** The model has ended a chain. @internal */
   completed(chain: Chain): void {
-    this.#done.push(chain);
-    if (!this.#settling) this.#hooks.schedule();
+    if (this.#watch) this.#watch.ended(chain, () => this.#goesBack(chain));
+    else this.#goesBack(chain);
   }
 
   /** The model has found a chain that is no request. @internal */
   refused(chain: Chain): void {
-    if (!chain.stale) this.#refused = true;
+    if (!chain.stale) this.#refused ??= chain;
     this.#release(chain);
     this.#hooks.schedule();
+  }
+
+  /** A model that holds chains of a queue that was reset alone ends them, and others can be taken. */
+  #noticeReset(): void {
+    const { lifeCount, epoch } = this;
+    if (epoch === this.#epoch) return;
+    // Of the device's reset the model hears otherwise; and a queue that starts for the first time has nothing to forget.
+    const alone = lifeCount === this.#life && this.#held > 0;
+    this.#life = lifeCount;
+    this.#epoch = epoch;
+    if (alone) this.#host.queueReset(this);
+  }
+
+  #goesBack(chain: Chain): void {
+    this.#done.push(chain);
+    if (!this.#settling) this.#hooks.schedule();
   }
 
   #missing(): boolean {
@@ -212,6 +251,7 @@ export class ModelQueue implements LoopDatapath {
         continue;
       }
       const offered = this.#fillGiveTable(BURST - progress);
+      if (offered === 0) break;
       this.#crossings++;
       const result = this.aperture.engine.requestGiveBurst(this.#block.vq, this.#memory.giveTable, offered);
       const ended = result & COUNT_MASK;
@@ -240,7 +280,10 @@ export class ModelQueue implements LoopDatapath {
       words[word + GIVE_STATUS / 4] = chain.status.length;
       word += GIVE_SIZE / 4;
     }
-    return offered;
+    // Not a part of those that go together, unless that is all that there is.
+    let whole = offered;
+    while (whole > 0 && this.#done[this.#doneFirst + whole - 1]!.tied) whole--;
+    return whole || (max === BURST ? offered : 0);
   }
 
   #take(): number {

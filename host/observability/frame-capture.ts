@@ -77,11 +77,16 @@ export class FrameCapture {
 
   /** Opens `target` and writes the descriptions. Rejects with the SystemError of a path that cannot be written to. */
   static async open(target: CaptureTarget, interfaces: readonly CaptureInterface[]): Promise<FrameCapture> {
+    const capture = FrameCapture.start(target, interfaces);
+    if (capture.#owned) await once(capture.#stream, 'open');
+    return capture;
+  }
+
+  /** The same for whoever cannot wait: `stats` has the error of a path that cannot be written to. */
+  static start(target: CaptureTarget, interfaces: readonly CaptureInterface[]): FrameCapture {
     if (typeof target !== 'string') return new FrameCapture(target, false, interfaces);
     // Frames are whatever people say to each other.
-    const stream = createWriteStream(target, { mode: 0o600 });
-    await once(stream, 'open');
-    return new FrameCapture(stream, true, interfaces);
+    return new FrameCapture(createWriteStream(target, { mode: 0o600 }), true, interfaces);
   }
 
   private constructor(stream: Writable, owned: boolean, interfaces: readonly CaptureInterface[]) {

@@ -1,5 +1,5 @@
 /**
- * <linux/virtio_config.h>, <linux/virtio_ids.h>, <linux/virtio_blk.h>, <linux/virtio_net.h>: the constants of the
+ * <linux/virtio_config.h>, <linux/virtio_ids.h>, <linux/virtio_blk.h>, <linux/virtio_console.h>, <linux/virtio_net.h>: the constants of the
  * specification, which assembly/virtio.ts holds for WASM and host alike, and the config spaces as structs.
  */
 import {
@@ -34,6 +34,7 @@ import {
   VIRTIO_NET_CONFIG_SPEED,
   VIRTIO_NET_CONFIG_STATUS,
   VIRTIO_NET_CONFIG_SUPPORTED_HASH_TYPES,
+  VIRTIO_NET_HDR_SIZE,
 } from '../../assembly/virtio.js';
 import { array, u8, u16, u32, u64 } from './codec.js';
 import { struct } from './struct.js';
@@ -72,6 +73,21 @@ export const virtioBlkConfig = struct('virtio_blk_config', VIRTIO_BLK_CONFIG_BYT
   write_zeroes_may_unmap: [u8, VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP],
 });
 
+/** Config space of a console. `max_nr_ports` counts if VIRTIO_CONSOLE_F_MULTIPORT, `emerg_wr` if VIRTIO_CONSOLE_F_EMERG_WRITE. */
+export const virtioConsoleConfig = struct('virtio_console_config', 12, {
+  cols: [u16, 0],
+  rows: [u16, 2],
+  max_nr_ports: [u32, 4],
+  emerg_wr: [u32, 8],
+});
+
+/** Message on a control queue of a console. `event` is VIRTIO_CONSOLE_*; what some events say besides lies behind it. */
+export const virtioConsoleControl = struct('virtio_console_control', 8, {
+  id: [u32, 0],
+  event: [u16, 4],
+  value: [u16, 6],
+});
+
 /**
  * Config space of a network device. `mtu` is in bytes, `speed` in units of 1 Mbit/s. A device has a part of it, up to the last
  * field that its features make valid.
@@ -86,4 +102,15 @@ export const virtioNetConfig = struct('virtio_net_config', VIRTIO_NET_CONFIG_BYT
   rss_max_key_size: [u8, VIRTIO_NET_CONFIG_RSS_MAX_KEY_SIZE],
   rss_max_indirection_table_length: [u16, VIRTIO_NET_CONFIG_RSS_MAX_INDIRECTION_TABLE_LENGTH],
   supported_hash_types: [u32, VIRTIO_NET_CONFIG_SUPPORTED_HASH_TYPES],
+});
+
+/** What every frame has in front. `num_buffers` is for frames that are received, and 0 for others; the other numbers are bytes. */
+export const virtioNetHdrV1 = struct('virtio_net_hdr_v1', VIRTIO_NET_HDR_SIZE, {
+  flags: [u8, 0],
+  gso_type: [u8, 1],
+  hdr_len: [u16, 2],
+  gso_size: [u16, 4],
+  csum_start: [u16, 6],
+  csum_offset: [u16, 8],
+  num_buffers: [u16, 10],
 });

@@ -63,3 +63,11 @@ export function decodeConfig(reply: Attributes): VdpaConfig {
 export function formatMacAddress(bytes: readonly number[]): string {
   return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
+
+/** The six bytes of '52:54:00:12:34:56'; undefined for what is no address of one device. */
+export function parseMacAddress(text: string): number[] | undefined {
+  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text)) return undefined;
+  const bytes = text.split(':').map((byte) => Number.parseInt(byte, 16));
+  const multicast = bytes[0]! & 1;
+  return multicast || bytes.every((byte) => byte === 0) ? undefined : bytes;
+}

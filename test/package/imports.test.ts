@@ -8,10 +8,10 @@ const host = fileURLToPath(new URL('../../../host/', import.meta.url));
 
 /** Folders of host/ from the top down: a file imports its own folder and those on lower lines, never upwards or sideways. */
 const LAYERS = [
-  ['cli'],
+  ['cli', 'testing'],
   ['.'],
   ['models/nbd', 'models/overlay'],
-  ['served', 'models/blk', 'models/wasm'],
+  ['served', 'models/blk', 'models/console', 'models/entropy', 'models/net', 'models/wasm'],
   ['bus', 'drivers', 'models'],
   ['observability'],
   ['vhost-vdpa', 'vduse', 'vdpa', 'nbd'],
@@ -20,7 +20,14 @@ const LAYERS = [
   ['uapi', 'native'],
 ];
 /** Files at the root of host/ that everything may import: they import nothing above themselves. */
-const BELOW_EVERYTHING = ['errors.ts', 'mutex.ts', 'options.ts', 'range-lock.ts', 'shared-job.ts'];
+const BELOW_EVERYTHING = [
+  'errors.ts',
+  'flight.ts',
+  'mutex.ts',
+  'options.ts',
+  'range-lock.ts',
+  'shared-job.ts',
+];
 
 /** Line of a folder; −1 for one that has no place yet. */
 const layerOf = (folder: string) => LAYERS.findIndex((layer) => layer.includes(folder));

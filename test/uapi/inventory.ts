@@ -52,7 +52,6 @@ const EXPRESSIONS: Readonly<Record<string, string>> = {
   VIRTIO_BLK_RANGE_SECTOR: 'offsetof(struct virtio_blk_discard_write_zeroes, sector)',
   VIRTIO_BLK_RANGE_NUM_SECTORS: 'offsetof(struct virtio_blk_discard_write_zeroes, num_sectors)',
   VIRTIO_BLK_RANGE_FLAGS: 'offsetof(struct virtio_blk_discard_write_zeroes, flags)',
-  VIRTIO_NET_HDR_SIZE: 'sizeof(struct virtio_net_hdr_v1)',
 };
 
 function factsOfStruct({ name, size, fields }: Struct<Fields>): Fact[] {
@@ -72,8 +71,9 @@ function factsOfStruct({ name, size, fields }: Struct<Fields>): Fact[] {
 function factsOfModule(module: object): Fact[] {
   return Object.entries(module).flatMap(([name, value]): Fact[] => {
     if (value instanceof Struct) return factsOfStruct(value);
-    // The offsets in the config space are those of the structs virtio_blk_config and virtio_net_config.
-    if (typeof value !== 'number' || /^VIRTIO_(BLK|NET)_CONFIG_/.test(name)) return [];
+    // The offsets in the config space are those of the structs virtio_blk_config and virtio_net_config, and the size is that of
+    // virtio_net_hdr_v1.
+    if (typeof value !== 'number' || /^VIRTIO_((BLK|NET)_CONFIG_|NET_HDR_SIZE$)/.test(name)) return [];
     return [{ expression: EXPRESSIONS[name] ?? name, value }];
   });
 }

@@ -27,9 +27,9 @@ import {
   CALL_driverDisarm,
   CALL_driverReset,
   CALL_driverStart,
-  CALL_netReap,
-  CALL_netReceive,
-  CALL_netTransmit,
+  CALL_bufferReap,
+  CALL_bufferReceive,
+  CALL_bufferTransmit,
   MODE_NET,
   MODE_RECEIVE,
   WORLD_BOUNCE,
@@ -137,11 +137,11 @@ function frames(world: usize, dq: usize, state: u64): bool {
     if (++slot == slots) slot = 0;
   }
   if (load<u32>(world, WORLD_MODE) & MODE_RECEIVE) {
-    call(world, CALL_netReceive);
-    gave(world, CALL_netReceive, engine.netReceive(dq, table, count) != 0);
+    call(world, CALL_bufferReceive);
+    gave(world, CALL_bufferReceive, engine.bufferReceive(dq, table, count) != 0);
   } else {
-    call(world, CALL_netTransmit);
-    gave(world, CALL_netTransmit, engine.netTransmit(dq, table, count) != 0);
+    call(world, CALL_bufferTransmit);
+    gave(world, CALL_bufferTransmit, engine.bufferTransmit(dq, table, count) != 0);
   }
   return sound(dq);
 }
@@ -149,9 +149,9 @@ function frames(world: usize, dq: usize, state: u64): bool {
 /** Reaps frames: none is longer than its slot. */
 function reapFrames(world: usize, dq: usize, max: u32): bool {
   const table: usize = load<u32>(world, WORLD_TABLE);
-  call(world, CALL_netReap);
-  const count = engine.netReap(dq, table, max);
-  gave(world, CALL_netReap, count != 0);
+  call(world, CALL_bufferReap);
+  const count = engine.bufferReap(dq, table, max);
+  gave(world, CALL_bufferReap, count != 0);
   if (count > max) return false;
   for (let i: u32 = 0; i < count; i++) {
     const at = table + i * FRAME_SIZE;

@@ -81,16 +81,16 @@ export declare function blkReap(dq: usize, table: usize, max: u32, min: u32, spi
 export declare function blkSubmit(dq: usize, table: usize, count: u32): u32;
 
 // @ts-ignore: decorator
-@external("engine", "netReap")
-export declare function netReap(dq: usize, table: usize, max: u32): u32;
+@external("engine", "bufferReap")
+export declare function bufferReap(dq: usize, table: usize, max: u32): u32;
 
 // @ts-ignore: decorator
-@external("engine", "netReceive")
-export declare function netReceive(dq: usize, table: usize, count: u32): u32;
+@external("engine", "bufferReceive")
+export declare function bufferReceive(dq: usize, table: usize, count: u32): u32;
 
 // @ts-ignore: decorator
-@external("engine", "netTransmit")
-export declare function netTransmit(dq: usize, table: usize, count: u32): u32;
+@external("engine", "bufferTransmit")
+export declare function bufferTransmit(dq: usize, table: usize, count: u32): u32;
 
 // @ts-ignore: decorator
 @external("engine", "gateEnter")

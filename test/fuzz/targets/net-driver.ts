@@ -55,6 +55,8 @@ class NetRing extends Ring {
       [layout.DQ_SLOTS]: this.slots,
       [layout.DQ_SLOT_MEMORY]: this.buffers,
       [layout.DQ_SLOT_BYTES]: SLOT_BYTES,
+      [layout.DQ_HEADER_BYTES]: VIRTIO_NET_HDR_SIZE,
+      [layout.DQ_LEAST_BYTES]: ETH_HLEN,
       [layout.DQ_SLOT_DESCRIPTORS]: 1,
       [layout.DQ_SLOT_STATE]: this.allocate(this.slots * layout.SLOT_STATE_SIZE),
       [layout.DQ_FREE_STACK]: this.allocate(this.slots * 2),
@@ -133,13 +135,14 @@ class Case {
     const slots = this.#freeSlots(this.#choices.below(4));
     const lengths = slots.map(() => (this.#receives ? 0 : ETH_HLEN + this.#choices.below(100)));
     const frames = slots.map((slot, i) => this.#fill(slot, lengths[i]!));
-    for (const [i, slot] of slots.entries()) this.#ring.frame(i, slot, lengths[i]!);
+    const room = SLOT_BYTES - VIRTIO_NET_HDR_SIZE;
+    for (const [i, slot] of slots.entries()) this.#ring.frame(i, slot, lengths[i] || room);
     const taken = this.#model.room(slots.length);
-    const call = this.#receives ? engine.netReceive : engine.netTransmit;
+    const call = this.#receives ? engine.bufferReceive : engine.bufferTransmit;
     const result = call(dq, completions, slots.length);
     for (const [i, slot] of slots.slice(0, taken).entries()) this.#compareShown(slot, frames[i]!);
     const due = this.#device.wantsKick(taken);
-    assert.is(result, due ? layout.NOTIFY_DUE : 0, 'result of netTransmit or netReceive');
+    assert.is(result, due ? layout.NOTIFY_DUE : 0, 'result of bufferTransmit or bufferReceive');
     this.#operations += taken;
   }
 
@@ -212,7 +215,7 @@ class Case {
       bytes: this.#frameBytes(offers.get(id)!, bytes),
     }));
     const before = used.map(({ id }) => u8.slice(offers.get(id)!.shown, offers.get(id)!.shown + SLOT_BYTES));
-    const count = engine.netReap(dq, completions, max);
+    const count = engine.bufferReap(dq, completions, max);
     assert.equal(this.#ring.frames(count), frames, 'frames');
     for (const [i, { slot, bytes }] of frames.entries()) this.#compareReceived(slot, bytes, before[i]!);
     this.#operations += count;

@@ -1,37 +1,51 @@
-import { CACHE_LINE, FRAME_BYTES, FRAME_SIZE, FRAME_SLOT } from '../../assembly/layout.js';
-import { VIRTIO_NET_HDR_SIZE } from '../../assembly/virtio.js';
+import { CACHE_LINE, FRAME_BYTES, FRAME_SIZE, FRAME_SLOT, PAGE_SIZE } from '../../assembly/layout.js';
 import type { FrameTap } from '../observability/frame-capture.js';
 import { DriverLane, type DriverLaneOptions } from './driver-lane.js';
 import type { DriverQueue, SlotShape } from './driver-queue.js';
-import { maxFrameBytes } from './net-config.js';
 import { RequestTimer } from './request-timer.js';
+import type { QueuePlan } from './virtio-driver.js';
 
-/** What a frame takes of a queue: one descriptor, for its header and itself. */
-export function netSlot(mtu: number): SlotShape {
-  const bytes = VIRTIO_NET_HDR_SIZE + maxFrameBytes(mtu);
-  return { descriptors: 1, bytes: Math.ceil(bytes / CACHE_LINE) * CACHE_LINE, holdsData: true };
+/** What a buffer takes of a queue: one descriptor, for `headerBytes` of header and payloads of `least` to `most` bytes. */
+export function bufferSlot(headerBytes: number, least: number, most: number): SlotShape {
+  const bytes = Math.ceil((headerBytes + most) / CACHE_LINE) * CACHE_LINE;
+  return { descriptors: 1, bytes, holdsData: true, headerBytes, leastBytes: least };
 }
 
-/** Bytes of private memory that the frame table of a queue of `size` entries takes. */
-export function frameTableBytes(size: number): number {
-  return size * FRAME_SIZE + CACHE_LINE;
+/** What `queues` queues of buffers are set up with, besides their sizes. Bounce buffers have room for every slot: none ever waits. */
+export function bufferPlan(
+  slot: SlotShape,
+  queues: number,
+  maxQueueSize: number,
+  bounce: boolean | undefined,
+): Omit<QueuePlan, 'queueSize' | 'maxQueueSize' | 'doorbell'> {
+  const bounceBytes = queues * maxQueueSize * Math.ceil(slot.bytes / PAGE_SIZE) * PAGE_SIZE;
+  return {
+    slot,
+    queues,
+    bufferBytesPerQueue: 0,
+    privateBytesPerQueue: maxQueueSize * FRAME_SIZE + CACHE_LINE,
+    arenaBytes: 0,
+    bounce: bounce ? { first: bounceBytes, most: bounceBytes } : undefined,
+  };
 }
 
-/** What a queue of a network device is told when it is made. */
-export interface NetQueueOptions extends DriverLaneOptions {
+/** What a queue of buffers is told when it is made. */
+export interface BufferQueueOptions extends DriverLaneOptions {
   /** Where it leaves frames that are captured. */
-  tap: FrameTap | undefined;
+  tap?: FrameTap | undefined;
 }
 
-/** What the two queues of a network device have in common: a table of frames, and the way to the ring and back. */
-export abstract class NetQueue extends DriverLane {
+/** A queue whose requests are one buffer each, in whichever direction: a table of them, and the way to the ring and back. */
+export abstract class BufferQueue extends DriverLane {
   readonly #u32: Uint32Array;
   readonly #timer: RequestTimer;
   /** Index in `#u32`. */
   readonly #table: number;
   protected readonly tap: FrameTap | undefined;
+  /** Whether its buffers are requests that are answered at once: those that wait for something to come are nobody's latency. */
+  protected abstract readonly timed: boolean;
 
-  constructor(queue: DriverQueue, options: NetQueueOptions) {
+  constructor(queue: DriverQueue, options: BufferQueueOptions) {
     super(queue, options);
     this.tap = options.tap;
     const { aperture } = queue.memory;
@@ -44,9 +58,9 @@ export abstract class NetQueue extends DriverLane {
     this.#timer.forget();
   }
 
-  /** Linear address of a slot's frame. */
-  protected frameOf(slot: number): number {
-    return this.queue.slotMemory + slot * this.queue.slotBytes + VIRTIO_NET_HDR_SIZE;
+  /** Linear address of a slot's payload. */
+  protected payloadOf(slot: number): number {
+    return this.queue.slotMemory + slot * this.queue.slotBytes + this.queue.headerBytes;
   }
 
   /** Slot of entry `index` of the table. */
@@ -54,7 +68,7 @@ export abstract class NetQueue extends DriverLane {
     return this.#u32[this.#table + (index * FRAME_SIZE + FRAME_SLOT) / 4] as number;
   }
 
-  /** Bytes of the frame of entry `index`. */
+  /** Bytes of the payload of entry `index`. */
   protected bytesAt(index: number): number {
     return this.#u32[this.#table + (index * FRAME_SIZE + FRAME_BYTES) / 4] as number;
   }
@@ -66,11 +80,10 @@ export abstract class NetQueue extends DriverLane {
   }
 
   /** Puts the first `count` entries on the ring. A queue that breaks over it has told everybody. */
-  protected offer(call: 'netTransmit' | 'netReceive', count: number): void {
+  protected offer(call: 'bufferTransmit' | 'bufferReceive', count: number): void {
     const { queue } = this;
-    // A buffer to receive into waits for a frame: that is nobody's latency.
-    const start = call === 'netTransmit' ? this.#timer.start : undefined;
-    queue.crossings++;
+    const start = this.timed ? this.#timer.start : undefined;
+    queue.enter();
     try {
       if (start !== undefined) this.#timer.offered(start, this.slotAt(0));
       if (this.engine[call](queue.block, this.#table * 4, count)) queue.kick();
@@ -84,9 +97,9 @@ export abstract class NetQueue extends DriverLane {
   protected reap(): number {
     const { queue } = this;
     let count = 0;
-    queue.crossings++;
+    queue.enter();
     try {
-      count = this.engine.netReap(queue.block, this.#table * 4, queue.slots);
+      count = this.engine.bufferReap(queue.block, this.#table * 4, queue.slots);
     } catch (error) {
       this.#judge(error);
     }

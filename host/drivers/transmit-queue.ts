@@ -1,31 +1,29 @@
-import { ETH_HLEN, VIRTIO_NET_HDR_SIZE } from '../../assembly/virtio.js';
 import type { RingbellError } from '../errors.js';
+import { BufferQueue, type BufferQueueOptions } from './buffer-queue.js';
 import type { DriverQueue } from './driver-queue.js';
-import { NetQueue, type NetQueueOptions } from './net-queue.js';
 import type { Transmission } from './transmission.js';
 import { WaitingLine } from './waiting-line.js';
 
-/** A frame that the device holds. */
-interface TransmittedFrame {
+/** A payload that the device holds. */
+interface Transmitted {
   readonly transmission: Transmission;
-  readonly frame: Uint8Array;
-  /** How many frames have gone to the ring before it. */
+  readonly payload: Uint8Array;
+  /** How many payloads have gone to the ring before it. */
   readonly order: number;
 }
 
 /**
- * The transmit queue of a network device: frames come in, wait for a slot if need be, go to the ring once a turn with at
- * most one notification, in order, and are completed from interrupts or by polling.
+ * A transmit queue: payloads come in, wait for a slot if need be, go to the ring once a turn with at most one notification, in
+ * order, and are completed from interrupts or by polling.
  */
-export class NetTransmitQueue extends NetQueue {
-  /** By slot: which frame the device holds. */
-  #pending: (TransmittedFrame | undefined)[] = [];
-  /** Frames that have been taken back from the device, or from the line, and go to the ring before all others. */
-  #recalled: TransmittedFrame[] = [];
-  /** Frames that have gone to the ring. */
+export class TransmitQueue extends BufferQueue {
+  protected override readonly timed = true;
+  /** By slot: what the device holds. */
+  #pending: (Transmitted | undefined)[] = [];
+  /** What has been taken back from the device, or from the line, and goes to the ring before all else. */
+  #recalled: Transmitted[] = [];
+  /** Payloads that have gone to the ring. */
   #sent = 0;
-  /** Bytes that a slot has room for. */
-  readonly #longest: number;
   // A stack: the slot used last is the one that is still in the cache.
   #free: number[] = [];
   readonly #waiting = new WaitingLine<Transmission>(() => {
@@ -34,13 +32,12 @@ export class NetTransmitQueue extends NetQueue {
   });
   #drained: (() => void) | undefined;
 
-  constructor(queue: DriverQueue, options: NetQueueOptions) {
+  constructor(queue: DriverQueue, options: BufferQueueOptions) {
     super(queue, options);
-    this.#longest = queue.slotBytes - VIRTIO_NET_HDR_SIZE;
     this.restarted();
   }
 
-  /** Takes frames. They go to the ring, with all others of this turn, when the caller's code has ended. */
+  /** Takes payloads. They go to the ring, with all others of this turn, when the caller's code has ended. */
   submit(transmission: Transmission): void {
     if (this.error) {
       transmission.fail(this.error);
@@ -77,9 +74,9 @@ export class NetTransmitQueue extends NetQueue {
     }
   }
 
-  /** In the order in which they were sent. Whether the device has sent some of them does not matter: networks repeat frames. */
+  /** In the order in which they were sent. The device may have sent some of them: they go out twice then. */
   protected override recall(): void {
-    const held = this.#pending.filter((frame) => frame !== undefined);
+    const held = this.#pending.filter((one) => one !== undefined);
     this.#recalled = [...held.sort((a, b) => a.order - b.order), ...this.#recalled];
   }
 
@@ -105,40 +102,41 @@ export class NetTransmitQueue extends NetQueue {
   }
 
   protected override failAll(error: RingbellError): void {
-    for (const frame of [...this.#pending, ...this.#recalled]) frame?.transmission.fail(error);
+    for (const one of [...this.#pending, ...this.#recalled]) one?.transmission.fail(error);
     this.#waiting.dissolve((transmission) => transmission.fail(error));
   }
 
-  /** Moves frames that wait to free slots. */
+  /** Moves payloads that wait to free slots. */
   #flush(): void {
     if (this.paused) return;
     let count = 0;
     while (this.#recalled.length > 0 && this.#free.length > 0) {
-      const { transmission, frame } = this.#recalled.shift() as TransmittedFrame;
-      if (!transmission.settled && this.#fill(count, transmission, frame)) count++;
+      const { transmission, payload } = this.#recalled.shift() as Transmitted;
+      if (!transmission.settled && this.#fill(count, transmission, payload)) count++;
     }
     while (this.#waiting.first && this.#free.length > 0) {
       const transmission = this.#waiting.first;
-      const frame = transmission.take();
-      if (!frame) {
+      const payload = transmission.take();
+      if (!payload) {
         this.#waiting.leave();
-      } else if (this.#fill(count, transmission, frame)) count++;
+      } else if (this.#fill(count, transmission, payload)) count++;
     }
-    if (count > 0) this.offer('netTransmit', count);
+    if (count > 0) this.offer('bufferTransmit', count);
   }
 
-  /** Puts a frame into a slot, as entry `index` of the table: false, and its transmission fails, if it is none any more. */
-  #fill(index: number, transmission: Transmission, frame: Uint8Array): boolean {
-    if (frame.byteLength < ETH_HLEN || frame.byteLength > this.#longest) {
+  /** Puts a payload into a slot, as entry `index` of the table: false, and its transmission fails, if it is none any more. */
+  #fill(index: number, transmission: Transmission, payload: Uint8Array): boolean {
+    const { leastBytes, mostBytes, memory } = this.queue;
+    if (payload.byteLength < leastBytes || payload.byteLength > mostBytes) {
       transmission.fail(new TypeError('the buffer was detached, or resized, before it was sent'));
       return false;
     }
     const slot = this.#free.pop() as number;
-    this.#pending[slot] = { transmission, frame, order: this.#sent++ };
-    this.queue.memory.copyIn(this.frameOf(slot), frame);
+    this.#pending[slot] = { transmission, payload, order: this.#sent++ };
+    memory.copyIn(this.payloadOf(slot), payload);
     if (index === 0) this.tap?.begin();
-    this.tap?.record(frame);
-    this.fillIn(index, slot, frame.byteLength);
+    this.tap?.record(payload);
+    this.fillIn(index, slot, payload.byteLength);
     return true;
   }
 }

@@ -1,33 +1,34 @@
 import { RingbellError } from '../errors.js';
-import { NetQueue } from './net-queue.js';
+import { BufferQueue } from './buffer-queue.js';
 
-/** Somebody who waits for frames. */
+/** Somebody who waits for payloads. */
 interface Receiver {
-  resolve(frames: Uint8Array[]): void;
+  resolve(payloads: Uint8Array[]): void;
   reject(error: Error): void;
 }
 
 /**
- * The receive queue of a network device. All of its slots are on the ring, until the device has put a frame into them: there
- * frames wait, and nowhere else, until somebody receives them. When all are full the device drops what comes.
+ * A receive queue. All of its slots are on the ring, until the device has put something into them: there it waits, and nowhere
+ * else, until somebody receives it. When all are full a network device drops what comes, and a console waits.
  */
-export class NetReceiveQueue extends NetQueue {
+export class ReceiveQueue extends BufferQueue {
+  protected override readonly timed = false;
   #receiver: Receiver | undefined;
-  /** Frames that were received already, and given back. */
+  /** Payloads that were received already, and given back. */
   #returned: Uint8Array[] = [];
 
   /** Puts every slot on the ring. After DRIVER_OK: a device may not be notified before. */
   start(): void {
     const { slots } = this.queue;
-    for (let slot = 0; slot < slots; slot++) this.fillIn(slot, slot, 0);
-    this.offer('netReceive', slots);
+    for (let slot = 0; slot < slots; slot++) this.fillIn(slot, slot, this.queue.mostBytes);
+    this.offer('bufferReceive', slots);
   }
 
-  /** Resolves to the frames that have come, in order, at least one. Rejects with what broke or closed the queue. */
+  /** Resolves to the payloads that have come, in order, at least one. Rejects with what broke or closed the queue. */
   receive(): { readonly promise: Promise<Uint8Array[]>; cancel(error: Error): void } {
     if (this.error) return { promise: Promise.reject(this.error), cancel: () => {} };
     if (this.#receiver) {
-      const busy = new RingbellError('ERR_ARGUMENT', 'somebody waits for frames already');
+      const busy = new RingbellError('ERR_ARGUMENT', 'somebody waits already');
       return { promise: Promise.reject(busy), cancel: () => {} };
     }
     if (this.#returned.length > 0)
@@ -49,9 +50,9 @@ export class NetReceiveQueue extends NetQueue {
     };
   }
 
-  /** Frames that whoever received them did not want yet: the next `receive` gets them. */
-  giveBack(frames: readonly Uint8Array[]): void {
-    this.#returned.unshift(...frames);
+  /** Payloads that whoever received them did not want yet: the next `receive` gets them. */
+  giveBack(payloads: readonly Uint8Array[]): void {
+    this.#returned.unshift(...payloads);
   }
 
   override drained(): Promise<void> {
@@ -60,9 +61,9 @@ export class NetReceiveQueue extends NetQueue {
 
   protected override look(): void {
     if (this.#receiver) {
-      const frames = this.#collect();
-      if (frames.length > 0) {
-        this.#receiver?.resolve(frames);
+      const payloads = this.#collect();
+      if (payloads.length > 0) {
+        this.#receiver?.resolve(payloads);
         this.#receiver = undefined;
       }
     }
@@ -97,23 +98,24 @@ export class NetReceiveQueue extends NetQueue {
   /** Copies what has come out of its slots, and puts these on the ring again. */
   #collect(): Uint8Array[] {
     const count = this.reap();
-    const frames = this.#copyOut(count);
-    if (count > 0) this.offer('netReceive', count);
-    return frames;
+    const payloads = this.#copyOut(count);
+    for (let index = 0; index < count; index++) this.fillIn(index, this.slotAt(index), this.queue.mostBytes);
+    if (count > 0) this.offer('bufferReceive', count);
+    return payloads;
   }
 
-  /** The frames of the first `count` entries of the table. */
+  /** The payloads of the first `count` entries of the table. */
   #copyOut(count: number): Uint8Array[] {
-    const frames: Uint8Array[] = [];
+    const payloads: Uint8Array[] = [];
     if (count > 0) this.tap?.begin();
     for (let index = 0; index < count; index++) {
       const bytes = this.bytesAt(index);
       if (bytes === 0) continue;
-      const frame = new Uint8Array(bytes);
-      this.queue.memory.copyOut(this.frameOf(this.slotAt(index)), frame);
-      frames.push(frame);
-      this.tap?.record(frame);
+      const payload = new Uint8Array(bytes);
+      this.queue.memory.copyOut(this.payloadOf(this.slotAt(index)), payload);
+      payloads.push(payload);
+      this.tap?.record(payload);
     }
-    return frames;
+    return payloads;
   }
 }
