@@ -151,10 +151,13 @@ export abstract class NetModel extends DeviceModel {
     return false;
   }
 
-  /** Whether `receive` has room for a frame; `roomAgain` tells of it later where it has not. */
+  /**
+   * Whether `receive` has room for a burst of frames: no more than half of those wait for buffers that may. `roomAgain` tells
+   * of it later where it has not.
+   */
   hasRoom(pair = 0): boolean {
     if (!this.#running) return false;
-    return this.#receiveQueues[pair % this.#activePairs]!.hasRoom(this.maxFrameBytes);
+    return this.#receiveQueues[pair % this.#activePairs]!.hasRoom();
   }
 
   /** What it has counted since it was made. */

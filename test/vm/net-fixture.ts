@@ -1,0 +1,76 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { type Model, type ServedDevice, type ServeOptions, serve } from '../../host/index.js';
+import { bindDriver, modprobe, shell } from './fixture.js';
+
+/** Addresses of the kernel's own stack, and of the stack behind the network device. */
+export const HERE = '192.0.2.1';
+export const THERE = '192.0.2.2';
+/** Network namespace of the network device: what is sent there to HERE goes through it, and nowhere else. */
+const NAMESPACE = 'there';
+
+/** A network device of ours as an interface of this kernel, in a namespace of its own. */
+export interface VdpaInterface {
+  device: ServedDevice;
+  /** Its name, in the namespace. */
+  name: string;
+  /** Code and message of each error that the device has emitted. */
+  errors: string[];
+}
+
+let serial = 0;
+
+/** A line of shell that runs in the namespace of the network device. */
+export const there = (command: string) => `ip netns exec ${NAMESPACE} ${command}`;
+
+/** Serves `model` on the kernel's VDUSE, gives it to virtio_net, in a namespace with address THERE, and takes it down after `body`. */
+export async function withInterface(
+  model: Model,
+  options: Partial<ServeOptions>,
+  body: (it: VdpaInterface) => Promise<void>,
+): Promise<void> {
+  modprobe('vduse', 'virtio_vdpa', 'virtio_net', 'tun');
+  shell(`ip netns add ${NAMESPACE}; ${there('ip link set lo up')}`);
+  try {
+    const device = await serve(model, { name: `net${serial++}`, transport: 'vduse', queues: 2, ...options });
+    const errors: string[] = [];
+    device.on('error', (error) => errors.push(`${error.code}: ${error.message}`));
+    try {
+      const name = basename(await bindDriver(device.name, 'virtio_vdpa'));
+      bringUp(name, THERE, NAMESPACE);
+      await body({ device, name, errors });
+    } catch (error) {
+      if (errors.length > 0) throw new Error(`the device says: ${errors.join('; ')}`, { cause: error });
+      throw error;
+    } finally {
+      await device.close();
+    }
+  } finally {
+    shell(`ip netns del ${NAMESPACE}`);
+  }
+}
+
+/** Gives an interface an address and starts it, in a namespace if need be. */
+export function bringUp(name: string, address: string, namespace?: string): void {
+  if (namespace) shell(`ip link set ${name} netns ${namespace}`);
+  const ip = namespace ? `ip -n ${namespace}` : 'ip';
+  shell(`${ip} addr add ${address}/24 dev ${name}; ${ip} link set ${name} up`);
+}
+
+/** Counters of errors of an interface that are not 0, by name. */
+export function errorsOf(name: string, inNamespace: boolean): Record<string, number> {
+  const folder = `/sys/class/net/${name}/statistics`;
+  const read = (counter: string) => readFileSync(join(folder, counter), 'utf8');
+  const counters = inNamespace
+    ? // ip mounts a sysfs of the namespace for what it runs.
+      shell(there(`sh -c 'cd ${folder} && grep -H . *errors'`))
+        .trim()
+        .split('\n')
+        .map((line) => line.split(':') as [string, string])
+    : readdirSync(folder)
+        .filter((counter) => counter.endsWith('errors'))
+        .map((counter): [string, string] => [counter, read(counter)]);
+  return Object.fromEntries(
+    counters.map(([counter, text]) => [counter, Number(text)]).filter(([, n]) => n !== 0),
+  );
+}
