@@ -72,6 +72,15 @@ async function untilReceived(parts: readonly Buffer[]): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
+/** Where packets may have been lost. */
+async function losses(name: string, model: TapNet): Promise<string> {
+  const counters =
+    'cd /sys/class/net/NAME/statistics && grep -H . *_dropped *_errors; grep Udp: /proc/net/snmp';
+  const here = await run(counters.replace('NAME', 'tap0'));
+  const inside = await run(there(`sh -c '${counters.replace('NAME', name)}'`));
+  return `${inspect(model.stats())}\n${here}\n${inside}`;
+}
+
 const VARIANTS: (TapNetOptions & { packed?: boolean })[] = [
   {},
   { offloads: false },
@@ -97,7 +106,7 @@ else
           const udp = await iperf(`-u -b 2M ${direction}`);
           const { packets = 0, lost_packets } = udp.end.sum;
           assert.ok(packets > 100, `${packets} packets`);
-          assert.is(lost_packets, 0);
+          assert.is(lost_packets, 0, await losses(name, model));
         }
         assert.equal(errorsOf('tap0', false), {});
         assert.equal(errorsOf(name, true), {});
