@@ -30,9 +30,11 @@ export type {
   ResetQueueOptions,
 } from './drivers/driven-device.js';
 export type { DriverQueueStats } from './drivers/driver-queue.js';
+export type { EntropyReadOptions, EntropySource } from './drivers/entropy-source.js';
 export type { OpenNetOptions } from './drivers/net.js';
 export type { NetConfig } from './drivers/net-config.js';
 export type { NetCallOptions, NetInterface } from './drivers/net-interface.js';
+export type { OpenOptions } from './drivers/open-driven.js';
 export {
   ERROR_CODES,
   type ErrnoName,
@@ -46,6 +48,7 @@ export { BlockDevice, type BlockDeviceOptions } from './models/blk/block-device.
 export { BlockModel } from './models/blk/block-model.js';
 export type { Chain } from './models/chain.js';
 export { DeviceModel } from './models/device-model.js';
+export { EntropyDevice, type EntropyDeviceOptions } from './models/entropy/entropy-device.js';
 export type { DeviceShape, Manifest } from './models/manifest.js';
 export type { Model } from './models/model.js';
 export type { Life } from './models/model-host.js';
@@ -56,8 +59,8 @@ export { type NetHeader, NO_OFFLOADS } from './models/net/net-header.js';
 export { NetModel } from './models/net/net-model.js';
 export type { NetOptions } from './models/net/net-options.js';
 export type { NetStats } from './models/net/net-stats.js';
-export { TapNet, type TapNetOptions } from './models/net/tap-net.js';
 export { NetSwitch, type NetSwitchStats } from './models/net/net-switch.js';
+export { TapNet, type TapNetOptions } from './models/net/tap-net.js';
 export { OverlayDisk, type OverlayDiskOptions } from './models/overlay/overlay-disk.js';
 export { WasmModel, type WasmModelOptions } from './models/wasm/wasm-model.js';
 export { type ExposeOptions, type Exposure, expose } from './observability/expose.js';
@@ -65,6 +68,7 @@ export type { CaptureStats, CaptureTarget } from './observability/frame-capture.
 export { METRICS_CONTENT_TYPE, metrics } from './observability/metrics.js';
 export type { DeviceSnapshot, Observable, QueueSnapshot, Side } from './observability/snapshot.js';
 export { openBlock } from './open-block.js';
+export { openEntropy } from './open-entropy.js';
 export { openNet } from './open-net.js';
 export { type OpenVhostVdpaOptions, openVhostVdpa } from './open-vhost-vdpa.js';
 export { type Probe, probe } from './probe.js';

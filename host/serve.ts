@@ -32,7 +32,7 @@ export interface ServeOptions {
    * in-process bus: 'vhost', as a vhost-vdpa device (default), or 'mdev', as a vhost-mdev device of VFIO.
    */
   attach?: KernelAttachment | 'mdev';
-  /** Virtqueues; 1 if left out, at most 64. */
+  /** Virtqueues, at most 64; as many as the model needs at least if left out. */
   queues?: number;
   /** Entries of a queue at most: a power of two from 4 to 32,768; 256 if left out. */
   queueSize?: number;
@@ -121,10 +121,12 @@ const OPTION_NAMES = [
  */
 export async function serve(served: Model | URL, options: ServeOptions): Promise<ServedDevice> {
   check(served, options);
-  const { name, queues = 1, queueSize = 256, mode = 'notify', signal, doorbell, bus = Bus.default } = options;
+  const { name, queueSize = 256, mode = 'notify', signal, doorbell, bus = Bus.default } = options;
   if (signal?.aborted) throw abortError(signal);
   const model =
     served instanceof URL ? await LoadedModel.load(served, options.modelOptions) : (served as Model);
+  const queues = options.queues ?? model.minimumQueues ?? 1;
+  checkQueues(queues, options);
   const log = logOf(options);
   const device = await ServedDevice.create(model, transportOf(options), {
     name,
@@ -202,24 +204,20 @@ function check(model: Model | URL, options: ServeOptions): void {
   const refuse = (message: string) => {
     throw new RingbellError('ERR_ARGUMENT', message);
   };
-  const { name, queues = 1, queueSize = 256, threads, transport = 'bus', mode = 'notify' } = options;
+  const { name, queueSize = 256, transport = 'bus', mode = 'notify' } = options;
   const { attach, doorbell, parent = 'set_map' } = options;
-  const { groups = 1, apiVersion = VDUSE_API_VERSION_1, umem = true, indirect = true } = options;
+  const { apiVersion = VDUSE_API_VERSION_1, umem = true, indirect = true } = options;
   const { packed = false, inOrder = false } = options;
   const named = typeof name === 'string' && name !== '' && Buffer.byteLength(name) < VDUSE_NAME_MAX;
   if (!named || /[/\0]/.test(name))
     refuse(`name must be 1 to ${VDUSE_NAME_MAX - 1} bytes of UTF-8 without '/'`);
-  checkInteger('queues', queues, 1, QUEUES_LIMIT);
   checkInteger('queueSize', queueSize, QUEUE_SIZE_MINIMUM, VIRTQUEUE_MAX_SIZE);
-  checkInteger('groups', groups, 1, queues);
   checkInteger('apiVersion', apiVersion, VDUSE_API_VERSION, VDUSE_API_VERSION_1);
   checkBoolean('umem', umem);
   checkBoolean('indirect', indirect);
   checkBoolean('packed', packed);
   checkBoolean('inOrder', inOrder);
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
-  if (threads !== undefined && threads !== 0)
-    checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
   if (options.modelOptions !== undefined && !(model instanceof URL))
     refuse('modelOptions are for a model that is given by the URL of its module');
   if (options.cpus !== undefined) checkCpus(options.cpus);
@@ -233,6 +231,14 @@ function check(model: Model | URL, options: ServeOptions): void {
   if (transport === 'vduse')
     for (const option of ['bus', 'doorbell', 'parent'] as const)
       if (options[option] !== undefined) refuse(`${option} is an option of the in-process bus, not of vduse`);
+}
+
+/** Judges how many queues there are to be, and what depends on that. */
+function checkQueues(queues: number, { groups = 1, threads }: ServeOptions): void {
+  checkInteger('queues', queues, 1, QUEUES_LIMIT);
+  checkInteger('groups', groups, 1, queues);
+  if (threads !== undefined && threads !== 0)
+    checkInteger('threads', threads, leastThreads(queues), QUEUES_LIMIT, '0 or ');
 }
 
 function checkCpus(cpus: readonly number[]): void {

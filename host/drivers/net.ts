@@ -9,61 +9,22 @@ import {
   VIRTIO_NET_TRANSMITQ1,
 } from '../../assembly/virtio.js';
 import { type CaptureTarget, checkCapture, FrameCapture } from '../observability/frame-capture.js';
-import { checkBoolean, checkBus, checkMode, checkOptions, checkSignal } from '../options.js';
 import { mask } from '../uapi/bits.js';
-import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { bufferPlan, bufferSlot } from './buffer-queue.js';
-import type { CompletionMode } from './completion-watch.js';
 import { maxFrameBytes, type NetConfig, readNetConfig } from './net-config.js';
 import { NetInterface } from './net-interface.js';
-import { checkQueueSizes, chooseQueueSizes, openDriven } from './open-driven.js';
+import { checkOpenOptions, chooseQueueSizes, type OpenOptions, openDriven } from './open-driven.js';
 import { ringFeatures } from './ring-features.js';
 
 /** How to open a network device. */
-export interface OpenNetOptions {
-  /** Where names without a slash are looked up. */
-  bus?: VhostVdpaBus | undefined;
-  /** Entries of each queue, which is as many frames: a power of two. Default 256, or what the device has if that is less. */
-  queueSize?: number | undefined;
-  /** Entries that `resetQueue` can give a queue at most: memory is taken for as many. Default `queueSize`. */
-  maxQueueSize?: number | undefined;
-  /** 'notify' (default): completions by interrupt; 'poll': by looking on each turn of the event loop while any are due. */
-  mode?: CompletionMode | undefined;
-  /** Whether to use the event index where the device has it: fewer notifications. Default true. */
-  eventIdx?: boolean | undefined;
-  /** Whether to use packed rings where the device has them. Default true. */
-  packed?: boolean | undefined;
-  /** Whether to have packed rings used in order where the device does that: it tells of a batch at once. Default true. */
-  inOrder?: boolean | undefined;
-  /** Whether to kick by a mapped doorbell page where the device has one. Default true. */
-  doorbell?: boolean | undefined;
-  /**
-   * Whether the device is to see bounce buffers in place of the driver's memory: the frames that are on their way, and nothing
-   * beside them. Default false.
-   */
-  bounce?: boolean | undefined;
+export interface OpenNetOptions extends OpenOptions {
   /**
    * Where to write every frame that passes, as pcapng: a path, which is written anew, or a stream of bytes, which is left open at
    * the end. Default: nowhere.
    */
   capture?: CaptureTarget | undefined;
-  /** Gives opening up; afterwards closes the interface. */
-  signal?: AbortSignal | undefined;
 }
 
-const OPTION_NAMES = [
-  'bus',
-  'queueSize',
-  'maxQueueSize',
-  'mode',
-  'eventIdx',
-  'packed',
-  'inOrder',
-  'doorbell',
-  'bounce',
-  'capture',
-  'signal',
-];
 /** The receive and the transmit queue of the first pair. */
 const QUEUES = VIRTIO_NET_TRANSMITQ1 + 1;
 // No offloads, no VIRTIO_NET_F_MRG_RXBUF: without the former every frame fits one buffer, and the latter would save nothing.
@@ -75,7 +36,8 @@ const WANTED = mask(VIRTIO_NET_F_MAC, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS);
  * device does not have, ERR_FEATURES, ERR_CONTROL_PLANE, an AbortError, the SystemError of a capture file that cannot be written.
  */
 export async function openNet(target: string, options: OpenNetOptions = {}): Promise<NetInterface> {
-  validate(options);
+  checkOpenOptions('openNet', options, ['capture']);
+  checkCapture(options.capture);
   const mode = options.mode ?? 'notify';
   return openDriven(target, options, {
     deviceId: VIRTIO_ID_NET,
@@ -101,14 +63,4 @@ export async function openNet(target: string, options: OpenNetOptions = {}): Pro
 function captureOf(capture: CaptureTarget, target: string, { mac }: NetConfig): Promise<FrameCapture> {
   const queues = `receive queue ${VIRTIO_NET_RECEIVEQ1}, transmit queue ${VIRTIO_NET_TRANSMITQ1}`;
   return FrameCapture.open(capture, [{ name: target, description: `the driver's side: ${queues}`, mac }]);
-}
-
-function validate(options: OpenNetOptions): void {
-  checkOptions('openNet', options, OPTION_NAMES);
-  checkSignal(options.signal);
-  checkBus(options.bus, ['openVhostVdpa']);
-  checkQueueSizes(options, 1);
-  checkBoolean('bounce', options.bounce);
-  checkMode(options.mode);
-  checkCapture(options.capture);
 }

@@ -1,12 +1,67 @@
 import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import { abortError, RingbellError } from '../errors.js';
-import { checkQueueSize } from '../options.js';
+import { checkBoolean, checkBus, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
 import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
+import type { CompletionMode } from './completion-watch.js';
 import type { DrivenDevice } from './driven-device.js';
 import { VirtioDriver, type VirtioDriverOptions } from './virtio-driver.js';
 
 /** Entries that a queue has unless more or fewer are asked for. */
 const QUEUE_SIZE_DEFAULT = 256;
+
+/** How to open a device whose queues are of buffers: a network device, a console, a source of entropy. */
+export interface OpenOptions {
+  /** Where names without a slash are looked up. */
+  bus?: VhostVdpaBus | undefined;
+  /** Entries of each queue, which is as many buffers: a power of two. Default 256, or what the device has if that is less. */
+  queueSize?: number | undefined;
+  /** Entries that `resetQueue` can give a queue at most: memory is taken for as many. Default `queueSize`. */
+  maxQueueSize?: number | undefined;
+  /** 'notify' (default): completions by interrupt; 'poll': by looking on each turn of the event loop while any are due. */
+  mode?: CompletionMode | undefined;
+  /** Whether to use the event index where the device has it: fewer notifications. Default true. */
+  eventIdx?: boolean | undefined;
+  /** Whether to use packed rings where the device has them. Default true. */
+  packed?: boolean | undefined;
+  /** Whether to have packed rings used in order where the device does that: it tells of a batch at once. Default true. */
+  inOrder?: boolean | undefined;
+  /** Whether to kick by a mapped doorbell page where the device has one. Default true. */
+  doorbell?: boolean | undefined;
+  /**
+   * Whether the device is to see bounce buffers in place of the driver's memory: what is on its way, and nothing beside it.
+   * Default false.
+   */
+  bounce?: boolean | undefined;
+  /** Gives opening up; afterwards closes the device. */
+  signal?: AbortSignal | undefined;
+}
+
+const OPTION_NAMES = [
+  'bus',
+  'queueSize',
+  'maxQueueSize',
+  'mode',
+  'eventIdx',
+  'packed',
+  'inOrder',
+  'doorbell',
+  'bounce',
+  'signal',
+];
+
+/** Judges the options of `caller`, which has those of the names `besides`, too. Throws TypeError, ERR_ARGUMENT. */
+export function checkOpenOptions(
+  caller: string,
+  options: OpenOptions,
+  besides: readonly string[] = [],
+): void {
+  checkOptions(caller, options, [...OPTION_NAMES, ...besides]);
+  checkSignal(options.signal);
+  checkBus(options.bus, ['openVhostVdpa']);
+  checkQueueSizes(options, 1);
+  checkBoolean('bounce', options.bounce);
+  checkMode(options.mode);
+}
 
 /**
  * Opens a device of any type: `setUp` gets a driver that has agreed on features, reads the config space, sets memory and

@@ -50,6 +50,12 @@ export abstract class DeviceModel implements Model {
     return this.manifest.deviceId;
   }
 
+  /** Virtqueues that it needs at least, as the manifest says: what `serve` gives it unless it is told otherwise. */
+  get minimumQueues(): number {
+    const queues = this.manifest?.queues ?? 1;
+    return typeof queues === 'number' ? queues : queues.minimum;
+  }
+
   /** What it is served as; undefined while it is not. */
   protected get shape(): DeviceShape | undefined {
     return this.#surroundings?.shape;

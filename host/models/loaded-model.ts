@@ -30,6 +30,10 @@ export class LoadedModel implements Model {
     return this.model.deviceId;
   }
 
+  get minimumQueues(): number {
+    return this.model.minimumQueues;
+  }
+
   attach(context: ModelContext): AttachedModel {
     const attached = this.model.attach(context);
     if (context.threads === 0) return attached;

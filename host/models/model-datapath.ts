@@ -26,6 +26,8 @@ export const createDatapath: DatapathModule['createDatapath'] = async (block, da
   const { module, options, shape, life, index, memory } = data as ModelData;
   const { schedule, failed, configChanged } = loop!;
   host ??= createInstance(module, options).then((model) => {
+    // Every instance prepares itself: what a model reads of its own then, it serves by.
+    model.prepare?.(shape);
     const started = model.serveBy({ aperture: block.aperture, shape, life, configChanged, failed });
     follow(started, loop!);
     return started;

@@ -69,6 +69,8 @@ export interface AttachedModel {
 export interface Model {
   /** VIRTIO_ID_*. */
   readonly deviceId: number;
+  /** Virtqueues that it needs at least; 1 if left out. */
+  readonly minimumQueues?: number;
   /** Starts serving: at most one device at a time has the model. Throws ERR_DEVICE_BUSY, or what keeps it from working. */
   attach(context: ModelContext): AttachedModel;
 }

@@ -10,6 +10,8 @@ export interface Declaration {
 }
 
 const INDEX = join(ROOT, 'dist/host/index.d.ts');
+/** What `ringbell/testing` exports. */
+export const TESTING = join(ROOT, 'dist/host/testing/index.d.ts');
 
 /** A member at the start of a line: modifiers, then a name and what can follow one. */
 const MEMBER =

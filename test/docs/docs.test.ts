@@ -22,7 +22,7 @@ import { top } from '../../host/cli/top.js';
 import { ERROR_CODES } from '../../host/errors.js';
 import { DEVICE_METRICS, LATENCY_METRIC, QUEUE_METRICS } from '../../host/observability/metric-families.js';
 import { sumQueueStats } from '../../host/queue/queue-stats.js';
-import { exportedDeclarations, exportedNames } from './declarations.js';
+import { exportedDeclarations, exportedNames, exportedTypes, TESTING } from './declarations.js';
 import { type Example, Page, ROOT } from './markdown.js';
 
 /** Milliseconds; an example that takes longer is broken. */
@@ -73,6 +73,17 @@ test('every member of every exported class and interface is documented, under it
     return members.filter((member) => !mentions(text, member)).map((member) => `${name}.${member}`);
   });
   assert.equal(missing, []);
+});
+
+test('testing.md mentions everything that ringbell/testing exports, and every member of it', () => {
+  const { prose } = page('docs/testing.md');
+  const names = [...exportedTypes(TESTING).keys()];
+  assert.ok(names.length > 10, 'the exports were found');
+  const members = exportedDeclarations(TESTING).flatMap((each) => each.members);
+  assert.equal(
+    [...names, ...members].filter((name) => !mentions(prose, name)),
+    [],
+  );
 });
 
 test('every counter of a device is documented', () => {

@@ -1,6 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { exportedTypes, referredNames } from '../docs/declarations.js';
+import { exportedTypes, referredNames, TESTING } from '../docs/declarations.js';
 
 test('every type that an exported declaration refers to is exported', () => {
   const types = exportedTypes();
@@ -8,6 +8,17 @@ test('every type that an exported declaration refers to is exported', () => {
   const missing = [...types].flatMap(([name, file]) =>
     referredNames(name, file)
       .filter((other) => !types.has(other))
+      .map((other) => `${name} refers to ${other}`),
+  );
+  assert.equal(missing, []);
+});
+
+test('every type that ringbell/testing refers to is exported there, or by the package', () => {
+  const types = exportedTypes(TESTING);
+  const known = new Set([...types.keys(), ...exportedTypes().keys()]);
+  const missing = [...types].flatMap(([name, file]) =>
+    referredNames(name, file)
+      .filter((other) => !known.has(other))
       .map((other) => `${name} refers to ${other}`),
   );
   assert.equal(missing, []);

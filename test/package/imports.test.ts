@@ -8,10 +8,10 @@ const host = fileURLToPath(new URL('../../../host/', import.meta.url));
 
 /** Folders of host/ from the top down: a file imports its own folder and those on lower lines, never upwards or sideways. */
 const LAYERS = [
-  ['cli'],
+  ['cli', 'testing'],
   ['.'],
   ['models/nbd', 'models/overlay'],
-  ['served', 'models/blk', 'models/net', 'models/wasm'],
+  ['served', 'models/blk', 'models/console', 'models/entropy', 'models/net', 'models/wasm'],
   ['bus', 'drivers', 'models'],
   ['observability'],
   ['vhost-vdpa', 'vduse', 'vdpa', 'nbd'],

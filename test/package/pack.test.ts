@@ -62,6 +62,8 @@ test('the package holds what its exports name, and no sources, tests or benchmar
     'dist/host/index.js',
     'dist/host/index.d.ts',
     'dist/host/cli/main.js',
+    'dist/host/testing/index.js',
+    'dist/host/testing/index.d.ts',
     'dist/engine.wasm',
     'assembly.ts',
     'assembly/library/chain.ts',

@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
+import { inspect } from 'node:util';
 import { type Model, type ServedDevice, type ServeOptions, serve } from '../../host/index.js';
+import { run } from './disk-fixture.js';
 import { bindDriver, modprobe, shell } from './fixture.js';
 
 /** Addresses of the kernel's own stack, and of the stack behind the network device. */
@@ -37,11 +38,12 @@ export async function withInterface(
     device.on('error', (error) => errors.push(`${error.code}: ${error.message}`));
     try {
       const name = basename(await bindDriver(device.name, 'virtio_vdpa'));
-      bringUp(name, THERE, NAMESPACE);
+      await bringUp(name, THERE, NAMESPACE);
       await body({ device, name, errors });
     } catch (error) {
-      if (errors.length > 0) throw new Error(`the device says: ${errors.join('; ')}`, { cause: error });
-      throw error;
+      // The device may know why.
+      const knows = inspect({ errors, model, stats: device.stats().queues }, { depth: 5 });
+      throw new Error(`${(error as Error).message}\n${knows}`, { cause: error });
     } finally {
       await device.close();
     }
@@ -50,27 +52,17 @@ export async function withInterface(
   }
 }
 
-/** Gives an interface an address and starts it, in a namespace if need be. */
-export function bringUp(name: string, address: string, namespace?: string): void {
-  if (namespace) shell(`ip link set ${name} netns ${namespace}`);
+/** Gives an interface an address and starts it, in a namespace if need be. Beside the event loop, which may serve it. */
+export async function bringUp(name: string, address: string, namespace?: string): Promise<void> {
+  if (namespace) await run(`ip link set ${name} netns ${namespace}`);
   const ip = namespace ? `ip -n ${namespace}` : 'ip';
-  shell(`${ip} addr add ${address}/24 dev ${name}; ${ip} link set ${name} up`);
+  await run(`${ip} addr add ${address}/24 dev ${name}; ${ip} link set ${name} up`);
 }
 
-/** Counters of errors of an interface that are not 0, by name. */
-export function errorsOf(name: string, inNamespace: boolean): Record<string, number> {
-  const folder = `/sys/class/net/${name}/statistics`;
-  const read = (counter: string) => readFileSync(join(folder, counter), 'utf8');
-  const counters = inNamespace
-    ? // ip mounts a sysfs of the namespace for what it runs.
-      shell(there(`sh -c 'cd ${folder} && grep -H . *errors'`))
-        .trim()
-        .split('\n')
-        .map((line) => line.split(':') as [string, string])
-    : readdirSync(folder)
-        .filter((counter) => counter.endsWith('errors'))
-        .map((counter): [string, string] => [counter, read(counter)]);
-  return Object.fromEntries(
-    counters.map(([counter, text]) => [counter, Number(text)]).filter(([, n]) => n !== 0),
-  );
+/** Counters of errors and drops of the interface `name` that are not 0, and its namespace's of UDP. */
+export async function lossesOf(name: string, prefix: (command: string) => string): Promise<string[]> {
+  const script = `cd /sys/class/net/${name}/statistics && grep -H . *_errors *_dropped; grep Udp: /proc/net/snmp`;
+  // ip mounts a sysfs of the namespace for what it runs.
+  const lines = (await run(prefix(`sh -c '${script}'`))).trim().split('\n');
+  return lines.filter((line) => !line.endsWith(':0'));
 }

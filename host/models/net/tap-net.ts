@@ -89,7 +89,7 @@ export class TapNet extends NetModel {
     const flags = OFFLOADS.filter(([bit]) => life.negotiated(bit)).reduce((sum, [, flag]) => sum | flag, 0);
     this.#tell((queue) => queue.setOffload(flags));
     this.#tell((queue) => queue.setCarrier(this.link));
-    this.#tap?.queues.forEach((_, pair) => this.roomAgain(pair));
+    for (const pair of this.#tap?.queues.keys() ?? []) this.roomAgain(pair);
   }
 
   override transmit(frame: Uint8Array, header: NetHeader, pair: number): void {
