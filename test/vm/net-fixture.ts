@@ -24,7 +24,7 @@ let serial = 0;
 /** A line of shell that runs in the namespace of the network device. */
 export const there = (command: string) => `ip netns exec ${NAMESPACE} ${command}`;
 
-/** Serves `model` on the kernel's VDUSE, gives it to virtio_net, in a namespace with address THERE, and takes it down after `body`. */
+/** Serves `model` on the kernel's VDUSE, gives it to virtio_net, and takes it down after `body`. */
 export async function withInterface(
   model: Model,
   options: Partial<ServeOptions>,
@@ -38,7 +38,7 @@ export async function withInterface(
     device.on('error', (error) => errors.push(`${error.code}: ${error.message}`));
     try {
       const name = basename(await bindDriver(device.name, 'virtio_vdpa'));
-      await bringUp(name, THERE, NAMESPACE);
+      await run(`ip link set ${name} netns ${NAMESPACE}`);
       await body({ device, name, errors });
     } catch (error) {
       // The device may know why.
@@ -52,17 +52,24 @@ export async function withInterface(
   }
 }
 
-/** Gives an interface an address and starts it, in a namespace if need be. Beside the event loop, which may serve it. */
-export async function bringUp(name: string, address: string, namespace?: string): Promise<void> {
-  if (namespace) await run(`ip link set ${name} netns ${namespace}`);
-  const ip = namespace ? `ip -n ${namespace}` : 'ip';
-  await run(`${ip} addr add ${address}/24 dev ${name}; ${ip} link set ${name} up`);
+/** Gives an interface an address and starts it: beside the event loop, which may serve it. */
+export async function bringUp(
+  name: string,
+  address: string,
+  prefix = (command: string) => command,
+): Promise<void> {
+  for (const command of [`ip addr add ${address}/24 dev ${name}`, `ip link set ${name} up`])
+    await run(prefix(command));
 }
 
-/** Counters of errors and drops of the interface `name` that are not 0, and its namespace's of UDP. */
-export async function lossesOf(name: string, prefix: (command: string) => string): Promise<string[]> {
-  const script = `cd /sys/class/net/${name}/statistics && grep -H . *_errors *_dropped; grep Udp: /proc/net/snmp`;
+/** Counters of errors and drops of an interface that are not 0. */
+export async function lossesOf(name: string, prefix = (command: string) => command): Promise<string[]> {
   // ip mounts a sysfs of the namespace for what it runs.
-  const lines = (await run(prefix(`sh -c '${script}'`))).trim().split('\n');
-  return lines.filter((line) => !line.endsWith(':0'));
+  const counters = await run(
+    prefix(`sh -c 'cd /sys/class/net/${name}/statistics && grep -H . *_errors *_dropped'`),
+  );
+  return counters
+    .trim()
+    .split('\n')
+    .filter((line) => !line.endsWith(':0'));
 }

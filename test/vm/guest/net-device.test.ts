@@ -54,8 +54,7 @@ async function transfer(): Promise<void> {
   const received: Buffer[] = [];
   const server = createServer((socket) => {
     socket.on('data', (part) => received.push(part));
-    socket.once('data', () => {});
-    if (received.length === 0) socket.write(bytes);
+    socket.write(bytes);
   });
   server.listen(0, HERE);
   await once(server, 'listening');
@@ -94,6 +93,7 @@ else
       const model = new TapNet({ name: 'tap0', mac: MAC, ...options });
       await withInterface(model, { packed }, async ({ device, name, errors }) => {
         await bringUp('tap0', HERE);
+        await bringUp(name, THERE, there);
         await until('a first ping', () => answers(THERE), LIMIT_MS);
         await run(`ping -n -c 5 -i 0.2 -W 20 ${THERE}`);
         await run(there(`ping -n -c 5 -i 0.2 -W 20 -s 1472 ${HERE}`));
@@ -105,17 +105,17 @@ else
           const udp = await iperf(`-u -b 2M ${direction}`);
           const { packets = 0, lost_packets } = udp.end.sum;
           assert.ok(packets > 100, `${packets} packets`);
-          const losses = [await lossesOf('tap0', (command) => command), await lossesOf(name, there)];
-          assert.is(lost_packets, 0, inspect(losses));
+          // It stops reading with some on their way; what is lost on ours is counted below.
+          assert.ok(lost_packets! < packets / 100, `${lost_packets} of ${packets} packets lost`);
         }
-        for (const lost of [await lossesOf('tap0', (command) => command), await lossesOf(name, there)])
-          assert.equal(
-            lost.filter((line) => /_errors:/.test(line)),
-            [],
-          );
+        assert.equal(await lossesOf('tap0'), []);
+        assert.equal(await lossesOf(name, there), []);
         const { transmitted, received, ...dropped } = model.stats();
         assert.ok(transmitted > 500 && received > 500, inspect(model.stats()));
-        assert.is(dropped.malformed + dropped.notSegmented, 0, inspect(dropped));
+        assert.equal(
+          Object.entries(dropped).filter(([, frames]) => frames > 0),
+          [],
+        );
         assert.is(model.refused, 0);
         assert.equal(errors, []);
         const has = (feature: string) => device.features.includes(feature);
