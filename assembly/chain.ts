@@ -2,6 +2,7 @@
 // becomes segments here, and what breaks a queue is noted. Nothing here looks at a ring.
 
 import { copy } from './copy';
+import { flightBroken } from './flight';
 import { iotlbFind } from './iotlb';
 import {
   IOTLB_ACCESS_READ,
@@ -15,8 +16,10 @@ import {
   VERDICT_PERMISSION,
   VERDICT_TOO_MANY_SEGMENTS,
   VERDICT_TRAP,
+  VERDICT_UNMAPPED,
   VQ_FAULT_ACCESS,
   VQ_FAULT_IOVA,
+  VQ_FLIGHT,
   VQ_HOSTILE_CHAINS,
   VQ_IOTLB,
   VQ_MISS,
@@ -40,6 +43,9 @@ export function breakQueue(vq: usize, verdict: u32, head: u32): void {
   store<u32>(vq, verdict, VQ_VERDICT);
   store<u32>(vq, head, VQ_VERDICT_HEAD);
   if (verdict < <u32>VERDICT_TRAP) add(vq + VQ_HOSTILE_CHAINS, 1);
+  if (load<u32>(vq, VQ_FLIGHT) == 0) return;
+  const faulted = verdict == VERDICT_PERMISSION || verdict == VERDICT_UNMAPPED;
+  flightBroken(vq, verdict, head, faulted, load<u64>(vq, VQ_FAULT_IOVA));
 }
 
 /**

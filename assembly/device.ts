@@ -3,6 +3,7 @@
 // functions, and the chain and segment tables between them and their callers are the same.
 
 import { breakQueue } from './chain';
+import { flightGiven, flightPopped, flightPushed, flightReturned } from './flight-chains';
 import { logFits, logIsRunning } from './in-flight-log';
 import {
   VERDICT_IN_FLIGHT_LOG,
@@ -10,6 +11,7 @@ import {
   VQ_EPOCH,
   VQ_F_PACKED,
   VQ_FLAGS,
+  VQ_FLIGHT,
   VQ_GATE_CLOSED,
   VQ_HEADS,
   VQ_IN_FLIGHT,
@@ -66,7 +68,9 @@ function begin(vq: usize): void {
 @inline
 export function devicePop(vq: usize, max: u32): u32 {
   const few = isPacked(vq) ? packedFew.popFew(vq, max) : splitFew.popFew(vq, max);
-  return few ? few : popMany(vq, max);
+  const taken = few ? few : popMany(vq, max);
+  if (load<u32>(vq, VQ_FLIGHT)) flightPopped(vq, taken);
+  return taken;
 }
 
 /** The same, whatever waits. */
@@ -80,6 +84,7 @@ function popMany(vq: usize, max: u32): u32 {
 
 /** Puts chains [first, end) of a pop, which were its last, back, unseen: the next pop reads them again. */
 export function deviceReturn(vq: usize, first: u32, end: u32): void {
+  if (load<u32>(vq, VQ_FLIGHT)) flightReturned(vq, first, end);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - (end - first), VQ_IN_FLIGHT);
   if (isPacked(vq)) packed.giveBack(vq, first, end);
   else split.giveBack(vq, first, end);
@@ -89,11 +94,12 @@ export function deviceReturn(vq: usize, first: u32, end: u32): void {
 // @ts-ignore: decorator
 @inline
 export function devicePush(vq: usize, count: u32): u32 {
-  if (count == 1) {
-    const one = isPacked(vq) ? packedFew.pushOne(vq) : splitFew.pushOne(vq);
-    if (one) return one;
-  }
-  return pushMany(vq, count);
+  let result: u32 = 0;
+  if (count == 1) result = isPacked(vq) ? packedFew.pushOne(vq) : splitFew.pushOne(vq);
+  if (result == 0) result = pushMany(vq, count);
+  // Behind the publication: the driver does not wait for it.
+  if (load<u32>(vq, VQ_FLIGHT)) flightPushed(vq, count);
+  return result;
 }
 
 /** The same for any number, and where publications are watched. */
@@ -162,6 +168,7 @@ export function deviceTake(vq: usize, head: u32): u32 {
 
 /** Gives one taken chain back, `entry` being what deviceTake said, with its used length in bytes; visible once published. */
 export function deviceGive(vq: usize, head: u32, entry: u32, written: u32): void {
+  if (load<u32>(vq, VQ_FLIGHT)) flightGiven(vq, head, written);
   if (isPacked(vq)) packed.giveTaken(vq, head, entry, written);
   else split.giveTaken(vq, head, entry, written);
   store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - 1, VQ_IN_FLIGHT);

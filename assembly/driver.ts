@@ -2,12 +2,14 @@
 // Before sleeping: arm, which looks again. Here is the one place that knows of two formats; split/driver.ts and
 // packed/driver.ts have the same functions.
 
+import { flightReaped } from './flight-slots';
 import { unmapPage } from './iova-domain';
 import {
   DQ_AVAIL,
   DQ_DOMAIN,
   DQ_DOORBELL,
   DQ_FLAGS,
+  DQ_FLIGHT,
   DQ_FREE,
   DQ_FREE_STACK,
   DQ_INDEX,
@@ -81,7 +83,9 @@ export function driverPublish(dq: usize, count: u32): u32 {
 /** Ends up to `max` requests that the device has used, as {slot u32, written bytes u32} at `table`: how many. */
 export function driverReap(dq: usize, table: usize, max: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
-  return isPacked(dq) ? packed.reap(dq, table, max) : split.reap(dq, table, max);
+  const count = isPacked(dq) ? packed.reap(dq, table, max) : split.reap(dq, table, max);
+  if (load<u32>(dq, DQ_FLIGHT)) flightReaped(dq, table, count);
+  return count;
 }
 
 /** Asks the device for interrupts, then looks again: whether completions wait. 0: safe to sleep. */

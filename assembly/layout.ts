@@ -99,6 +99,8 @@ export const VQ_REPLAY_ENTRIES = 64;
 export const VQ_FREE_ENTRIES = 68;
 /** u32, linear of a u32 a chain of the chain table: the bytes that the device may write. Of packed rings, read with VQ_F_IN_ORDER. */
 export const VQ_WRITABLE = 96;
+/** u32, linear of the FLIGHT block in which the queue's chains are recorded; 0 for none. */
+export const VQ_FLIGHT = 100;
 // Line 1: the current region, a copy of one IOTLB entry that allows reading. Read by the fast parse, moved by the slow one.
 export const VQ_REGION_IOVA = 128;
 export const VQ_REGION_BYTES = 136;
@@ -289,6 +291,62 @@ export const LATENCY_BUCKETS = 448;
 export const LATENCY_BLOCK_SIZE = 1800;
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Flight recorder: what a queue has done last, a ring of records in fixed memory. One block a queue, of either side, written
+// by the thread that runs the queue; whoever reads it meanwhile drops the records that may have been written over.
+/** f64, milliseconds since 1970: when the host last entered the queue. WebAssembly has no clock. */
+export const FLIGHT_TIME = 0;
+/** u64: records that were written so far; record n lies at place n of the ring, modulo its length. */
+export const FLIGHT_NEXT = 8;
+/** u64: FLIGHT_NEXT, or how far it is about to move: the places of those before may be written at this moment. */
+export const FLIGHT_CLAIMED = 16;
+/** u32: records of the ring less one, which is a power of two. */
+export const FLIGHT_MASK = 24;
+/** u32: 1 where the first FLIGHT_HEADER_BYTES of each chain are no payload, and are recorded. */
+export const FLIGHT_HEADERS = 28;
+export const FLIGHT_RECORDS = 64;
+
+/** Record. f64: FLIGHT_TIME when it was written. */
+export const FLIGHT_RECORD_SIZE = 48;
+export const FLIGHT_RECORD_TIME = 0;
+/** u32: the head, as in the chain table; of a FLIGHT_RETURNED the first one, of a FLIGHT_BROKEN VQ_VERDICT_HEAD. */
+export const FLIGHT_RECORD_HEAD = 8;
+/**
+ * u32: of what was taken CHAIN_COUNTS, 0 on the driver's side; of what was given back the written bytes; of a FLIGHT_RETURNED
+ * how many chains.
+ */
+export const FLIGHT_RECORD_COUNTS = 12;
+/** u32, bytes that the device may read, and write; 0 of what was given back. On the driver's side bytes of data. */
+export const FLIGHT_RECORD_READABLE = 16;
+export const FLIGHT_RECORD_WRITABLE = 20;
+/** u16, FLIGHT_*. */
+export const FLIGHT_RECORD_KIND = 24;
+/** u16, VERDICT_*: of a FLIGHT_BROKEN. */
+export const FLIGHT_RECORD_VERDICT = 26;
+/** u32: place in the ring: of what was taken that of its available entry, of what was given back that of its used one. */
+export const FLIGHT_RECORD_POSITION = 28;
+/** FLIGHT_HEADER_BYTES bytes: of the start of what was taken, with FLIGHT_F_HEADER; of a FLIGHT_BROKEN VQ_FAULT_IOVA, with FLIGHT_F_FAULT. */
+export const FLIGHT_RECORD_HEADER = 32;
+/** Bytes. */
+export const FLIGHT_HEADER_BYTES = 16;
+
+// FLIGHT_RECORD_KIND
+/** A device has taken a chain. */
+export const FLIGHT_POPPED = 1;
+/** A device has given a chain back. */
+export const FLIGHT_PUSHED = 2;
+/** A device has put the last chains that it took back, unseen: it has not taken them. */
+export const FLIGHT_RETURNED = 3;
+/** A driver has offered a chain. */
+export const FLIGHT_PUBLISHED = 4;
+/** A driver has got a chain back. */
+export const FLIGHT_REAPED = 5;
+/** The queue broke. */
+export const FLIGHT_BROKEN = 6;
+/** Bits of it: FLIGHT_RECORD_HEADER says something. */
+export const FLIGHT_F_HEADER = 256;
+export const FLIGHT_F_FAULT = 512;
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Virtqueue, driver side. One block a queue.
 // Line 0: configuration.
 export const DQ_SIZE = 0;
@@ -324,6 +382,8 @@ export const DQ_REAPED = 68;
 export const DQ_HEADER_BYTES = 76;
 /** u32, bytes of the shortest payload: a received buffer with fewer holds none. */
 export const DQ_LEAST_BYTES = 80;
+/** u32, as VQ_FLIGHT, and at the same offset. */
+export const DQ_FLIGHT = 100;
 // Line 2: running state.
 /** u32: next available index, modulo 2^16, or the next used one to read; of a packed ring places, as VQ_LAST_AVAIL. */
 export const DQ_AVAIL = 256;

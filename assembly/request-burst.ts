@@ -5,6 +5,7 @@
 import { chainMapped } from './chain';
 import { copy } from './copy';
 import { devicePeek, devicePublish, deviceTake } from './device';
+import { flightTaken } from './flight-chains';
 import {
   GIVE_REQUEST,
   GIVE_SIZE,
@@ -20,6 +21,7 @@ import {
   REQUEST_WRITABLE,
   REQUEST_WRITABLE_BYTES,
   TAKE_SIZE,
+  VQ_FLIGHT,
   VQ_MISS,
   VQ_SNAPSHOT,
 } from './layout';
@@ -29,6 +31,7 @@ import { VIRTQ_DESC_SIZE } from './virtio';
 /** Takes up to `max` chains into the blocks of `bytes` bytes that the table at `table` names: how many, with LONG_DUE. */
 export function requestTakeBurst(vq: usize, table: usize, max: u32, bytes: u32): u32 {
   const snapshot: usize = load<u32>(vq, VQ_SNAPSHOT);
+  const recorded = load<u32>(vq, VQ_FLIGHT) != 0;
   for (let taken: u32 = 0; taken < max; taken++) {
     const next = devicePeek(vq, snapshot);
     const head = <u32>next;
@@ -56,6 +59,7 @@ export function requestTakeBurst(vq: usize, table: usize, max: u32, bytes: u32):
     transfer(vq, request, 0, readable, 0, readableAt, readableBytes, IOTLB_ACCESS_READ);
     // What another chain has left here is none of this driver's business.
     memory.fill(writableAt, 0, writableBytes);
+    if (recorded) flightTaken(vq, request, readableAt);
   }
   return max;
 }

@@ -6,6 +6,7 @@ import { chainMapped, noteMiss } from './chain';
 import { copy } from './copy';
 import { deviceGive, devicePeek, devicePublish, deviceTake } from './device';
 import { dirtyMark, dirtyTracked } from './dirty';
+import { flightTaken } from './flight-chains';
 import { iotlbFind } from './iotlb';
 import {
   IOTLB_ACCESS_READ,
@@ -23,6 +24,7 @@ import {
   REQUEST_READABLE_COUNT,
   REQUEST_WRITABLE_BYTES,
   VQ_EPOCH,
+  VQ_FLIGHT,
   VQ_IOTLB,
   VQ_SIZE,
 } from './layout';
@@ -40,6 +42,7 @@ export function requestTake(vq: usize, request: usize): u32 {
   const readable = counts & 0xffff;
   const count = counts >> 16;
   note(vq, request, head, entry, counts, bytesOf(snapshot, 0, readable), bytesOf(snapshot, readable, count));
+  if (load<u32>(vq, VQ_FLIGHT)) flightTaken(vq, request, 0);
   return 1;
 }
 

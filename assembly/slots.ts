@@ -2,7 +2,9 @@
 // private state, so that nothing is ever read back from memory that the device can write except what it has used and the
 // status, and those are checked against private state.
 
+import { flightBroken } from './flight';
 import {
+  DQ_FLIGHT,
   DQ_FREE,
   DQ_FREE_STACK,
   DQ_SLOT_MEMORY,
@@ -92,4 +94,5 @@ export function driverBreak(dq: usize, verdict: u32, head: u32): void {
   store<u32>(dq, verdict, DQ_VERDICT);
   store<u32>(dq, head, DQ_VERDICT_HEAD);
   add(dq + VQ_HOSTILE_CHAINS, 1);
+  if (load<u32>(dq, DQ_FLIGHT)) flightBroken(dq, verdict, head, false, 0);
 }

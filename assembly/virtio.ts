@@ -151,6 +151,21 @@ export const VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
 /** Bytes of the part of struct virtio_blk_config up to write_zeroes_may_unmap and its padding. */
 export const VIRTIO_BLK_CONFIG_BYTES = 60;
 
+// Console device ("Console Device"): feature bits.
+export const VIRTIO_CONSOLE_F_SIZE = 0;
+export const VIRTIO_CONSOLE_F_MULTIPORT = 1;
+export const VIRTIO_CONSOLE_F_EMERG_WRITE = 2;
+
+// Console device: events of control messages.
+export const VIRTIO_CONSOLE_DEVICE_READY = 0;
+export const VIRTIO_CONSOLE_PORT_ADD = 1;
+export const VIRTIO_CONSOLE_PORT_REMOVE = 2;
+export const VIRTIO_CONSOLE_PORT_READY = 3;
+export const VIRTIO_CONSOLE_CONSOLE_PORT = 4;
+export const VIRTIO_CONSOLE_RESIZE = 5;
+export const VIRTIO_CONSOLE_PORT_OPEN = 6;
+export const VIRTIO_CONSOLE_PORT_NAME = 7;
+
 // Network device ("Network Device"): feature bits.
 export const VIRTIO_NET_F_CSUM = 0;
 export const VIRTIO_NET_F_GUEST_CSUM = 1;

@@ -1,4 +1,5 @@
 import { getSystemErrorName } from 'node:util';
+import type { Flight } from './flight.js';
 
 /** Every code that this package gives to its errors, with what it means. docs/errors.md lists cause and remedy. */
 export const ERROR_CODES = {
@@ -37,6 +38,7 @@ export const ERROR_CODES = {
   ERR_OVERLAY_FILE: 'the file is not an overlay, or is damaged',
   ERR_OVERLAY_BASE: 'the base is not the one that the overlay was made over',
   ERR_TAP: 'the tap interface cannot be opened, or has gone',
+  ERR_FLIGHT_FILE: 'the file is no flight recording, or is damaged',
   ERR_RING_AVAIL_INDEX: 'more was made available than the queue has room for',
   ERR_RING_HEAD: 'a head lies outside the descriptor table',
   ERR_RING_NEXT: 'a next lies outside its descriptor table',
@@ -112,6 +114,8 @@ export class RingbellError extends Error {
   // Declared only: an error without them has no such properties.
   declare readonly errno?: number;
   declare readonly syscall?: string;
+  /** Of what broke a device: what its queues had done last, where that was recorded. Not enumerable. */
+  declare readonly flight?: Flight;
 
   constructor(code: ErrorCode, message: string = ERROR_CODES[code], options: RingbellErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });

@@ -22,6 +22,9 @@ export type { BlockBatch } from './drivers/block-batch.js';
 export type { BlockConfig, BlockRangeLimits } from './drivers/block-config.js';
 export type { BlockDisk, RequestOptions } from './drivers/block-disk.js';
 export type { CompletionMode } from './drivers/completion-watch.js';
+export type { ConsoleConfig } from './drivers/console-config.js';
+export type { ConsolePortCallOptions, DrivenConsole } from './drivers/driven-console.js';
+export type { DrivenConsolePort } from './drivers/driven-console-port.js';
 export type {
   DrivenDevice,
   DrivenDeviceEvents,
@@ -43,10 +46,19 @@ export {
   type RingbellErrorOptions,
   type SystemError,
 } from './errors.js';
+export type {
+  Flight,
+  FlightKind,
+  FlightRecord,
+  FlightRecorderOptions,
+  QueueFlight,
+} from './flight.js';
 export type { KernelAttachment } from './kernel-transport.js';
 export { BlockDevice, type BlockDeviceOptions } from './models/blk/block-device.js';
 export { BlockModel } from './models/blk/block-model.js';
 export type { Chain } from './models/chain.js';
+export { ConsoleDevice, type ConsoleDeviceOptions } from './models/console/console-device.js';
+export type { ConsolePort, ConsolePortOptions } from './models/console/console-port.js';
 export { DeviceModel } from './models/device-model.js';
 export { EntropyDevice, type EntropyDeviceOptions } from './models/entropy/entropy-device.js';
 export type { DeviceShape, Manifest } from './models/manifest.js';
@@ -68,6 +80,7 @@ export type { CaptureStats, CaptureTarget } from './observability/frame-capture.
 export { METRICS_CONTENT_TYPE, metrics } from './observability/metrics.js';
 export type { DeviceSnapshot, Observable, QueueSnapshot, Side } from './observability/snapshot.js';
 export { openBlock } from './open-block.js';
+export { openConsole } from './open-console.js';
 export { openEntropy } from './open-entropy.js';
 export { openNet } from './open-net.js';
 export { type OpenVhostVdpaOptions, openVhostVdpa } from './open-vhost-vdpa.js';
@@ -79,6 +92,7 @@ export type { DirtyLog } from './served/dirty-log.js';
 export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './served/served-device.js';
 export type * from './types.js';
 export { array, type Codec, char, u8, u16, u32, u64 } from './uapi/codec.js';
+export type { ConsoleSize } from './uapi/console-message.js';
 export { type Struct, struct } from './uapi/struct.js';
 export type { VdpaConfig } from './vdpa/config.js';
 export type { VdpaDriver } from './vdpa/sysfs-device.js';

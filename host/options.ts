@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { RingbellError } from './errors.js';
+import type { FlightRecorderOptions } from './flight.js';
 
 /**
  * Judges the options that `caller` was given, before anything reads them: throws a TypeError for what is no object,
@@ -53,6 +54,34 @@ export function checkQueueSize(option: string, value: number | undefined, low: n
 export function checkMode(value: unknown): void {
   if (value !== undefined && value !== 'notify' && value !== 'poll')
     throw new RingbellError('ERR_ARGUMENT', `mode must be 'notify' or 'poll', not '${value}'`);
+}
+
+/** Chains that a flight recorder has room for, unless something else is asked for. More than a burst, so that what broke it is there. */
+const FLIGHT_CHAINS_DEFAULT = 128;
+const FLIGHT_CHAINS_MAX = 32768;
+
+/** How flight recorders are kept, judged. */
+export interface FlightRecorderPlan {
+  /** Chains of each queue. */
+  readonly chains: number;
+  readonly folder: string | undefined;
+}
+
+/** Judges whether and how flight recorders are to be kept: undefined for none. Throws ERR_ARGUMENT. */
+export function flightRecorderPlan(value: unknown): FlightRecorderPlan | undefined {
+  if (value === undefined || value === false) return undefined;
+  if (value !== true && (typeof value !== 'object' || value === null))
+    throw new RingbellError(
+      'ERR_ARGUMENT',
+      `flightRecorder must be true, false, or an object, not ${inspect(value)}`,
+    );
+  const options: FlightRecorderOptions = typeof value === 'object' ? value : {};
+  checkOptions('flightRecorder', options, ['chains', 'folder']);
+  const { chains = FLIGHT_CHAINS_DEFAULT, folder } = options;
+  checkQueueSize('flightRecorder.chains', chains, FLIGHT_CHAINS_DEFAULT, FLIGHT_CHAINS_MAX);
+  if (folder !== undefined && (typeof folder !== 'string' || folder === ''))
+    throw new RingbellError('ERR_ARGUMENT', `flightRecorder.folder must be a path, not ${inspect(folder)}`);
+  return { chains, folder };
 }
 
 /** By members, not by class: what another realm or copy of a package has made will do. */

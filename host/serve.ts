@@ -3,11 +3,12 @@ import { inspect } from 'node:util';
 import { VIRTQUEUE_MAX_SIZE } from '../assembly/virtio.js';
 import { Bus, type DoorbellLayout, type DoorbellLayoutName, doorbellLayout, mapsEvery } from './bus/index.js';
 import { abortError, isSystemError, RingbellError } from './errors.js';
+import type { FlightRecorderOptions } from './flight.js';
 import { type KernelAttachment, KernelTransport } from './kernel-transport.js';
 import { LoadedModel } from './models/loaded-model.js';
 import type { Model } from './models/model.js';
 import { loadAddon } from './native/addon.js';
-import { checkBoolean, checkBus, checkOptions, checkSignal } from './options.js';
+import { checkBoolean, checkBus, checkOptions, checkSignal, flightRecorderPlan } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
 import { type DeviceTransport, ServedDevice } from './served/served-device.js';
 import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
@@ -85,6 +86,8 @@ export interface ServeOptions {
    * devices of one group: `/run/ringbell/NAME` if left out; false for none. Of any other: none if left out.
    */
   inFlightLog?: string | false;
+  /** Whether, and how, to record what the queues have done last, for when the device breaks; false if left out. */
+  flightRecorder?: boolean | FlightRecorderOptions;
   /** Closes the device when it aborts. */
   signal?: AbortSignal;
 }
@@ -109,6 +112,7 @@ const OPTION_NAMES = [
   'doorbell',
   'parent',
   'inFlightLog',
+  'flightRecorder',
   'signal',
 ];
 
@@ -145,6 +149,7 @@ export async function serve(served: Model | URL, options: ServeOptions): Promise
     poll: mode === 'poll',
     cpus: options.cpus ?? [],
     log,
+    flightRecorder: flightRecorderPlan(options.flightRecorder),
   });
   if (!signal) return device;
   const abort = () => void device.close();
@@ -222,6 +227,7 @@ function check(model: Model | URL, options: ServeOptions): void {
     refuse('modelOptions are for a model that is given by the URL of its module');
   if (options.cpus !== undefined) checkCpus(options.cpus);
   checkLog(options);
+  flightRecorderPlan(options.flightRecorder);
   checkChoice('transport', transport, ['bus', 'vduse']);
   checkChoice('mode', mode, ['notify', 'poll']);
   if (doorbell !== undefined) doorbellLayout(doorbell);

@@ -15,6 +15,7 @@ export type {
   DatapathSource,
   LoopThread,
 } from './queue/datapath.js';
+export type { FlightRecorder } from './queue/flight-recorder.js';
 export type { Gate } from './queue/gate.js';
 export type { LatencyRecorder } from './queue/latency-recorder.js';
 export type { QueueBlock, RingPlacement } from './queue/queue-block.js';

@@ -2,6 +2,7 @@
 // or two where there is no data.
 
 import { driverOffer, driverPublish, driverReap } from '../driver';
+import { flightPublished } from '../flight-slots';
 import { mapPage, syncSingleForCpu, unmapPage } from '../iova-domain';
 import {
   COMPLETION_BYTES,
@@ -11,7 +12,9 @@ import {
   DMA_FROM_DEVICE,
   DMA_TO_DEVICE,
   DQ_DOMAIN,
+  DQ_FLIGHT,
   DQ_FREE,
+  DQ_FREE_STACK,
   DQ_IOVA_DELTA,
   DQ_REAPED,
   DQ_VERDICT,
@@ -129,7 +132,17 @@ export function blkSubmit(dq: usize, table: usize, count: u32): u32 {
     if (dataBytes) driverOffer(dq, slot, 3, header, buffer(data, dataBytes, dataFlags), statusByte);
     else driverOffer(dq, slot, 2, header, statusByte, statusByte);
   }
+  if (load<u32>(dq, DQ_FLIGHT)) record(dq, taken);
   return taken | driverPublish(dq, taken);
+}
+
+/** Records the last `count` requests that were offered: their slots stand, the first on top, where free ones stood. */
+function record(dq: usize, count: u32): void {
+  const top: usize = load<u32>(dq, DQ_FREE_STACK) + ((load<u32>(dq, DQ_FREE) + count) << 1);
+  // Nothing is being reaped.
+  const table: usize = load<u32>(dq, DQ_REAPED);
+  for (let i: u32 = 0; i < count; i++) store<u32>(table + i * FRAME_SIZE, load<u16>(top - ((i + 1) << 1)), FRAME_SLOT);
+  flightPublished(dq, table, count);
 }
 
 /** Collects up to `max` completions to `table`; while there are fewer than `min`, looks again up to `spins` times. */

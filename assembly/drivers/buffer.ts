@@ -5,11 +5,13 @@
 // fits its buffer.
 
 import { driverOffer, driverPublish, driverReap } from '../driver';
+import { flightPublished } from '../flight-slots';
 import { mapPage, syncSingleForCpu, syncSingleForDevice, unmapPage } from '../iova-domain';
 import {
   DMA_FROM_DEVICE,
   DMA_TO_DEVICE,
   DQ_DOMAIN,
+  DQ_FLIGHT,
   DQ_FREE,
   DQ_HEADER_BYTES,
   DQ_IOVA_DELTA,
@@ -38,29 +40,31 @@ import { VIRTQ_DESC_F_WRITE } from '../virtio';
 export function bufferTransmit(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
   const header = load<u32>(dq, DQ_HEADER_BYTES);
-  for (let i: u32 = 0; i < count; i++, table += FRAME_SIZE) {
-    const slot = load<u32>(table, FRAME_SLOT);
-    const bytes = load<u32>(table, FRAME_BYTES);
+  for (let i: u32 = 0; i < count; i++) {
+    const entry = table + i * FRAME_SIZE;
+    const slot = load<u32>(entry, FRAME_SLOT);
+    const bytes = load<u32>(entry, FRAME_BYTES);
     const memory = bufferMemory(dq, slot);
     // Each time: a hostile device can write wherever it can read.
     for (let at: u32 = 0; at < header; at += 4) store<u32>(memory + at, 0);
     hold(dq, slot, bytes, 0);
     offer(dq, slot, header + bytes, 0, DMA_TO_DEVICE);
   }
-  return publish(dq, count);
+  return publish(dq, table, count);
 }
 
 /** Puts the slots of the `count` entries at `table` on the ring, with room for a header and as much as they say: NOTIFY_DUE or 0. */
 export function bufferReceive(dq: usize, table: usize, count: u32): u32 {
   if (load<u32>(dq, DQ_VERDICT)) return 0;
   const header = load<u32>(dq, DQ_HEADER_BYTES);
-  for (let i: u32 = 0; i < count; i++, table += FRAME_SIZE) {
-    const slot = load<u32>(table, FRAME_SLOT);
-    const writable = header + load<u32>(table, FRAME_BYTES);
+  for (let i: u32 = 0; i < count; i++) {
+    const entry = table + i * FRAME_SIZE;
+    const slot = load<u32>(entry, FRAME_SLOT);
+    const writable = header + load<u32>(entry, FRAME_BYTES);
     hold(dq, slot, 0, writable);
     offer(dq, slot, writable, VIRTQ_DESC_F_WRITE, DMA_FROM_DEVICE);
   }
-  return publish(dq, count);
+  return publish(dq, table, count);
 }
 
 /** Collects up to `max` used slots to `table`, with the bytes of their payloads: how many. */
@@ -151,10 +155,11 @@ function giveBack(dq: usize, state: usize, written: u32, writable: u32): void {
   }
 }
 
-/** Publishes `count` slots that were offered. */
+/** Publishes the slots of the `count` entries at `table`, which were offered. */
 // @ts-ignore: decorator
 @inline
-function publish(dq: usize, count: u32): u32 {
+function publish(dq: usize, table: usize, count: u32): u32 {
   store<u32>(dq, load<u32>(dq, DQ_FREE) - count, DQ_FREE);
+  if (load<u32>(dq, DQ_FLIGHT)) flightPublished(dq, table, count);
   return driverPublish(dq, count);
 }

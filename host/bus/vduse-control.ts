@@ -9,7 +9,6 @@ import {
   VIRTIO_F_ACCESS_PLATFORM,
   VIRTIO_F_VERSION_1,
   VIRTIO_ID_BLOCK,
-  VIRTIO_ID_FS,
   VIRTIO_ID_NET,
 } from '../uapi/virtio.js';
 import type { VduseControlFile, VduseFile } from '../vduse/file.js';
@@ -25,7 +24,6 @@ const CONTROL_NAME = 'control';
 const API_VERSION = vduse.VDUSE_API_VERSION_1;
 /** VDUSE_F_* that a creator can opt in to, as a mask. */
 const VDUSE_FEATURES = mask(vduse.VDUSE_F_QUEUE_READY, vduse.VDUSE_F_SUSPEND);
-const ALLOWED_DEVICE_IDS: readonly number[] = [VIRTIO_ID_BLOCK, VIRTIO_ID_NET, VIRTIO_ID_FS];
 /** VIRTIO_NET_F_CTRL_VQ, a bit number. */
 const VIRTIO_NET_F_CTRL_VQ = 17;
 const MIN_VQ_ALIGN = 4;
@@ -196,7 +194,7 @@ export class VduseControl implements VduseControlFile {
 
 /** What the kernel objects to, for now, and a bus that is no kernel need not. */
 function deviceMistake({ device_id: id, features }: Config): string | undefined {
-  if (!ALLOWED_DEVICE_IDS.includes(id)) return `device id ${id} is not allowed`;
+  if (!vduse.VDUSE_DEVICE_IDS.includes(id)) return `device id ${id} is not allowed`;
   const hasControlQueue = id === VIRTIO_ID_NET && hasBit(features, VIRTIO_NET_F_CTRL_VQ);
   return hasControlQueue ? 'VIRTIO_NET_F_CTRL_VQ is not allowed' : undefined;
 }

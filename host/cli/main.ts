@@ -4,13 +4,14 @@ import { Arguments, type Command, HELP_OPTION, helpOf, UsageError, usageOf } fro
 import { demo } from './demo.js';
 import { doctor } from './doctor.js';
 import { info } from './info.js';
+import { inspect as inspectFlight } from './inspect.js';
 import { abortOnInterruption, type Interruption } from './interruption.js';
 import { packageVersion } from './machine.js';
 import { newModel } from './new-model.js';
 import { serve } from './serve.js';
 import { top } from './top.js';
 
-const COMMANDS: readonly Command[] = [demo, serve, info, top, doctor, newModel];
+const COMMANDS: readonly Command[] = [demo, serve, info, top, inspectFlight, doctor, newModel];
 const NAME_WIDTH = Math.max(...COMMANDS.map(({ name }) => name.length));
 /** Exit status of a command that failed, and of bad input. */
 const FAILED = 1;

@@ -1,4 +1,5 @@
 import type { EventEmitter } from 'node:events';
+import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import {
@@ -41,6 +42,8 @@ interface Plan {
   mode: (typeof MODES)[number];
   /** Path of a stats socket, or 'auto'. */
   stats: string | undefined;
+  /** Folder of flight recordings. */
+  flight: string | undefined;
 }
 
 /** `ringbell serve` */
@@ -68,6 +71,10 @@ export const serve: Command = {
     stats: {
       value: 'SOCKET|auto',
       help: 'let ringbell top look, by this socket, or one that it finds by itself',
+    },
+    flight: {
+      value: 'FOLDER',
+      help: 'leave what led up to it there if the device breaks: see ringbell inspect',
     },
     json: { help: 'print JSON: an object when the device is there, another with its counters at the end' },
   },
@@ -107,7 +114,7 @@ async function serveUntil(
   plan: Plan,
   json: boolean,
 ): Promise<number> {
-  const { name, queues, queueSize, mode, attach, threads } = plan;
+  const { name, queues, queueSize, mode, attach, threads, flight } = plan;
   const device = await serveModel(opened.model, {
     name,
     transport: 'vduse',
@@ -116,6 +123,7 @@ async function serveUntil(
     mode,
     ...(attach !== undefined && { attach }),
     ...(threads !== undefined && { threads }),
+    ...(flight !== undefined && { flightRecorder: { folder: flight } }),
   }).catch((error: unknown) => {
     throw explained(error, plan);
   });
@@ -163,7 +171,15 @@ function planOf(values: Arguments): Plan {
     threads: values.given('threads') ? values.count('threads', { minimum: 0, maximum: 64 }) : undefined,
     mode: values.choice('mode', MODES)!,
     stats: values.text('stats'),
+    flight: values.given('flight') ? folderOf(values.text('flight')!) : undefined,
   };
+}
+
+/** A folder that is there. Throws UsageError for any other. */
+function folderOf(folder: string): string {
+  if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
+    throw new UsageError(`--flight ${folder}: no such folder`);
+  return folder;
 }
 
 /** Resolves when the signal aborts or the device has been closed. Its errors are reported, and end nothing. */

@@ -15,7 +15,16 @@ import {
   VIRTIO_RING_F_INDIRECT_DESC,
 } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
-import { checkBoolean, checkBus, checkInteger, checkMode, checkOptions, checkSignal } from '../options.js';
+import type { FlightRecorderOptions } from '../flight.js';
+import {
+  checkBoolean,
+  checkBus,
+  checkInteger,
+  checkMode,
+  checkOptions,
+  checkSignal,
+  flightRecorderPlan,
+} from '../options.js';
 import { mask } from '../uapi/bits.js';
 import type { VhostVdpaBus } from '../vhost-vdpa/open.js';
 import { BlockDisk, readBlockConfig } from './block-disk.js';
@@ -58,6 +67,8 @@ export interface OpenBlockOptions {
   bounce?: boolean | undefined;
   /** Bytes of bounce buffers at most, from 1 MiB; requests wait where they are all taken. Default 64 MiB. */
   bounceBytes?: number | undefined;
+  /** Whether, and how, to record what the queues have done last, for when the device breaks. Default false. */
+  flightRecorder?: boolean | FlightRecorderOptions | undefined;
   /** Gives opening up; afterwards closes the disk. */
   signal?: AbortSignal | undefined;
 }
@@ -102,6 +113,7 @@ const OPTION_NAMES = [
   'allocBytes',
   'bounce',
   'bounceBytes',
+  'flightRecorder',
   'signal',
 ];
 
@@ -154,6 +166,7 @@ function validate(options: OpenBlockOptions): void {
   checkBoolean('bounce', options.bounce);
   checkInteger('bounceBytes', options.bounceBytes, BOUNCE_BYTES_MIN, BOUNCE_BYTES_MAX);
   checkMode(options.mode);
+  flightRecorderPlan(options.flightRecorder);
   const { slotBytes = SLOT_BYTES_DEFAULT } = options;
   if (slotBytes % VIRTIO_BLK_SECTOR_SIZE !== 0)
     throw new RingbellError(

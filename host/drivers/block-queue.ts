@@ -144,7 +144,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
     }
     let result: number;
     const start = this.#timer.start;
-    queue.crossings++;
+    queue.enter();
     try {
       result = this.engine.blkSubmit(queue.block, table, count);
     } catch (error) {
@@ -168,7 +168,7 @@ export class BlockQueue extends DriverLane implements BounceUser {
     if (this.error) throw this.error;
     const { queue } = this;
     let count: number;
-    queue.crossings++;
+    queue.enter();
     try {
       count = this.engine.blkReap(queue.block, table, max, min, spins);
     } catch (error) {

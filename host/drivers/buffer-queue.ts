@@ -83,7 +83,7 @@ export abstract class BufferQueue extends DriverLane {
   protected offer(call: 'bufferTransmit' | 'bufferReceive', count: number): void {
     const { queue } = this;
     const start = this.timed ? this.#timer.start : undefined;
-    queue.crossings++;
+    queue.enter();
     try {
       if (start !== undefined) this.#timer.offered(start, this.slotAt(0));
       if (this.engine[call](queue.block, this.#table * 4, count)) queue.kick();
@@ -97,7 +97,7 @@ export abstract class BufferQueue extends DriverLane {
   protected reap(): number {
     const { queue } = this;
     let count = 0;
-    queue.crossings++;
+    queue.enter();
     try {
       count = this.engine.bufferReap(queue.block, this.#table * 4, queue.slots);
     } catch (error) {

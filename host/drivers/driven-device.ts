@@ -2,7 +2,9 @@ import type { Channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { VIRTIO_F_RING_RESET } from '../../assembly/virtio.js';
 import { RingbellError } from '../errors.js';
+import type { Flight } from '../flight.js';
 import { Mutex } from '../mutex.js';
+import { FlightKeeper } from '../observability/flight-keeper.js';
 import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
 import { type DeviceSnapshot, known, type Observable } from '../observability/snapshot.js';
 import { checkOptions, checkQueueSize } from '../options.js';
@@ -81,6 +83,7 @@ export abstract class DrivenDevice<Config>
   /** @internal */
   protected closing: Promise<void> | undefined;
   readonly #channels: DrivenDeviceChannels;
+  readonly #flight: FlightKeeper;
   #config: Config;
   /** Nothing of the device matters any more. */
   #closed = false;
@@ -97,6 +100,12 @@ export abstract class DrivenDevice<Config>
     this.features = featureNames(driver.device.deviceId, driver.features);
     this.#config = config;
     this.#channels = channels;
+    this.#flight = new FlightKeeper(
+      driver.flightRecorder,
+      { device: this.name, side: 'driver', deviceId: driver.device.deviceId },
+      () => this.lanes.map(({ queue }) => queue.flightOf()),
+      (error) => this.#publish('error', { error }),
+    );
   }
 
   /**
@@ -157,6 +166,19 @@ export abstract class DrivenDevice<Config>
         ...known({ latency: queue.latency.snapshot(), thread: this.#thread || undefined }),
       })),
     };
+  }
+
+  /** What the queues have done last. Throws ERR_NOT_SUPPORTED without `flightRecorder`. */
+  flight(): Flight {
+    return this.#flight.read();
+  }
+
+  /**
+   * Writes that to a file, which `ringbell inspect` reads. Rejects with ERR_NOT_SUPPORTED without `flightRecorder`, the
+   * SystemError of a path that cannot be written to.
+   */
+  dumpFlight(path: string): Promise<void> {
+    return this.#flight.dump(path);
   }
 
   /**
@@ -222,6 +244,14 @@ export abstract class DrivenDevice<Config>
   protected abstract readConfig(): Promise<Config>;
 
   /**
+   * Resolves once nothing is on its way that closing should wait for.
+   * @internal
+   */
+  protected async drained(): Promise<void> {
+    await Promise.all(this.lanes.map((lane) => lane.drained()));
+  }
+
+  /**
    * Called once the device is closed, and before anybody is told. Does not reject.
    * @internal
    */
@@ -244,6 +274,7 @@ export abstract class DrivenDevice<Config>
     this.broken = true;
     for (const lane of this.lanes) lane.break(cause);
     this.driver.device.fail().catch(() => {});
+    this.#flight.broken(cause);
     this.#publish('error', { error: cause });
     // Every call reports it anyway: a program need not listen to be told.
     if (this.listenerCount('error') > 0) this.emit('error', cause);
@@ -254,7 +285,7 @@ export abstract class DrivenDevice<Config>
     const timeout = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
     });
-    await Promise.race([Promise.all(this.lanes.map((lane) => lane.drained())), timeout]);
+    await Promise.race([this.drained(), timeout]);
     clearTimeout(timer);
     this.#closed = true;
     const closed = new RingbellError('ERR_CLOSED', `${this.name} has been closed`);
@@ -266,6 +297,7 @@ export abstract class DrivenDevice<Config>
       await this.driver.close();
     } finally {
       await this.released();
+      await this.#flight.written();
       removeOpenDevice(this);
       this.#publish('close', {});
       this.emit('close');

@@ -7,6 +7,7 @@ import {
   DQ_DOORBELL,
   DQ_DRIVER,
   DQ_FLAGS,
+  DQ_FLIGHT,
   DQ_FREE,
   DQ_FREE_STACK,
   DQ_HEADER_BYTES,
@@ -41,7 +42,9 @@ import {
 } from '../../assembly/virtio.js';
 import type { Window } from '../aperture/aperture.js';
 import { ERROR_CODES, RingbellError, VERDICT_CODES } from '../errors.js';
+import type { QueueFlight } from '../flight.js';
 import { loadAddon } from '../native/addon.js';
+import { FlightRecorder } from '../queue/flight-recorder.js';
 import { LatencyRecorder } from '../queue/latency-recorder.js';
 import { ringFlags } from '../queue/ring-flags.js';
 import { hasBit } from '../uapi/bits.js';
@@ -77,6 +80,8 @@ export interface QueueShape {
   readonly queueSize: number;
   readonly maxQueueSize: number;
   readonly slot: SlotShape;
+  /** Chains that its flight recorder has room for; 0 for none. */
+  readonly flightChains: number;
 }
 
 /** What a queue has done so far. Byte counts are of data, without headers and status. */
@@ -121,6 +126,8 @@ export class DriverQueue {
   readonly callFd: number;
   /** How long its requests take. */
   readonly latency = LatencyRecorder.create();
+  /** What it has done last; undefined where that is not recorded. */
+  readonly flight: FlightRecorder | undefined;
   /** Calls on the data path from JavaScript into WASM or the addon. */
   crossings = 0;
   interrupts = 0;
@@ -144,13 +151,14 @@ export class DriverQueue {
   }
 
   /** Bytes of private memory that a queue takes, without tables of its driver. */
-  static privateBytes(size: number): number {
+  static privateBytes(size: number, flightChains: number): number {
     const tables = size * (SLOT_STATE_SIZE + 2 * SLOT_NUMBER_SIZE + FRAME_SIZE);
-    return DQ_BLOCK_SIZE + tables + 5 * CACHE_LINE;
+    return DQ_BLOCK_SIZE + tables + FlightRecorder.bytes(flightChains) + 6 * CACHE_LINE;
   }
 
-  constructor(memory: DriverMemory, index: number, shape: QueueShape, features: bigint) {
-    const { queueSize, maxQueueSize, slot } = shape;
+  /** `deviceId` is the VIRTIO_ID_* of its device. */
+  constructor(memory: DriverMemory, index: number, shape: QueueShape, features: bigint, deviceId: number) {
+    const { queueSize, maxQueueSize, slot, flightChains } = shape;
     const { aperture } = memory;
     const addon = loadAddon();
     this.memory = memory;
@@ -193,6 +201,11 @@ export class DriverQueue {
     word(DQ_ORDER, aperture.allocate(this.maxSlots * SLOT_NUMBER_SIZE));
     word(DQ_REAPED, aperture.allocate(this.maxSlots * FRAME_SIZE));
     word(DQ_INDEX, index);
+    if (flightChains > 0) {
+      const flight = FlightRecorder.allocate(aperture, flightChains, deviceId);
+      word(DQ_FLIGHT, flight);
+      this.flight = new FlightRecorder(aperture, flight);
+    }
     aperture.u64[(this.block + DQ_IOVA_DELTA) / 8] = memory.iovaDelta;
     this.kickFd = addon.eventfd();
     try {
@@ -263,6 +276,12 @@ export class DriverQueue {
     return new RingbellError(code, `queue ${this.index}: ${ERROR_CODES[code]} (${at})`);
   }
 
+  /** Counts a call from JavaScript into WASM that offers or reaps, and is about to be made. */
+  enter(): void {
+    this.crossings++;
+    this.flight?.stamp();
+  }
+
   /** Signals the kick eventfd. */
   kick(): void {
     this.crossings++;
@@ -286,6 +305,19 @@ export class DriverQueue {
       interrupts: this.interrupts,
       crossings: this.crossings,
       doorbell: this.#doorbell !== undefined,
+    };
+  }
+
+  /** What its flight recorder holds; undefined where there is none. */
+  flightOf(): QueueFlight | undefined {
+    if (!this.flight) return undefined;
+    return {
+      queue: this.index,
+      ring: this.packed ? 'packed' : 'split',
+      size: this.#size,
+      inFlight: this.#slots - this.free,
+      recorded: this.flight.recorded,
+      records: this.flight.read(this.packed),
     };
   }
 

@@ -1,6 +1,15 @@
 import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import { abortError, RingbellError } from '../errors.js';
-import { checkBoolean, checkBus, checkMode, checkOptions, checkQueueSize, checkSignal } from '../options.js';
+import type { FlightRecorderOptions } from '../flight.js';
+import {
+  checkBoolean,
+  checkBus,
+  checkMode,
+  checkOptions,
+  checkQueueSize,
+  checkSignal,
+  flightRecorderPlan,
+} from '../options.js';
 import { openVhostVdpaFile, type VhostVdpaBus } from '../vhost-vdpa/open.js';
 import type { CompletionMode } from './completion-watch.js';
 import type { DrivenDevice } from './driven-device.js';
@@ -32,6 +41,8 @@ export interface OpenOptions {
    * Default false.
    */
   bounce?: boolean | undefined;
+  /** Whether, and how, to record what the queues have done last, for when the device breaks. Default false. */
+  flightRecorder?: boolean | FlightRecorderOptions | undefined;
   /** Gives opening up; afterwards closes the device. */
   signal?: AbortSignal | undefined;
 }
@@ -46,6 +57,7 @@ const OPTION_NAMES = [
   'inOrder',
   'doorbell',
   'bounce',
+  'flightRecorder',
   'signal',
 ];
 
@@ -61,6 +73,7 @@ export function checkOpenOptions(
   checkQueueSizes(options, 1);
   checkBoolean('bounce', options.bounce);
   checkMode(options.mode);
+  flightRecorderPlan(options.flightRecorder);
 }
 
 /**
@@ -69,12 +82,13 @@ export function checkOpenOptions(
  */
 export async function openDriven<D extends DrivenDevice<unknown>>(
   target: string,
-  options: { bus?: VhostVdpaBus | undefined; signal?: AbortSignal | undefined },
+  options: Pick<OpenOptions, 'bus' | 'flightRecorder' | 'signal'>,
   plan: VirtioDriverOptions & { setUp(driver: VirtioDriver): Promise<D> },
 ): Promise<D> {
   const { signal } = options;
   if (signal?.aborted) throw abortError(signal);
-  const driver = await VirtioDriver.connect(await openVhostVdpaFile(target, options.bus), plan);
+  const file = await openVhostVdpaFile(target, options.bus);
+  const driver = await VirtioDriver.connect(file, plan, flightRecorderPlan(options.flightRecorder));
   let device: D | undefined;
   try {
     device = await plan.setUp(driver);

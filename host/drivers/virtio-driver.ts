@@ -6,6 +6,7 @@ import {
   VIRTIO_F_VERSION_1,
 } from '../../assembly/virtio.js';
 import { isSystemError, RingbellError } from '../errors.js';
+import type { FlightRecorderPlan } from '../options.js';
 import { hasBit, mask } from '../uapi/bits.js';
 import { PACKED_VRING_BASE_RESET, SPLIT_VRING_BASE_RESET } from '../uapi/vring-base.js';
 import { VhostVdpa } from '../vhost-vdpa/device.js';
@@ -35,7 +36,7 @@ export interface VirtioDriverOptions {
 const REQUIRED = mask(VIRTIO_F_VERSION_1, VIRTIO_F_ACCESS_PLATFORM);
 
 /** What a driver asks of `setUp`. Bytes a queue are the driver's own: rings and slots come on top. */
-export interface QueuePlan extends QueueShape {
+export interface QueuePlan extends Omit<QueueShape, 'flightChains'> {
   queues: number;
   bufferBytesPerQueue: number;
   privateBytesPerQueue: number;
@@ -64,13 +65,19 @@ export class VirtioDriver {
   readonly device: VhostVdpa;
   /** Negotiated, as a mask. */
   readonly features: bigint;
+  /** How the queues are recorded; undefined for not at all. */
+  readonly flightRecorder: FlightRecorderPlan | undefined;
   #memory: DriverMemory | undefined;
   #queues: DriverQueue[] = [];
   /** Code with which each queue's doorbell was refused. */
   readonly doorbellRefusals: (string | undefined)[] = [];
 
   /** Takes an open file over, up to FEATURES_OK. Closes it if that fails. */
-  static async connect(file: VhostVdpaFile, options: VirtioDriverOptions): Promise<VirtioDriver> {
+  static async connect(
+    file: VhostVdpaFile,
+    options: VirtioDriverOptions,
+    flightRecorder: FlightRecorderPlan | undefined,
+  ): Promise<VirtioDriver> {
     const device = await VhostVdpa.open(file);
     try {
       if (device.deviceId !== options.deviceId)
@@ -85,7 +92,7 @@ export class VirtioDriver {
         wanted &= ~mask(VIRTIO_F_NOTIFICATION_DATA);
       // Devices of the kernel may offer it as well, but nothing there passes a reset on.
       if (!device.hasBackendFeature(VHOST_BACKEND_F_RESET_VRING)) wanted &= ~mask(VIRTIO_F_RING_RESET);
-      return new VirtioDriver(device, await device.negotiate(REQUIRED, wanted));
+      return new VirtioDriver(device, await device.negotiate(REQUIRED, wanted), flightRecorder);
     } catch (error) {
       await device.fail().catch(() => {});
       await device.close().catch(() => {});
@@ -93,9 +100,10 @@ export class VirtioDriver {
     }
   }
 
-  private constructor(device: VhostVdpa, features: bigint) {
+  private constructor(device: VhostVdpa, features: bigint, flightRecorder: FlightRecorderPlan | undefined) {
     this.device = device;
     this.features = features;
+    this.flightRecorder = flightRecorder;
   }
 
   hasFeature(bit: number): boolean {
@@ -114,12 +122,14 @@ export class VirtioDriver {
   /** Makes memory and queues, and shows them to the device. */
   async setUp(plan: QueuePlan): Promise<void> {
     const { device } = this;
+    const flightChains = this.flightRecorder?.chains ?? 0;
     const memory = new DriverMemory({
       name: `ringbell.${device.name.replaceAll('/', '.')}`,
       coherentBytes: plan.queues * DriverQueue.coherentBytes(plan.maxQueueSize, plan.slot),
       bufferBytes:
         plan.queues * (DriverQueue.bufferBytes(plan.maxQueueSize, plan.slot) + plan.bufferBytesPerQueue),
-      privateBytes: plan.queues * (DriverQueue.privateBytes(plan.maxQueueSize) + plan.privateBytesPerQueue),
+      privateBytes:
+        plan.queues * (DriverQueue.privateBytes(plan.maxQueueSize, flightChains) + plan.privateBytesPerQueue),
       arenaBytes: plan.arenaBytes,
       doorbellBytes: plan.doorbell ? plan.queues * device.file.pageSize : 0,
       iovaRange: device.iovaRange,
@@ -128,7 +138,7 @@ export class VirtioDriver {
     this.#memory = memory;
     await memory.share((region) => device.map([region]));
     for (let index = 0; index < plan.queues; index++) {
-      const queue = new DriverQueue(memory, index, plan, this.features);
+      const queue = new DriverQueue(memory, index, { ...plan, flightChains }, this.features, device.deviceId);
       this.#queues.push(queue);
       await this.#setVring(queue);
       if (plan.doorbell) await this.#mapDoorbell(queue);

@@ -23,6 +23,7 @@ import {
   VQ_FAULT_IOVA,
   VQ_FEATURES,
   VQ_FLAGS,
+  VQ_FLIGHT,
   VQ_FREE_ENTRIES,
   VQ_GATE,
   VQ_HEADS,
@@ -50,6 +51,8 @@ import {
 } from '../../assembly/layout.js';
 import { VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
+import type { QueueFlight } from '../flight.js';
+import { FlightRecorder } from './flight-recorder.js';
 import { Gate } from './gate.js';
 import { LatencyRecorder } from './latency-recorder.js';
 import { ringFlags } from './ring-flags.js';
@@ -76,9 +79,14 @@ export class QueueBlock {
   readonly gate: Gate;
   /** How long its requests take. */
   readonly latency: LatencyRecorder;
+  /** What it has done last; undefined where that is not recorded. */
+  readonly flight: FlightRecorder | undefined;
 
-  /** Allocates the block of a queue of at most `maxSize` entries, and its tables; it starts stopped. */
-  static allocate(aperture: Aperture, maxSize: number, iotlb: number): QueueBlock {
+  /**
+   * Allocates the block of a queue of at most `maxSize` entries, and its tables; it starts stopped. `flight` is the linear
+   * address of its flight recorder, 0 for none.
+   */
+  static allocate(aperture: Aperture, maxSize: number, iotlb: number, flight = 0): QueueBlock {
     const vq = aperture.allocate(VQ_BLOCK_SIZE);
     const burst = Math.min(maxSize, BURST_LIMIT);
     // A chain may be as long as the queue, and each of its descriptors may cross into another region.
@@ -93,6 +101,7 @@ export class QueueBlock {
     set(VQ_SNAPSHOT, aperture.allocate(Math.max(maxSize + 1, 4) * VIRTQ_DESC_SIZE));
     set(VQ_HEADS, aperture.allocate(maxSize));
     set(VQ_LATENCY, aperture.allocate(LATENCY_BLOCK_SIZE));
+    set(VQ_FLIGHT, flight);
     aperture.data.setInt32(vq + VQ_KICK_FD, -1, true);
     aperture.data.setInt32(vq + VQ_CALL_FD, -1, true);
     const block = new QueueBlock(aperture, vq);
@@ -107,6 +116,8 @@ export class QueueBlock {
     this.gate = new Gate(aperture, vq);
     const latency = this.#get(VQ_LATENCY);
     this.latency = new LatencyRecorder(aperture.i32, (vq + VQ_SAMPLING) / 4, aperture.memory.buffer, latency);
+    const flight = this.#get(VQ_FLIGHT);
+    this.flight = flight === 0 ? undefined : new FlightRecorder(aperture, flight);
   }
 
   /** Private memory for the I/O table of one burst: its linear address. */
@@ -295,6 +306,20 @@ export class QueueBlock {
 
   get exitRequested(): boolean {
     return Atomics.load(this.aperture.i32, (this.vq + VQ_EXIT) / 4) !== 0;
+  }
+
+  /** What its flight recorder holds; undefined where there is none. `queue` is its index. */
+  flightOf(queue: number): QueueFlight | undefined {
+    if (!this.flight) return undefined;
+    const packed = (this.#get(VQ_FLAGS) & VQ_F_PACKED) !== 0;
+    return {
+      queue,
+      ring: packed ? 'packed' : 'split',
+      size: this.#get(VQ_SIZE),
+      inFlight: this.inFlight,
+      recorded: this.flight.recorded,
+      records: this.flight.read(packed),
+    };
   }
 
   #get(offset: number): number {

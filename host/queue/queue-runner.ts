@@ -35,6 +35,7 @@ export class QueueRunner {
   readonly #miss: number;
   readonly #attention: () => void;
   readonly #burst = (): boolean => {
+    this.#block.flight?.stamp();
     const result = this.#timed && this.#block.latency.due() ? this.#timedBurst() : this.#datapath.burst();
     if (result & NOTIFY_DUE || this.#interrupter.owed) {
       count(this.#aperture, this.#block.vq, VQ_CROSSINGS, 1n);

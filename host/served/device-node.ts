@@ -1,9 +1,10 @@
 import type { Aperture } from '../aperture/aperture.js';
-import { RingbellError } from '../errors.js';
+import { isSystemError, RingbellError } from '../errors.js';
 import {
   VDUSE_API_VERSION_1,
   VDUSE_CREATE_DEV,
   VDUSE_DESTROY_DEV,
+  VDUSE_DEVICE_IDS,
   vduseDevConfig,
   vduseName,
 } from '../uapi/vduse.js';
@@ -142,9 +143,19 @@ async function create(
     config_size: config.length,
     config,
   });
-  if (log !== undefined) return createDevice(control, name, bytes);
-  await control.ioctl(VDUSE_CREATE_DEV, bytes);
-  return true;
+  try {
+    if (log !== undefined) return await createDevice(control, name, bytes);
+    await control.ioctl(VDUSE_CREATE_DEV, bytes);
+    return true;
+  } catch (error) {
+    // Linux says no more than that it refuses; that it is for the type is likely for any but these.
+    if (!isSystemError(error, 'EINVAL') || VDUSE_DEVICE_IDS.includes(deviceId)) throw error;
+    throw new RingbellError(
+      'ERR_CONTROL_PLANE',
+      `${name}: VDUSE refuses device id ${deviceId}; Linux takes disks, network devices and file systems`,
+      { cause: error, errno: error.errno, syscall: error.syscall },
+    );
+  }
 }
 
 /** Once the device node is open, which only one process can have: nobody else is using the log. */

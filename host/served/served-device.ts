@@ -3,11 +3,15 @@ import { EventEmitter } from 'node:events';
 import { inspect } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import type { Aperture } from '../aperture/aperture.js';
-import { type ErrorCode, RingbellError } from '../errors.js';
+import { type ErrorCode, RingbellError, VERDICT_CODES } from '../errors.js';
+import type { Flight } from '../flight.js';
 import type { AttachedModel, Model } from '../models/model.js';
 import { loadAddon } from '../native/addon.js';
+import { FlightKeeper } from '../observability/flight-keeper.js';
 import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
 import { type DeviceSnapshot, known, type Observable } from '../observability/snapshot.js';
+import type { FlightRecorderPlan } from '../options.js';
+import { FlightRecorder } from '../queue/flight-recorder.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
 import { featureNames, statusNames } from '../uapi/names.js';
@@ -62,6 +66,8 @@ export interface ServedDeviceOptions extends RingFeatures {
   cpus: readonly number[];
   /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
   log: string | undefined;
+  /** How what the queues do is recorded; undefined for not at all. */
+  flightRecorder: FlightRecorderPlan | undefined;
 }
 
 /** What `stats` gives: the sum of the queues, and each of them. */
@@ -96,6 +102,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
   /** Which pages of its driver's memory the device writes, once that is asked for. */
   readonly dirtyLog: DirtyLog;
   readonly #aperture: Aperture;
+  readonly #flight: FlightKeeper;
   readonly #blocks: QueueBlock[] = [];
   /** What has to be done to undo everything, last thing first. */
   readonly #undo: (() => void | Promise<void>)[] = [];
@@ -153,6 +160,12 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       this.#checkOpen();
       return this.#messages.dirtyPages(operation);
     });
+    this.#flight = new FlightKeeper(
+      options.flightRecorder,
+      { device: this.name, side: 'device', deviceId: model.deviceId },
+      () => this.#blocks.map((block, queue) => block.flightOf(queue)),
+      (error) => errorChannel.publish({ device: this, error }),
+    );
     this.#aperture = createDeviceAperture();
     this.#undo.push(() => {
       if (!this.#abandoned) this.#aperture.close();
@@ -214,6 +227,19 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     };
   }
 
+  /** What the queues have done last. Stops nothing. Throws ERR_NOT_SUPPORTED without `flightRecorder`. */
+  flight(): Flight {
+    return this.#flight.read();
+  }
+
+  /**
+   * Writes that to a file, which `ringbell inspect` reads. Rejects with ERR_NOT_SUPPORTED without `flightRecorder`, the
+   * SystemError of a path that cannot be written to.
+   */
+  dumpFlight(path: string): Promise<void> {
+    return this.#flight.dump(path);
+  }
+
   /**
    * For whoever wants to know how long requests take.
    * @internal
@@ -255,7 +281,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
 
   /** Takes the device off the bus, stops its threads and gives everything back. Never throws; later calls wait too. */
   close(): Promise<void> {
-    this.#closing ??= this.#undoAll().then(() => {
+    this.#closing ??= this.#undoAll().then(async () => {
+      await this.#flight.written();
       removeOpenDevice(this);
       closeChannel.publish({ device: this });
       this.emit('close');
@@ -280,7 +307,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     aperture.guardSigbus(sigbusFlag);
     const iotlbs = Array.from({ length: options.groups }, () => DriverMemory.allocateIotlb(aperture));
     for (let index = 0; index < options.queues; index++)
-      this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!));
+      this.#blocks.push(QueueBlock.allocate(aperture, queueSize, iotlbs[0]!, this.#allocateFlight(options)));
     const life = Life.allocate(aperture);
     const attached = this.model.attach({
       aperture,
@@ -388,6 +415,12 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     this.#undo.push(() => transport.detach(name));
   }
 
+  /** Linear address of a flight recorder, 0 where none is wanted. */
+  #allocateFlight({ flightRecorder }: ServedDeviceOptions): number {
+    if (!flightRecorder) return 0;
+    return FlightRecorder.allocate(this.#aperture, flightRecorder.chains, this.model.deviceId);
+  }
+
   /** An eventfd that is closed when everything that may use it has gone. */
   #eventfd(): number {
     const fd = loadAddon().eventfd();
@@ -439,6 +472,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
 
   #report(code: ErrorCode, message: string, cause?: unknown): void {
     const error = new RingbellError(code, message, { cause });
+    if (VERDICT_CODES.includes(code)) this.#flight.broken(error);
     errorChannel.publish({ device: this, error });
     if (this.#early) this.#early.push(error);
     // Nobody who listens: a hostile driver must not be able to end the process.

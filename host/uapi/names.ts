@@ -45,6 +45,7 @@ const COMMON_FEATURES = new Map([...table(virtio, 'VIRTIO_RING_F_'), ...table(vi
 const DEVICE_FEATURES = new Map([
   [virtio.VIRTIO_ID_NET, table(virtio, 'VIRTIO_NET_F_')],
   [virtio.VIRTIO_ID_BLOCK, table(virtio, 'VIRTIO_BLK_F_')],
+  [virtio.VIRTIO_ID_CONSOLE, table(virtio, 'VIRTIO_CONSOLE_F_')],
 ]);
 
 /** Name of each set bit in ascending order, `bit n` for one without. */

@@ -4,6 +4,7 @@
  * the kernel reads the argument, "gives" that it writes it. "Since" names the first Linux release, for documentation
  * only: distributions backport, so probe.
  */
+import { VIRTIO_ID_BLOCK, VIRTIO_ID_FS, VIRTIO_ID_NET } from '../../assembly/virtio.js';
 import { array, char, flexible, s32, u8, u16, u32, u64 } from './codec.js';
 import { io, ior, iow, iowr } from './ioc.js';
 import { struct } from './struct.js';
@@ -15,6 +16,8 @@ export const VDUSE_API_VERSION = 0;
 export const VDUSE_API_VERSION_1 = 1;
 /** Bytes of a device's name with its NUL. */
 export const VDUSE_NAME_MAX = 256;
+/** VIRTIO_ID_* of the devices that there can be (device_is_allowed). */
+export const VDUSE_DEVICE_IDS: readonly number[] = [VIRTIO_ID_BLOCK, VIRTIO_ID_NET, VIRTIO_ID_FS];
 /** The fd that removes a kick eventfd. */
 export const VDUSE_EVENTFD_DEASSIGN = -1;
 

@@ -1,5 +1,5 @@
 /**
- * <linux/virtio_config.h>, <linux/virtio_ids.h>, <linux/virtio_blk.h>, <linux/virtio_net.h>: the constants of the
+ * <linux/virtio_config.h>, <linux/virtio_ids.h>, <linux/virtio_blk.h>, <linux/virtio_console.h>, <linux/virtio_net.h>: the constants of the
  * specification, which assembly/virtio.ts holds for WASM and host alike, and the config spaces as structs.
  */
 import {
@@ -71,6 +71,21 @@ export const virtioBlkConfig = struct('virtio_blk_config', VIRTIO_BLK_CONFIG_BYT
   max_write_zeroes_sectors: [u32, VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SECTORS],
   max_write_zeroes_seg: [u32, VIRTIO_BLK_CONFIG_MAX_WRITE_ZEROES_SEG],
   write_zeroes_may_unmap: [u8, VIRTIO_BLK_CONFIG_WRITE_ZEROES_MAY_UNMAP],
+});
+
+/** Config space of a console. `max_nr_ports` counts if VIRTIO_CONSOLE_F_MULTIPORT, `emerg_wr` if VIRTIO_CONSOLE_F_EMERG_WRITE. */
+export const virtioConsoleConfig = struct('virtio_console_config', 12, {
+  cols: [u16, 0],
+  rows: [u16, 2],
+  max_nr_ports: [u32, 4],
+  emerg_wr: [u32, 8],
+});
+
+/** Message on a control queue of a console. `event` is VIRTIO_CONSOLE_*; what some events say besides lies behind it. */
+export const virtioConsoleControl = struct('virtio_console_control', 8, {
+  id: [u32, 0],
+  event: [u16, 4],
+  value: [u16, 6],
 });
 
 /**

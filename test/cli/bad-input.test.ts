@@ -89,6 +89,11 @@ const CASES: [options: string[], says: RegExp][] = [
   [['serve', 'blk', '--name', 'd', '--size', '1M', '--attach', 'pci'], /--attach 'pci': must be vhost or/],
   [['serve', 'blk', '--name', 'd', '--size', '1M', '--queues', '65'], /--queues '65'/],
   [
+    ['serve', 'blk', '--name', 'd', '--size', '1M', '--flight', '/dev/null'],
+    /--flight \/dev\/null: no such folder/,
+  ],
+  [['inspect'], /FILE is missing/],
+  [
     ['serve', 'blk', '--name', 'd', '--size', '1M', '--queue-size', '100'],
     /--queue-size 100: must be a power/,
   ],

@@ -11,7 +11,7 @@ test('--help lists the commands', async () => {
   assert.is(stderr, '');
   assert.match(stdout, /^usage: ringbell COMMAND/);
   assert.match(stdout, /^ {2}demo /m);
-  for (const command of ['serve', 'info', 'top', 'doctor', 'new-model'])
+  for (const command of ['serve', 'info', 'top', 'inspect', 'doctor', 'new-model'])
     assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'));
 });
 
@@ -21,6 +21,7 @@ test('every command has a help of its own with its options', async () => {
     ['serve blk\\|net', '--attach vhost|virtio'],
     ['info \\[DEVICE\\]', '--json'],
     ['top \\[SOCKET\\]', '--interval SECONDS'],
+    ['inspect FILE', '--last N'],
     ['doctor', '--json'],
     ['new-model NAME', '--language assemblyscript|typescript'],
   ] as const) {

@@ -2,6 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { PAGE_SIZE } from '../../assembly/layout.js';
 import {
+  VIRTIO_ID_BLOCK,
   VIRTIO_RING_F_INDIRECT_DESC,
   VIRTQ_AVAIL_ALIGN,
   VIRTQ_DESC_ALIGN,
@@ -29,12 +30,13 @@ function withQueue(
     coherentBytes: DriverQueue.coherentBytes(size, slot),
     bufferBytes: DriverQueue.bufferBytes(size, slot),
     arenaBytes: 0,
-    privateBytes: DriverQueue.privateBytes(size),
+    privateBytes: DriverQueue.privateBytes(size, 128),
     doorbellBytes: 0,
     iovaRange: { first: 0n, last: 2n ** 64n - 1n },
     bounce: undefined,
   });
-  const queue = new DriverQueue(memory, 0, { queueSize: size, maxQueueSize: size, slot }, features);
+  const shape = { queueSize: size, maxQueueSize: size, slot, flightChains: 128 };
+  const queue = new DriverQueue(memory, 0, shape, features, VIRTIO_ID_BLOCK);
   act(queue, memory);
   queue.close();
   memory.close();

@@ -20,7 +20,14 @@ const LAYERS = [
   ['uapi', 'native'],
 ];
 /** Files at the root of host/ that everything may import: they import nothing above themselves. */
-const BELOW_EVERYTHING = ['errors.ts', 'mutex.ts', 'options.ts', 'range-lock.ts', 'shared-job.ts'];
+const BELOW_EVERYTHING = [
+  'errors.ts',
+  'flight.ts',
+  'mutex.ts',
+  'options.ts',
+  'range-lock.ts',
+  'shared-job.ts',
+];
 
 /** Line of a folder; −1 for one that has no place yet. */
 const layerOf = (folder: string) => LAYERS.findIndex((layer) => layer.includes(folder));

@@ -16,6 +16,7 @@ const HEADERS = [
   'linux/vduse.h',
   'linux/virtio_blk.h',
   'linux/virtio_config.h',
+  'linux/virtio_console.h',
   'linux/virtio_ids.h',
   'linux/virtio_net.h',
   'linux/virtio_ring.h',

@@ -222,6 +222,17 @@ sizeof(struct virtio_blk_discard_write_zeroes) 16
 offsetof(struct virtio_blk_discard_write_zeroes, sector) 0
 offsetof(struct virtio_blk_discard_write_zeroes, num_sectors) 8
 offsetof(struct virtio_blk_discard_write_zeroes, flags) 12
+VIRTIO_CONSOLE_F_SIZE 0
+VIRTIO_CONSOLE_F_MULTIPORT 1
+VIRTIO_CONSOLE_F_EMERG_WRITE 2
+VIRTIO_CONSOLE_DEVICE_READY 0
+VIRTIO_CONSOLE_PORT_ADD 1
+VIRTIO_CONSOLE_PORT_REMOVE 2
+VIRTIO_CONSOLE_PORT_READY 3
+VIRTIO_CONSOLE_CONSOLE_PORT 4
+VIRTIO_CONSOLE_RESIZE 5
+VIRTIO_CONSOLE_PORT_OPEN 6
+VIRTIO_CONSOLE_PORT_NAME 7
 VIRTIO_NET_F_CSUM 0
 VIRTIO_NET_F_GUEST_CSUM 1
 VIRTIO_NET_F_CTRL_GUEST_OFFLOADS 2
@@ -391,6 +402,8 @@ vduse_dev_request 152 type@0:4 request_id@4:4 reserved@8:16 vq_state@24:12 s@24:
 vduse_dev_response 152 request_id@0:4 result@4:4 reserved@8:16 vq_state@24:12
 virtio_blk_geometry 4 cylinders@0:2 heads@2:1 sectors@3:1
 virtio_blk_config 60 capacity@0:8 size_max@8:4 seg_max@12:4 geometry@16:4 blk_size@20:4 physical_block_exp@24:1 alignment_offset@25:1 min_io_size@26:2 opt_io_size@28:4 wce@32:1 num_queues@34:2 max_discard_sectors@36:4 max_discard_seg@40:4 discard_sector_alignment@44:4 max_write_zeroes_sectors@48:4 max_write_zeroes_seg@52:4 write_zeroes_may_unmap@56:1
+virtio_console_config 12 cols@0:2 rows@2:2 max_nr_ports@4:4 emerg_wr@8:4
+virtio_console_control 8 id@0:4 event@4:2 value@6:2
 virtio_net_config 24 mac@0:6 status@6:2 max_virtqueue_pairs@8:2 mtu@10:2 speed@12:4 duplex@16:1 rss_max_key_size@17:1 rss_max_indirection_table_length@18:2 supported_hash_types@20:4
 virtio_net_hdr_v1 12 flags@0:1 gso_type@1:1 hdr_len@2:2 gso_size@4:2 csum_start@6:2 csum_offset@8:2 num_buffers@10:2
 ifreq 40 ifr_name@0:16 ifr_flags@16:2

@@ -32,6 +32,8 @@ const BOUNCE_PAGES = 24;
 const SOUND_DISK = layout.DISK_F_FLUSH | layout.DISK_F_DISCARD | layout.DISK_F_WRITE_ZEROES;
 /** Bytes of a network queue's slot. */
 const FRAME_SLOT_BYTES = VIRTIO_NET_HDR_SIZE + 500;
+/** Records of a flight recorder: fewer than a burst has. */
+const FLIGHT_LENGTH = 8;
 /** Bytes behind everything in private memory that nothing may write. */
 const GUARD_BYTES = 4096;
 const GUARD = 0xa5;
@@ -55,6 +57,7 @@ interface Play {
   notificationData: boolean;
   /** Whether the device keeps an in-flight log. */
   log: boolean;
+  flight: boolean;
   /** DISK_F_* bits, and which operations are left to the file of the disk. */
   diskFlags: number;
   fileOps: number;
@@ -67,6 +70,8 @@ class World {
   readonly #guard: number;
   readonly #bitmap: number;
   readonly #log: number;
+  /** Flight recorders of the device and of the driver. */
+  readonly #flights: readonly [device: number, driver: number];
   readonly #module: { storm(world: number, seed: bigint, first: number, end: number): number };
 
   constructor(module: Module, setting: Setting) {
@@ -85,6 +90,7 @@ class World {
     const queues = ring.allocate(4);
     ring.set(queues, { 0: ring.vq });
     const doorbell = DRIVER_LINEAR + DOORBELL;
+    this.#flights = [this.#allocateFlight(), this.#allocateFlight()];
     this.#log = ring.allocate(layout.LOG_ENTRIES + ring.size * layout.LOG_BYTES_PER_ENTRY);
     ring.set(ring.vq, {
       [layout.VQ_REPLAY]: ring.allocate(ring.size * VIRTQ_DESC_SIZE),
@@ -154,6 +160,7 @@ class World {
     ring.set(dq, {
       [layout.DQ_DOMAIN]: bounce ? ring.u32(this.#at + world.WORLD_DOMAIN) : 0,
       [layout.DQ_DOORBELL]: doorbell ? DRIVER_LINEAR + DOORBELL : 0,
+      [layout.DQ_FLIGHT]: how.flight ? this.#flights[1] : 0,
       [layout.DQ_FLAGS]:
         (ring.u32(dq + layout.DQ_FLAGS) & ~layout.VQ_F_NOTIFICATION_DATA) |
         (notificationData ? layout.VQ_F_NOTIFICATION_DATA : 0),
@@ -162,6 +169,7 @@ class World {
       [layout.VQ_DOORBELL_COUNT]: 0,
       [layout.VQ_DOORBELL_SEEN]: 0,
       [layout.VQ_LOG]: how.log ? this.#log : 0,
+      [layout.VQ_FLIGHT]: how.flight ? this.#flights[0] : 0,
     });
     ring.set(ring.disk, { [layout.DISK_FLAGS]: how.diskFlags, [layout.DISK_FILE_OPS]: how.fileOps });
     ring.set(this.#at, { [world.WORLD_MODE]: how.mode });
@@ -183,6 +191,13 @@ class World {
       const at = this.#at + world.WORLD_CALLS + index * 8;
       yield [name, this.ring.counter(at, 0), this.ring.counter(at, world.CALLS_MAX * 8)];
     }
+  }
+
+  #allocateFlight(): number {
+    const { ring } = this;
+    const flight = ring.allocate(layout.FLIGHT_RECORDS + FLIGHT_LENGTH * layout.FLIGHT_RECORD_SIZE);
+    ring.set(flight, { [layout.FLIGHT_MASK]: FLIGHT_LENGTH - 1, [layout.FLIGHT_HEADERS]: 1 });
+    return flight;
   }
 
   #called(): string {
@@ -241,6 +256,7 @@ class Worlds {
       doorbell: choices.once(2),
       notificationData: choices.once(2),
       log: choices.once(2),
+      flight: choices.once(2),
       diskFlags: choices.once(2) ? SOUND_DISK : choices.below(16),
       fileOps: choices.once(3) ? choices.below(256) : 0,
     };
