@@ -83,8 +83,8 @@ export abstract class NetModel extends DeviceModel {
       deviceId: VIRTIO_ID_NET,
       features: NET_FEATURES,
       queues: { minimum: 2, maximum: QUEUES_LIMIT },
-      // What is received on one has been transmitted on the other.
-      queueGroup: 2,
+      // How many pairs are in use, which the control queue says, concerns all of them.
+      queueGroup: QUEUES_LIMIT,
       limits: {
         chainBytes: BUFFER_BYTES,
         bounceBytes:

@@ -386,13 +386,13 @@ test('several pairs need a control queue, and every device needs a pair', async 
   );
 });
 
-for (const threads of [1, 2, 3])
-  test(`pairs of queues are in ${threads} queue thread(s)`, () =>
+for (const threads of [1, 2])
+  test(`all pairs are in one queue thread, of ${threads}`, () =>
     driven(
       new URL('threaded-loopback.js', import.meta.url),
       { queues: 5, threads, modelOptions: { mac: MAC }, features: [...MQ, VIRTIO_NET_F_MRG_RXBUF] },
       async ({ device, driver, errors }) => {
-        assert.is(device.queueThreads.length, threads);
+        assert.is(device.queueThreads.length, 1);
         assert.is(await driver.command(pairsCommand(2)), VIRTIO_NET_OK);
         for (const pair of [0, 1, 0]) {
           driver.give(600, 4, pair);

@@ -1,4 +1,4 @@
 import { LoopbackNet } from '../../../host/models/net/loopback-net.js';
 
-/** A loopback for queue threads: a pair of queues is in one of them. */
+/** A loopback for a queue thread. */
 export default class ThreadedLoopback extends LoopbackNet {}
