@@ -184,6 +184,15 @@ export class Chain {
     this.status = this.queue.errorStatus(this.writableBytes) ?? NO_BYTES;
   }
 
+  /** Has it go back otherwise than its model has ended it: with `written` bytes, and `status`. @internal */
+  amend(written: number, status: Uint8Array): void {
+    this.written = written;
+    this.status = status;
+    if (this.long) return;
+    const writable = this.queue.aperture.u32[(this.request + REQUEST_WRITABLE) >>> 2]!;
+    this.queue.aperture.u8.set(status, writable + this.writableBytes - status.length);
+  }
+
   /** Says that it is no request of this type of device: breaks the queue until the driver resets (ERR_RING_REQUEST). */
   refuse(): void {
     if (this.#state !== 'open') return;

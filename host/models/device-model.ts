@@ -64,14 +64,14 @@ export abstract class DeviceModel implements Model {
   /** Used by `serve`. */
   attach(context: ModelContext): AttachedModel {
     if (this.#surroundings) throw new RingbellError('ERR_DEVICE_BUSY', 'this model is being served already');
-    const { aperture, queueSize, life, configChanged, failed } = context;
+    const { aperture, queueSize, life, configChanged, failed, watch } = context;
     const shape = { queues: context.queues.length, queueSize };
     if (typeof this.handle !== 'function') throw new TypeError('a device model needs a handle method');
     this.prepare?.(shape);
     checkManifest(this.manifest, shape);
     const features = offeredFeatures(this.manifest, this.features?.(shape) ?? this.manifest.features ?? []);
     const config = this.#config(shape);
-    this.serveBy({ aperture, shape, life, configChanged, failed });
+    this.serveBy({ aperture, shape, life, configChanged, failed, watch });
     return {
       features,
       memoryLossIsFinal: false,

@@ -1,7 +1,9 @@
+import { setMaxListeners } from 'node:events';
 import { LIFE_COUNT, LIFE_FEATURES, LIFE_STATUS, LIFE_SUSPENDED } from '../../assembly/layout.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
 import { hasBit } from '../uapi/bits.js';
+import type { ChainWatch } from './chain-watch.js';
 import type { DeviceModel } from './device-model.js';
 import type { DeviceShape } from './manifest.js';
 import type { ModelQueue } from './model-queue.js';
@@ -24,6 +26,8 @@ export interface ModelSurroundings {
   life: number;
   configChanged(config: Uint8Array): Promise<void>;
   failed(error: unknown): void;
+  /** See ModelContext. */
+  watch?: ChainWatch | undefined;
 }
 
 /** The life of a driver that is over before one has come. */
@@ -87,6 +91,8 @@ export class ModelHost {
     const { aperture, life } = this.surroundings;
     const features = Atomics.load(aperture.u64, (life + LIFE_FEATURES) / 8);
     this.#abort = new AbortController();
+    // Each chain in hand may have a listener of its own.
+    setMaxListeners(0, this.#abort.signal);
     this.#life = {
       features,
       signal: this.#abort.signal,

@@ -20,6 +20,7 @@ import type { QueueBlock } from '../queue/queue-block.js';
 import type { LoopDatapath } from '../queue/queue-loop.js';
 import { count } from '../queue/queue-stats.js';
 import { Chain } from './chain.js';
+import type { ChainWatch } from './chain-watch.js';
 import { LOST, LongChains, MISSED } from './long-chains.js';
 import { type Limits, limitsOf } from './manifest.js';
 import type { LoopHooks } from './model.js';
@@ -40,6 +41,7 @@ export class ModelQueue implements LoopDatapath {
   readonly #memory: QueueMemory;
   readonly #hooks: LoopHooks;
   readonly #limits: Limits;
+  readonly #watch: ChainWatch | undefined;
   readonly #long: LongChains;
   readonly #errorStatus: Uint8Array | undefined;
   /** Linear addresses of blocks that no chain holds, and how many have been used so far. */
@@ -53,10 +55,11 @@ export class ModelQueue implements LoopDatapath {
   /** Chains taken and not yet given back or dropped, and the bytes of all of them. */
   #held = 0;
   #heldBytes = 0;
-  /** The model wants no more for now; the model's code is running; a chain was no request. */
+  /** The model wants no more for now; the model's code is running. */
   #holding = false;
   #settling = false;
-  #refused = false;
+  /** A chain that was no request. */
+  #refused: Chain | undefined;
   #crossings = 0;
   /** Life of the device, and epoch of the queue, that the model knows of. */
   #life: number;
@@ -70,6 +73,7 @@ export class ModelQueue implements LoopDatapath {
     this.#block = block;
     this.#memory = memory;
     this.#hooks = hooks;
+    this.#watch = host.surroundings.watch;
     this.#limits = limitsOf(host.model.manifest);
     this.#long = new LongChains(block, memory, this.#limits.chainBytes);
     const { errorStatus } = host.model;
@@ -123,8 +127,10 @@ export class ModelQueue implements LoopDatapath {
   /** @internal */
   burst(): number {
     const { vq } = this.#block;
-    if (this.#refused) {
-      this.#refused = false;
+    const refused = this.#refused;
+    this.#refused = undefined;
+    // Its driver may have reset before this burst: the next one is not to blame.
+    if (refused && !refused.stale) {
       this.aperture.engine.deviceBreak(vq, VERDICT_REQUEST);
       return 0;
     }
@@ -156,6 +162,7 @@ export class ModelQueue implements LoopDatapath {
     // A driver that has come since the last burst is announced before its first chain.
     this.#host.follow();
     this.#settling = true;
+    if (this.#watch) for (const chain of chains) this.#watch.taken(chain);
     this.#handle(chains);
     this.#settling = false;
     if (this.#doneFirst < this.#done.length) this.#hooks.schedule();
@@ -189,13 +196,13 @@ export class ModelQueue implements LoopDatapath {
 
   /** The model has ended a chain. @internal */
   completed(chain: Chain): void {
-    this.#done.push(chain);
-    if (!this.#settling) this.#hooks.schedule();
+    if (this.#watch) this.#watch.ended(chain, () => this.#goesBack(chain));
+    else this.#goesBack(chain);
   }
 
   /** The model has found a chain that is no request. @internal */
   refused(chain: Chain): void {
-    if (!chain.stale) this.#refused = true;
+    if (!chain.stale) this.#refused ??= chain;
     this.#release(chain);
     this.#hooks.schedule();
   }
@@ -209,6 +216,11 @@ export class ModelQueue implements LoopDatapath {
     this.#life = lifeCount;
     this.#epoch = epoch;
     if (alone) this.#host.queueReset(this);
+  }
+
+  #goesBack(chain: Chain): void {
+    this.#done.push(chain);
+    if (!this.#settling) this.#hooks.schedule();
   }
 
   #missing(): boolean {

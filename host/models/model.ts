@@ -2,6 +2,7 @@ import type { Aperture } from '../aperture/aperture.js';
 import type { DatapathSource } from '../queue/datapath.js';
 import type { QueueBlock } from '../queue/queue-block.js';
 import type { LoopDatapath } from '../queue/queue-loop.js';
+import type { ChainWatch } from './chain-watch.js';
 
 /** Where a model is being served: what it is given to set itself up. */
 export interface ModelContext {
@@ -22,6 +23,8 @@ export interface ModelContext {
   configChanged(config: Uint8Array, change?: () => void): Promise<void>;
   /** Reports that code of the model failed. */
   failed(error: unknown): void;
+  /** Who decides when and how chains of a model in JavaScript go back; undefined for at once, and as the model says. @internal */
+  readonly watch?: ChainWatch | undefined;
 }
 
 /** How a data path on the event loop reaches its surroundings. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import type { Manifest } from '../models/manifest.js';
 import { hasBit } from '../uapi/bits.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_IN_ORDER } from '../uapi/virtio.js';
@@ -175,7 +175,9 @@ export const CASES: Record<string, Case> = {
     await scene.serve();
     await scene.start();
     await turn();
-    await until(() => descriptors() <= before, 'descriptors to be closed');
+    await until(() => descriptors().length <= before.length, 'descriptors to be closed').catch((error) => {
+      throw new Error(`${error.message}: from ${before.join(' ')} to ${descriptors().join(' ')}`);
+    });
     await scene.serve();
     await scene.start();
     await scene.works();
@@ -236,7 +238,14 @@ function lengths(bytes: number, { first, last }: (typeof CUTS)[number]): number[
   return pieces;
 }
 
-/** Descriptors that this process has open. */
-function descriptors(): number {
-  return readdirSync('/proc/self/fd').length;
+/** Names of what the descriptors of this process are open on. */
+function descriptors(): string[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      // That of the listing itself.
+      return [];
+    }
+  });
 }

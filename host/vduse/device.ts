@@ -352,8 +352,9 @@ export class VduseDevice {
     this.#status = 0;
     this.#features = 0n;
     this.#suspended = false;
-    this.#life.reset();
     this.#breakdown.stop();
+    // Not before: what a queue takes belongs to the life in which it is taken, and to no later one.
+    this.#life.reset();
     // Under a stuck thread nothing may be unmapped; the device stays broken.
     if (this.#breakdown.stuck) return;
     await this.#queues.reset();
