@@ -24,9 +24,9 @@ export interface IdleResult {
  * after the thread has come to rest, once.
  */
 const CALM_SHARE = 0.5;
-const CALM_WAITS = 12;
+const CALM_WAITS = 24;
 /** Of one CPU: less is calm. */
-const CALM_PERCENT = 0.5;
+const CALM_PERCENT = 0.1;
 /** Fields of /proc/self/stat behind the name, which may hold blanks; USER_HZ. */
 const [UTIME, STIME] = [11, 12];
 const TICKS_PER_SECOND = 100;
