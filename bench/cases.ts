@@ -5,6 +5,7 @@ import { dirtyCases } from './dirty/cases.js';
 import { doorbellCases } from './doorbell/cases.js';
 import { iotlbCases } from './iotlb/cases.js';
 import { modelCases } from './model/cases.js';
+import { neighbourCases } from './model/neighbour.js';
 import { observabilityCases } from './observability/cases.js';
 import { ringCases } from './ring/cases.js';
 import { roundTripCases } from './round-trip/cases.js';
@@ -14,6 +15,7 @@ export const cases: readonly Case[] = [
   ...ringCases,
   ...copyCases,
   ...modelCases,
+  ...neighbourCases,
   ...roundTripCases,
   ...doorbellCases,
   ...bounceCases,

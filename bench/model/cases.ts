@@ -14,7 +14,7 @@ function nullCase(format: RingWork['format'], descriptors: number): Case {
     name,
     quick: descriptors === 1,
     async run(effort) {
-      const sides = new Sides({ format, descriptors, burst: BURST, indirect: false, regions: 1 });
+      const sides = new Sides({ format, descriptors, burst: BURST, indirect: false, copied: 0, regions: 1 });
       const ours = sides.side((ring) => linked(ring, BURST));
       const theirs = sides.side((ring) => builtIn(ring, BURST));
       return [
@@ -38,7 +38,7 @@ function contractCase(format: 'split' | 'packed', burst: number): Case {
     async run(effort) {
       // A ring for each rival: they do not look at the same things of a chain.
       const against = (rival: string, sideOf: (sides: Sides) => Side) => {
-        const sides = new Sides({ format, descriptors, burst, indirect: false, regions: 1 });
+        const sides = new Sides({ format, descriptors, burst, indirect: false, copied: 0, regions: 1 });
         const ours = sides.side((ring) => modelSide(ring, burst));
         const theirs = sideOf(sides);
         return compare(
