@@ -39,6 +39,7 @@ export const ERROR_CODES = {
   ERR_NBD_TIMEOUT: 'the NBD server did not answer in time',
   ERR_OVERLAY_FILE: 'the file is not an overlay, or is damaged',
   ERR_OVERLAY_BASE: 'the base is not the one that the overlay was made over',
+  ERR_TAP: 'the tap interface cannot be opened, or has gone',
   ERR_FLIGHT_FILE: 'the file is no flight recording, or is damaged',
   ERR_RING_AVAIL_INDEX: 'more was made available than the queue has room for',
   ERR_RING_HEAD: 'a head lies outside the descriptor table',

@@ -71,6 +71,8 @@ export { type NetHeader, NO_OFFLOADS } from './models/net/net-header.js';
 export { NetModel } from './models/net/net-model.js';
 export type { NetOptions } from './models/net/net-options.js';
 export type { NetStats } from './models/net/net-stats.js';
+export { NetSwitch, type NetSwitchStats } from './models/net/net-switch.js';
+export { TapNet, type TapNetOptions } from './models/net/tap-net.js';
 export { OverlayDisk, type OverlayDiskOptions } from './models/overlay/overlay-disk.js';
 export { WasmModel, type WasmModelOptions } from './models/wasm/wasm-model.js';
 export { type ExposeOptions, type Exposure, expose } from './observability/expose.js';

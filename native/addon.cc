@@ -31,6 +31,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitPoll(env, exports);
   InitWatch(env, exports);
   InitFileIo(env, exports);
+  InitFrames(env, exports);
   return exports;
 }
 

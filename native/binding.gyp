@@ -12,6 +12,7 @@
         "descriptor.cc",
         "eventfd.cc",
         "file-io.cc",
+        "frames.cc",
         "ioctl.cc",
         "memfd.cc",
         "memlock.cc",

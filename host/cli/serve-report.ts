@@ -7,6 +7,7 @@ import type {
   VdpaDevice,
 } from '../index.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK } from '../uapi/virtio.js';
+import type { OpenedModel } from './serve-kind.js';
 import { styled } from './terminal.js';
 import { formatBytes, formatCount } from './units.js';
 
@@ -16,17 +17,9 @@ const STATUS_INTERVAL_MS = 1000;
 /** What to do where memory of this process may not be the bounce buffer: the kernel refuses to pin that much of it. */
 const MEMLOCK_REMEDY = 'raise RLIMIT_MEMLOCK (ulimit -l unlimited), or run it with CAP_SYS_RESOURCE';
 
-/** What a device is served from, for people and for JSON. */
-export interface ServedDisk {
-  /** Path of the image; undefined for a disk that is in none. */
-  file: string | undefined;
-  /** Path of the base under it, if `file` is an overlay. */
-  base: string | undefined;
-  /** URI of the export of an NBD server; undefined for a disk that is not there. */
-  nbd: string | undefined;
-  /** undefined for a block device of the host. */
-  bytes: number | undefined;
-  readOnly: boolean;
+/** What a device is, for people and for JSON. */
+export interface Served {
+  what: Pick<OpenedModel, 'text' | 'facts'>;
   queues: number;
   /** Entries. */
   queueSize: number;
@@ -35,16 +28,16 @@ export interface ServedDisk {
 /** What `ringbell serve` says: where the device is, a status line on a terminal, errors, the counters at the end. */
 export class ServeReport {
   readonly #device: ServedDevice;
-  readonly #disk: ServedDisk;
+  readonly #served: Served;
   readonly #json: boolean;
   #timer: NodeJS.Timeout | undefined;
   #last: DeviceStats;
   #lastError = '';
   #busy = false;
 
-  constructor(device: ServedDevice, disk: ServedDisk, json: boolean) {
+  constructor(device: ServedDevice, served: Served, json: boolean) {
     this.#device = device;
-    this.#disk = disk;
+    this.#served = served;
     this.#json = json;
     this.#last = device.stats();
     device.on('error', (error) => this.#error(error));
@@ -64,31 +57,28 @@ export class ServeReport {
 
   /** The device is on the bus: says where, and begins with the status line. */
   started({ name, driver, node }: VdpaDevice): void {
-    const { file, base, nbd, bytes, readOnly, queues, queueSize } = this.#disk;
+    const { what, queues, queueSize } = this.#served;
     const { bounceBuffer, bounceBufferReason } = this.#device;
     if (this.#json) {
       this.#print({
         ...{ event: 'serving', name, driver: driver ?? null, node: node ?? null },
-        ...{ file: file ?? null, base: base ?? null, nbd: nbd ?? null },
+        ...what.facts(),
         ...{
           takenOver: this.#device.takenOver,
           bounceBuffer,
           bounceBufferReason: bounceBufferReason ?? null,
-          bytes: bytes ?? null,
-          readOnly,
           queues,
           queueSize,
           features: this.#device.features,
         },
       });
     } else {
-      const size = bytes === undefined ? '' : `, ${formatBytes(bytes)}`;
       const place = node ?? (driver === undefined ? 'not bound to a driver' : `bound to ${driver}`);
       const taken = this.#device.takenOver ? ', taken over' : '';
       const indent = ' '.repeat(name.length);
       process.stdout.write(`${styled(process.stdout, 'bold', name)}  ${place}${taken}\n`);
       process.stdout.write(
-        `${indent}  ${file ?? nbd ?? 'memory'}${base === undefined ? '' : ` over ${base}`}${size}${readOnly ? ', read-only' : ''}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
+        `${indent}  ${what.text()}; ${queues === 1 ? '1 queue' : `${queues} queues`} of ${queueSize}\n`,
       );
       if (bounceBuffer !== 'none')
         process.stdout.write(`${indent}  ${bounceBufferText(bounceBuffer, bounceBufferReason)}\n`);

@@ -3,12 +3,9 @@ import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VIRTQUEUE_MAX_SIZE } from '../../assembly/virtio.js';
 import {
-  BlockDevice,
   type Exposure,
   expose,
   type KernelAttachment,
-  NbdDisk,
-  OverlayDisk,
   RingbellError,
   type ServedDevice,
   type ServedDeviceEvents,
@@ -17,12 +14,14 @@ import {
   type VdpaDevice,
 } from '../index.js';
 import { type Arguments, type Command, UsageError } from './arguments.js';
-import { givenImage, SECTOR_BYTES } from './image.js';
 import type { Interruption } from './interruption.js';
+import { blk } from './serve-blk.js';
+import type { OpenedModel, ServedKind } from './serve-kind.js';
+import { net } from './serve-net.js';
 import { ServeReport } from './serve-report.js';
 
 /** What can be served. */
-const KINDS = ['blk'] as const;
+const KINDS: readonly ServedKind[] = [blk, net];
 const MODES = ['notify', 'poll'] as const;
 const ATTACHMENTS = ['vhost', 'virtio'] as const;
 /** Milliseconds between two looks at whether a device that is in use may go. */
@@ -34,15 +33,8 @@ const BAD_INPUT = ['ERR_ARGUMENT', 'ERR_OVERLAY_FILE', 'ERR_OVERLAY_BASE'];
 /** What the options ask for. */
 interface Plan {
   name: string;
-  /** Path of the image; undefined for a disk that is in none. */
-  file: string | undefined;
-  /** Path of the base under it, if `file` is an overlay. */
-  base: string | undefined;
-  /** URI of the export of an NBD server; undefined for a disk that is not there. */
-  nbd: string | undefined;
-  /** Of the image or the memory; undefined for what says so itself when it is open. */
-  bytes: number | undefined;
-  readOnly: boolean;
+  /** Opens what is served. */
+  open(signal: AbortSignal): Promise<OpenedModel>;
   attach: KernelAttachment | undefined;
   queues: number;
   queueSize: number;
@@ -57,25 +49,21 @@ interface Plan {
 /** `ringbell serve` */
 export const serve: Command = {
   name: 'serve',
-  summary: "serve a disk on the kernel's vDPA bus until Ctrl-C",
+  summary: "serve a disk or a network device on the kernel's vDPA bus until Ctrl-C",
   description:
     "Creates a device by VDUSE, puts it on the kernel's vDPA bus, hands it to a driver, says where it is, and serves it.\n" +
     'Ctrl-C, or SIGTERM, takes the device away again and leaves nothing behind; a second one ends at once and leaves it there.\n' +
     'Takes root, and the modules vduse and vhost_vdpa or virtio_vdpa: ringbell doctor says what is missing.\n' +
     'In one process nothing of that is needed: serve() and openBlock() of the package have a bus of their own.',
-  operand: { value: 'blk', required: true, help: 'the kind of device: a disk' },
+  operand: { value: 'blk|net', required: true, help: 'the kind of device: a disk, or a network device' },
   options: {
     name: { value: 'NAME', help: 'name of the device, on the bus and in /dev/vduse' },
-    file: { value: 'FILE', help: 'image, or block device, to serve' },
-    base: { value: 'FILE', help: 'keep what is changed in --file, over this image, which is only read' },
-    nbd: { value: 'URI', help: 'serve the export of an NBD server instead: nbd://HOST/EXPORT' },
-    size: { value: 'BYTES', help: 'serve a disk in memory of this size instead' },
-    'read-only': { help: 'refuse everything that changes the disk' },
+    ...Object.assign({}, ...KINDS.map(({ options }) => options)),
     attach: {
       value: 'vhost|virtio',
-      help: 'to /dev/vhost-vdpa-N for programs, or to /dev/vdX (default: as the kernel is set to)',
+      help: 'to programs, as /dev/vhost-vdpa-N, or to the driver of the kernel (default: as the kernel is set to)',
     },
-    queues: { value: 'N', default: '1', help: 'virtqueues' },
+    queues: { value: 'N', help: 'virtqueues (default: 1, of a network device 2)' },
     'queue-size': { value: 'N', default: '256', help: 'entries of a virtqueue, a power of two' },
     threads: { value: 'N', help: 'queue threads (default: one a queue, up to the processors)' },
     mode: { value: 'notify|poll', default: 'notify', help: 'sleep until kicked, or watch the rings' },
@@ -109,20 +97,25 @@ async function exposureOf(stats: string | undefined): Promise<Exposure | undefin
 
 /** Makes the model, serves it, and gives up what it holds: the exit status. */
 async function serveModelOf(plan: Plan, json: boolean, signal: AbortSignal): Promise<number> {
-  const model = await modelOf(plan, signal).catch((error: unknown) => {
+  const opened = await plan.open(signal).catch((error: unknown) => {
     throw explained(error, plan);
   });
   try {
-    return await serveUntil(signal, model, plan, json);
+    return await serveUntil(signal, opened, plan, json);
   } finally {
-    if (!(model instanceof BlockDevice)) await model.close();
+    await opened.close();
   }
 }
 
 /** Serves until the signal aborts: the exit status. */
-async function serveUntil(signal: AbortSignal, model: DiskModel, plan: Plan, json: boolean): Promise<number> {
+async function serveUntil(
+  signal: AbortSignal,
+  opened: OpenedModel,
+  plan: Plan,
+  json: boolean,
+): Promise<number> {
   const { name, queues, queueSize, mode, attach, threads, flight } = plan;
-  const device = await serveModel(model, {
+  const device = await serveModel(opened.model, {
     name,
     transport: 'vduse',
     queues,
@@ -134,8 +127,8 @@ async function serveUntil(signal: AbortSignal, model: DiskModel, plan: Plan, jso
   }).catch((error: unknown) => {
     throw explained(error, plan);
   });
-  const report = new ServeReport(device, { ...plan, ...whatIs(model) }, json);
-  if (model instanceof NbdDisk) report.follow(model);
+  const report = new ServeReport(device, { ...plan, what: opened }, json);
+  opened.follow?.(report);
   try {
     report.started(await whereabouts(name));
     // Nobody may have pressed Ctrl-C before the device was there.
@@ -149,52 +142,31 @@ async function serveUntil(signal: AbortSignal, model: DiskModel, plan: Plan, jso
   }
 }
 
-/** What can be served. */
-type DiskModel = BlockDevice | NbdDisk | OverlayDisk;
-
-/** What is known of a disk when it is open. */
-const whatIs = ({ capacity, readOnly }: DiskModel) => ({ ...(capacity && { bytes: capacity }), readOnly });
-
-/** What is to be served. */
-async function modelOf({ nbd, file, base, bytes, readOnly }: Plan, signal: AbortSignal): Promise<DiskModel> {
-  if (nbd !== undefined) return NbdDisk.connect(nbd, { readOnly, signal });
-  if (base !== undefined) return OverlayDisk.open({ file: file!, base, readOnly });
-  return new BlockDevice(file === undefined ? { memory: bytes!, readOnly } : { file, readOnly });
-}
-
 /** Reads the options. Throws UsageError for what cannot be done. */
 function planOf(values: Arguments): Plan {
-  const kind = values.operand;
-  if (!KINDS.some((known) => known === kind))
-    throw new UsageError(`'${kind}' cannot be served: there is ${KINDS.join(', ')}`);
+  const kind = KINDS.find(({ name }) => name === values.operand);
+  if (!kind)
+    throw new UsageError(
+      `'${values.operand}' cannot be served: there is ${KINDS.map(({ name }) => name).join(', ')}`,
+    );
+  for (const other of KINDS)
+    for (const option of Object.keys(other.options))
+      if (other !== kind && values.given(option))
+        throw new UsageError(`--${option} is for serve ${other.name}, not for serve ${kind.name}`);
   if (values.text('transport') !== 'vduse')
     throw new UsageError(
       `--transport ${values.text('transport')}: only vduse reaches other processes; the in-process bus is for serve() and openBlock() of one program`,
     );
   const name = values.text('name');
   if (name === undefined) throw new UsageError('--name is missing: drivers find the device by it');
-  const file = values.text('file');
-  const nbd = values.text('nbd');
-  if (['file', 'nbd', 'size'].filter((option) => values.given(option)).length !== 1)
-    throw new UsageError('give one of --file FILE, --nbd URI and, for a disk in memory, --size BYTES');
-  const base = values.text('base');
-  if (base !== undefined && file === undefined)
-    throw new UsageError('--base needs --file: what is changed has to be kept somewhere');
+  const open = kind.plan(values);
   const queueSize = values.count('queue-size', { minimum: 4, maximum: VIRTQUEUE_MAX_SIZE });
   if (queueSize & (queueSize - 1)) throw new UsageError(`--queue-size ${queueSize}: must be a power of two`);
   return {
     name,
-    file,
-    base,
-    nbd,
-    bytes: values.given('size')
-      ? values.bytes('size', { minimum: SECTOR_BYTES, maximum: 3.5 * 2 ** 30, multiple: SECTOR_BYTES })
-      : file === undefined || base !== undefined
-        ? undefined
-        : bytesOf(file),
-    readOnly: values.flag('read-only'),
+    open,
     attach: values.choice('attach', ATTACHMENTS),
-    queues: values.count('queues', { minimum: 1, maximum: 64 }),
+    queues: values.given('queues') ? values.count('queues', { minimum: 1, maximum: 64 }) : kind.queues,
     queueSize,
     threads: values.given('threads') ? values.count('threads', { minimum: 0, maximum: 64 }) : undefined,
     mode: values.choice('mode', MODES)!,
@@ -208,12 +180,6 @@ function folderOf(folder: string): string {
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
     throw new UsageError(`--flight ${folder}: no such folder`);
   return folder;
-}
-
-/** Bytes of an image; undefined for a block device, which says so itself. Throws UsageError for what cannot be served. */
-function bytesOf(file: string): number | undefined {
-  if (statSync(file, { throwIfNoEntry: false })?.isBlockDevice()) return undefined;
-  return givenImage('file', file).bytes;
 }
 
 /** Resolves when the signal aborts or the device has been closed. Its errors are reported, and end nothing. */

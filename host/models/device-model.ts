@@ -108,6 +108,11 @@ export abstract class DeviceModel implements Model {
     await surroundings.configChanged(this.#config(surroundings.shape));
   }
 
+  /** Tells the device's owner of an error that is nobody's who calls: an ERR_MODEL event, with `error` as its cause. */
+  protected report(error: unknown): void {
+    this.#surroundings?.failed(error);
+  }
+
   /** Binds it to what it is served by. @internal */
   serveBy(surroundings: ModelSurroundings): ModelHost {
     this.#surroundings = surroundings;

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { LIFE_COUNT, LIFE_FEATURES, LIFE_STATUS, LIFE_SUSPENDED } from '../../assembly/layout.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK } from '../../assembly/virtio.js';
 import type { Aperture } from '../aperture/aperture.js';
@@ -90,6 +91,8 @@ export class ModelHost {
     const { aperture, life } = this.surroundings;
     const features = Atomics.load(aperture.u64, (life + LIFE_FEATURES) / 8);
     this.#abort = new AbortController();
+    // Each chain in hand may have a listener of its own.
+    setMaxListeners(0, this.#abort.signal);
     this.#life = {
       features,
       signal: this.#abort.signal,

@@ -120,6 +120,12 @@ export interface Addon {
    * storing each result, except of IO_OP_NONE: the number of entries that failed. It never throws for an I/O error.
    */
   prepareFileIo(view: Uint8Array, fd: number, table: number): (count: number) => number;
+  /**
+   * Reads from a file that gives a frame a read(2), as /dev/net/tun does: frames go to `into`, one behind the other, their lengths to
+   * `lengths`, until there are none, `lengths` is full, or fewer than `longest` bytes are left, which is what a frame has at most.
+   * The number of frames.
+   */
+  readFrames(fd: number, into: Uint8Array, lengths: Uint32Array, longest: number): number;
 }
 
 let addon: Addon | undefined;

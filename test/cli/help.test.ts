@@ -18,7 +18,7 @@ test('--help lists the commands', async () => {
 test('every command has a help of its own with its options', async () => {
   for (const [command, option] of [
     ['demo', '--block-size BYTES'],
-    ['serve blk', '--attach vhost|virtio'],
+    ['serve blk\\|net', '--attach vhost|virtio'],
     ['info \\[DEVICE\\]', '--json'],
     ['top \\[SOCKET\\]', '--interval SECONDS'],
     ['inspect FILE', '--last N'],

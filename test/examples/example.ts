@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { ROOT } from '../docs/markdown.js';
-import { until, within } from '../waiting.js';
+import { within } from '../waiting.js';
 
 /** Milliseconds; npm, and a compiler, on a machine that has other things to do. */
 const RUN_MS = 120_000;
@@ -45,7 +45,13 @@ export class Example {
 
   /** What it has printed once that has a part like `pattern`. */
   async printed(pattern: RegExp): Promise<RegExpExecArray> {
-    await until(() => pattern.test(this.#output) || this.#child.exitCode !== null, `${pattern}`);
+    const looked = new Promise<void>((resolve) => {
+      const look = () => pattern.test(this.#output) && resolve();
+      this.#child.stdout?.on('data', look);
+      this.#child.once('close', resolve);
+      look();
+    });
+    await within(looked, `${pattern}`, RUN_MS);
     const match = pattern.exec(this.#output);
     assert.ok(match, `${pattern} in what it has printed:\n${this.#output}`);
     return match;

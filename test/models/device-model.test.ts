@@ -208,6 +208,22 @@ test('chains end in any order, whenever the model likes', () =>
     );
   }));
 
+test('as many listeners as there are chains may wait for the reset', async () => {
+  const warnings: Error[] = [];
+  const warned = (warning: Error) => warnings.push(warning);
+  process.on('warning', warned);
+  await scene(new Probe(), async ({ model, driver }) => {
+    model.answer = ([chain]) => {
+      for (let i = 0; i < 20; i++) chain!.signal.addEventListener('abort', () => {});
+      chain!.complete();
+    };
+    await offer(driver, 1, 1)();
+  });
+  await new Promise(setImmediate);
+  process.off('warning', warned);
+  assert.equal(warnings, []);
+});
+
 test('a refused chain breaks its queue until the reset', () =>
   scene(new Probe(), async ({ model, device, driver }) => {
     model.answer = ([chain]) => chain!.refuse();

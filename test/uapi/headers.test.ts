@@ -6,6 +6,8 @@ import { mayBeAbsent, recorded } from './recorded.js';
 
 const HEADERS = [
   'linux/version.h',
+  'linux/if.h',
+  'linux/if_tun.h',
   'linux/netlink.h',
   'linux/genetlink.h',
   'linux/vdpa.h',

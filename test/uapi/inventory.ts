@@ -1,5 +1,6 @@
 import * as netlink from '../../host/uapi/netlink.js';
 import { type Fields, Struct } from '../../host/uapi/struct.js';
+import * as tun from '../../host/uapi/tun.js';
 import * as vdpa from '../../host/uapi/vdpa.js';
 import * as vduse from '../../host/uapi/vduse.js';
 import * as vfio from '../../host/uapi/vfio.js';
@@ -79,6 +80,6 @@ function factsOfModule(module: object): Fact[] {
 }
 
 /** Every number of host/uapi: constants, sizes and offsets. */
-export const facts: readonly Fact[] = [vhost, vhostMdev, vfio, vduse, virtio, netlink, vdpa].flatMap(
+export const facts: readonly Fact[] = [vhost, vhostMdev, vfio, vduse, virtio, netlink, vdpa, tun].flatMap(
   factsOfModule,
 );

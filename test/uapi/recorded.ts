@@ -286,6 +286,20 @@ VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN 1
 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MAX 0x8000
 ETH_ALEN 6
 ETH_HLEN 14
+IFNAMSIZ 16
+IFF_TAP 0x2
+IFF_NO_PI 0x1000
+IFF_VNET_HDR 0x4000
+IFF_MULTI_QUEUE 0x100
+TUN_F_CSUM 1
+TUN_F_TSO4 2
+TUN_F_TSO6 4
+TUN_F_TSO_ECN 8
+TUN_F_UFO 16
+TUNSETIFF 0x400454CA
+TUNSETOFFLOAD 0x400454D0
+TUNSETVNETHDRSZ 0x400454D8
+TUNSETCARRIER 0x400454E2
 NETLINK_GENERIC 16
 NLM_F_REQUEST 1
 NLM_F_MULTI 2
@@ -392,6 +406,7 @@ virtio_console_config 12 cols@0:2 rows@2:2 max_nr_ports@4:4 emerg_wr@8:4
 virtio_console_control 8 id@0:4 event@4:2 value@6:2
 virtio_net_config 24 mac@0:6 status@6:2 max_virtqueue_pairs@8:2 mtu@10:2 speed@12:4 duplex@16:1 rss_max_key_size@17:1 rss_max_indirection_table_length@18:2 supported_hash_types@20:4
 virtio_net_hdr_v1 12 flags@0:1 gso_type@1:1 hdr_len@2:2 gso_size@4:2 csum_start@6:2 csum_offset@8:2 num_buffers@10:2
+ifreq 40 ifr_name@0:16 ifr_flags@16:2
 nlmsghdr 16 nlmsg_len@0:4 nlmsg_type@4:2 nlmsg_flags@6:2 nlmsg_seq@8:4 nlmsg_pid@12:4
 nlmsgerr 20 error@0:4 msg@4:16
 genlmsghdr 4 cmd@0:1 version@1:1 reserved@2:2

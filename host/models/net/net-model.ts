@@ -83,8 +83,8 @@ export abstract class NetModel extends DeviceModel {
       deviceId: VIRTIO_ID_NET,
       features: NET_FEATURES,
       queues: { minimum: 2, maximum: QUEUES_LIMIT },
-      // What is received on one has been transmitted on the other.
-      queueGroup: 2,
+      // How many pairs are in use, which the control queue says, concerns all of them.
+      queueGroup: QUEUES_LIMIT,
       limits: {
         chainBytes: BUFFER_BYTES,
         bounceBytes:
@@ -151,10 +151,13 @@ export abstract class NetModel extends DeviceModel {
     return false;
   }
 
-  /** Whether `receive` has room for a frame; `roomAgain` tells of it later where it has not. */
+  /**
+   * Whether `receive` has room for a burst of frames: no more than half of those wait for buffers that may. `roomAgain` tells
+   * of it later where it has not.
+   */
   hasRoom(pair = 0): boolean {
     if (!this.#running) return false;
-    return this.#receiveQueues[pair % this.#activePairs]!.hasRoom(this.maxFrameBytes);
+    return this.#receiveQueues[pair % this.#activePairs]!.hasRoom();
   }
 
   /** What it has counted since it was made. */

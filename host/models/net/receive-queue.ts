@@ -21,13 +21,14 @@ export class ReceiveQueue {
   readonly #stats: NetStats;
   /** Frames that have reached their driver. */
   readonly #tap: FrameTap | undefined;
-  /** Told that frames can be received again, after there was no room. */
+  /** Told that there is room again, after `hasRoom` has said no. */
   readonly #roomAgain: () => void;
   /** Its queue; undefined before the driver has given it a buffer. */
   #queue: ModelQueue | undefined;
   #buffers: Chain[] = [];
   #waiting: WaitingFrame[] = [];
   #waitingBytes = 0;
+  /** What `hasRoom` has said last. */
   #full = false;
 
   constructor(stats: NetStats, tap: FrameTap | undefined, roomAgain: () => void) {
@@ -36,11 +37,10 @@ export class ReceiveQueue {
     this.#roomAgain = roomAgain;
   }
 
-  /** Whether a frame of `bytes` bytes would not be dropped for want of room. */
-  hasRoom(bytes: number): boolean {
-    const room = this.#waiting.length < WAITING_FRAMES && this.#waitingBytes + bytes <= WAITING_BYTES;
-    if (!room) this.#full = true;
-    return room;
+  /** Whether no more than half of what may wait does: a burst of frames would not be dropped. */
+  hasRoom(): boolean {
+    this.#full = this.#waiting.length > WAITING_FRAMES / 2 || this.#waitingBytes > WAITING_BYTES / 2;
+    return !this.#full;
   }
 
   /** Takes buffers that the driver has given. */
@@ -58,17 +58,14 @@ export class ReceiveQueue {
       placed++;
     }
     this.#waiting.splice(0, placed);
-    if (this.#full && this.hasRoom(0)) {
-      this.#full = false;
-      this.#roomAgain();
-    }
+    if (this.#full && this.hasRoom()) this.#roomAgain();
   }
 
   /** Hands a frame to the driver, now or when it gives buffers: false where the frame is dropped. */
   receive(frame: Uint8Array, header: NetHeader): boolean {
     const { dropped } = this;
     if (this.#waiting.length === 0 && this.#place(frame, header)) return this.dropped === dropped;
-    if (!this.hasRoom(frame.length)) {
+    if (this.#waiting.length >= WAITING_FRAMES || this.#waitingBytes + frame.length > WAITING_BYTES) {
       this.#stats.noBuffer++;
       return false;
     }

@@ -15,8 +15,8 @@ export interface NetStage<M> {
   errors: RingbellError[];
 }
 
-/** Serves a model as `net0`, and takes it down after `body`. */
-export async function served<M extends NetModel>(
+/** Serves a model, or a module's, as `net0`, and takes it down after `body`. */
+export async function served<M extends NetModel | URL>(
   model: M,
   options: Partial<ServeOptions>,
   body: (stage: NetStage<M>) => Promise<void>,
@@ -34,7 +34,7 @@ export async function served<M extends NetModel>(
 }
 
 /** The same, with a driver that has negotiated `features`. */
-export async function driven<M extends NetModel>(
+export async function driven<M extends NetModel | URL>(
   model: M,
   { features = [], ...options }: Partial<ServeOptions> & { features?: readonly number[] },
   body: (stage: NetStage<M> & { driver: RawNetDriver }) => Promise<void>,

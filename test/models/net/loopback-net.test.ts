@@ -386,6 +386,23 @@ test('several pairs need a control queue, and every device needs a pair', async 
   );
 });
 
+for (const threads of [1, 2])
+  test(`all pairs are in one queue thread, of ${threads}`, () =>
+    driven(
+      new URL('threaded-loopback.js', import.meta.url),
+      { queues: 5, threads, modelOptions: { mac: MAC }, features: [...MQ, VIRTIO_NET_F_MRG_RXBUF] },
+      async ({ device, driver, errors }) => {
+        assert.is(device.queueThreads.length, 1);
+        assert.is(await driver.command(pairsCommand(2)), VIRTIO_NET_OK);
+        for (const pair of [0, 1, 0]) {
+          driver.give(600, 4, pair);
+          await driver.send([testFrame(1500, pair)], {}, pair);
+          assert.equal((await driver.receive(pair)).frame, testFrame(1500, pair));
+        }
+        assert.equal(errors, []);
+      },
+    ));
+
 // Options.
 
 test('options that make no sense are refused', () => {
