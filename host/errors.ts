@@ -23,6 +23,8 @@ export const ERROR_CODES = {
   ERR_ALIGNMENT: 'offset or length is not a multiple of the sector size',
   ERR_RING_FULL: 'the ring has no free slot',
   ERR_MODEL: 'a device model threw, or rejected',
+  ERR_IN_FLIGHT: 'requests are in flight',
+  ERR_STATE: 'a saved state is damaged, or not of this device',
   ERR_CHAIN_ENDED: 'the chain has been given back, or taken from the model, already',
   ERR_MODULE: 'what is given as the module of a model is no WebAssembly module, or has what it must not have',
   ERR_MODULE_IMPORT: 'the module of a model imports what there is not',

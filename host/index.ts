@@ -88,6 +88,7 @@ export { type Probe, probe } from './probe.js';
 export type { LatencySnapshot } from './queue/latency-recorder.js';
 export type { QueueStats } from './queue/queue-stats.js';
 export { type ServeOptions, serve } from './serve.js';
+export { type DeviceState, readDeviceState } from './served/device-state.js';
 export type { DirtyLog } from './served/dirty-log.js';
 export type { DeviceStats, ServedDevice, ServedDeviceEvents } from './served/served-device.js';
 export type * from './types.js';

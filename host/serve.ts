@@ -88,6 +88,8 @@ export interface ServeOptions {
   inFlightLog?: string | false;
   /** Whether, and how, to record what the queues have done last, for when the device breaks; false if left out. */
   flightRecorder?: boolean | FlightRecorderOptions;
+  /** What `save` of another device gave: the model goes on from it, and the queues where the driver says. */
+  state?: Uint8Array;
   /** Closes the device when it aborts. */
   signal?: AbortSignal;
 }
@@ -113,6 +115,7 @@ const OPTION_NAMES = [
   'parent',
   'inFlightLog',
   'flightRecorder',
+  'state',
   'signal',
 ];
 
@@ -121,7 +124,8 @@ const OPTION_NAMES = [
  * queue thread then makes an instance of. Rejects with ERR_ARGUMENT for options or a model that cannot work, ERR_DEVICE_BUSY
  * for one that is being served, ERR_TAKE_OVER for a device of that name that cannot be taken over, EEXIST (a SystemError) for
  * one where no in-flight log is kept, ERR_DEVICE_BROKEN for one that nobody answered for, ERR_NOT_SUPPORTED without VDUSE,
- * ERR_CONTROL_PLANE where the transport refuses, ERR_APERTURE_FULL, an AbortError.
+ * ERR_CONTROL_PLANE where the transport refuses, ERR_STATE for a state that is not of such a device, ERR_APERTURE_FULL, an
+ * AbortError.
  */
 export async function serve(served: Model | URL, options: ServeOptions): Promise<ServedDevice> {
   check(served, options);
@@ -149,6 +153,7 @@ export async function serve(served: Model | URL, options: ServeOptions): Promise
     poll: mode === 'poll',
     cpus: options.cpus ?? [],
     log,
+    state: options.state,
     flightRecorder: flightRecorderPlan(options.flightRecorder),
   });
   if (!signal) return device;
@@ -225,6 +230,8 @@ function check(model: Model | URL, options: ServeOptions): void {
   if (queueSize & (queueSize - 1)) refuse(`queueSize must be a power of two, not ${queueSize}`);
   if (options.modelOptions !== undefined && !(model instanceof URL))
     refuse('modelOptions are for a model that is given by the URL of its module');
+  if (options.state !== undefined && !(options.state instanceof Uint8Array))
+    throw new TypeError(`state must be a Uint8Array, not ${inspect(options.state)}`);
   if (options.cpus !== undefined) checkCpus(options.cpus);
   checkLog(options);
   flightRecorderPlan(options.flightRecorder);

@@ -42,6 +42,10 @@ export abstract class DeviceModel implements Model {
   reset?(): void;
   /** The driver has reset `queue` alone: the chains from before are stale. */
   queueReset?(queue: ModelQueue): void;
+  /** Its state as it is now, for `restore` of another instance; called while no chain is in its hands. */
+  save?(): Uint8Array | Promise<Uint8Array>;
+  /** Takes up a state that `save` gave, after `prepare`, before it is served. */
+  restore?(state: Uint8Array): void | Promise<void>;
   /** The device is no longer served. */
   closed?(): void;
 
@@ -85,6 +89,8 @@ export abstract class DeviceModel implements Model {
         const memory = allocateQueueMemory(aperture, shape, limitsOf(this.manifest));
         return new ModelQueue(this.#host!, index, block, memory, hooks);
       },
+      ...(this.save && { save: () => this.save!() }),
+      ...(this.restore && { restore: (state: Uint8Array) => this.restore!(state) }),
       lifeChanged: () => this.#host?.follow(),
       close: () => {
         const host = this.#host;

@@ -39,7 +39,8 @@ export class LoadedModel implements Model {
     if (context.threads === 0) return attached;
     const { aperture, queueSize, life } = context;
     const shape = { queues: context.queues.length, queueSize };
-    const { resize, lifeChanged, ...rest } = attached;
+    // None of the instances has all of the state.
+    const { resize, save, restore, lifeChanged, ...rest } = attached;
     return {
       ...rest,
       threadDatapath: (index) => ({

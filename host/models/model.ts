@@ -64,6 +64,10 @@ export interface AttachedModel {
    * promise tells of a failure only.
    */
   resize?(bytes: number): void | Promise<void>;
+  /** The model's state as it is now; called while no queue runs and nothing is in flight. Absent where it has no way to say. */
+  save?(): Uint8Array | Promise<Uint8Array>;
+  /** Puts the model into a state that `save` gave; called before it is served. */
+  restore?(state: Uint8Array): void | Promise<void>;
   /** Gives everything back. No queue runs any more. */
   close(): void;
 }

@@ -26,6 +26,7 @@ import { MessageThread } from '../vduse/message-thread.js';
 import { DataPaths } from './data-paths.js';
 import { createDeviceAperture, shareDriverWindow } from './device-aperture.js';
 import { DeviceNode } from './device-node.js';
+import { restoreDevice, type StatefulDevice, saveDevice } from './device-state.js';
 import { DirtyLog } from './dirty-log.js';
 import { queueSnapshot } from './queue-snapshot.js';
 import { type RingFeatures, ringFeatures } from './ring-features.js';
@@ -66,6 +67,8 @@ export interface ServedDeviceOptions extends RingFeatures {
   cpus: readonly number[];
   /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
   log: string | undefined;
+  /** State that the model goes on from; undefined for its own. */
+  state: Uint8Array | undefined;
   /** How what the queues do is recorded; undefined for not at all. */
   flightRecorder: FlightRecorderPlan | undefined;
 }
@@ -267,6 +270,17 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     await resized;
   }
 
+  /**
+   * The device's state, for `serve` to go on from: where its queues are, and what its model says of itself. The queues pause
+   * meanwhile. Nothing may be in flight: the driver waits for its requests before. Rejects with ERR_IN_FLIGHT otherwise,
+   * ERR_NOT_SUPPORTED if the model cannot be saved, ERR_MODEL if its code fails, ERR_CLOSED, ERR_DEVICE_BROKEN,
+   * ERR_THREAD_LOST.
+   */
+  async save(): Promise<Uint8Array> {
+    this.#checkOpen();
+    return saveDevice(this.#stateful, (take) => this.#messages.reconfigure(take));
+  }
+
   /** Keeps the process alive while the device is served, as it does from the start. */
   ref(): this {
     this.#messages.ref();
@@ -293,6 +307,17 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
   /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  get #stateful(): StatefulDevice {
+    const { deviceId } = this.model;
+    return {
+      name: this.name,
+      deviceId,
+      features: this.#features,
+      blocks: this.#blocks,
+      attached: this.#attached,
+    };
   }
 
   #checkOpen(): void {
@@ -324,6 +349,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     this.#undo.push(() => {
       if (!this.#abandoned) attached.close();
     });
+    if (options.state) await restoreDevice(this.#stateful, options.state);
     const { queues, groups, apiVersion, log } = options;
     const { deviceId } = this.model;
     const config = attached.config();

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readlinkSync } from 'node:fs';
 import type { Manifest } from '../models/manifest.js';
+import { readDeviceState } from '../served/device-state.js';
 import { hasBit } from '../uapi/bits.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_F_IN_ORDER } from '../uapi/virtio.js';
 import type { ContractRequest, ContractScene } from './contract-scene.js';
@@ -93,9 +94,10 @@ export const CASES: Record<string, Case> = {
   },
 
   'suspended, it stands still until a reset': async (scene) => {
-    const { driver } = scene;
+    const { driver, observed } = scene;
     await scene.works();
     await within(driver.device.suspend(), 'the suspension');
+    if (observed) await until(() => observed.hooks.at(-1) === 'paused', 'the model to hear of it');
     const used = driver.queues.map((queue) => queue.used);
     const bases = await Promise.all(driver.queues.map(({ index }) => driver.device.vringBase(index)));
     const answers = Promise.allSettled(scene.fill(1));
@@ -158,6 +160,30 @@ export const CASES: Record<string, Case> = {
     await within(model.configChanged(), 'the change');
     await until(() => interrupts > 0, 'a config-change interrupt');
     await scene.works();
+  },
+
+  'what is saved of it is taken up by another one': async (scene) => {
+    const { driver } = scene;
+    await scene.works();
+    const saved = await within(scene.device.save(), 'the state').catch((error) => {
+      // What cannot be saved says so.
+      assert.equal(error.code, 'ERR_NOT_SUPPORTED');
+      return undefined;
+    });
+    if (!saved) return scene.works();
+    const { bases, model } = readDeviceState(saved);
+    const positions = driver.queues.map(({ index }) => driver.device.vringBase(index));
+    assert.deepEqual(await Promise.all(positions), bases);
+    await scene.another(saved, async (name, other) => {
+      const again = readDeviceState(await within(other.save(), 'the state'));
+      // A state may be long: a difference of it would be of no use.
+      assert.ok(
+        Buffer.compare(again.model, model) === 0,
+        'the state that was restored is what is saved then',
+      );
+      await scene.moveTo(name, bases);
+      await scene.works();
+    });
   },
 
   'closed with requests in flight it leaves nothing, and can be served again': async (scene) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { Bus } from '../bus/index.js';
 import type { RingbellError } from '../errors.js';
 import type { Model } from '../models/model.js';
-import { serve } from '../serve.js';
+import { type ServeOptions, serve } from '../serve.js';
 import type { ServedDevice } from '../served/served-device.js';
 import { VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_RING_F_INDIRECT_DESC } from '../uapi/virtio.js';
 import type { ModelContractOptions } from './contract.js';
@@ -72,15 +72,8 @@ export class ContractScene {
 
   /** Serves the model, again if it was closed, and opens the device. */
   async serve(): Promise<void> {
-    const { queues = 1, modelOptions } = this.#options;
-    const { packed, inOrder, threads } = this.#variant;
-    this.device = await within(
-      serve(this.model, {
-        ...{ name: NAME, bus: this.bus, queues, queueSize: QUEUE_SIZE, threads, packed, inOrder },
-        ...(modelOptions !== undefined && { modelOptions }),
-      }),
-      'the device',
-    );
+    const { queues = 1 } = this.#options;
+    this.device = await within(serve(this.model, this.#serveOptions({ name: NAME })), 'the device');
     this.device.on('error', (error) => this.errors.push(error));
     this.driver = await MockDriver.open(NAME, { bus: this.bus, queues, queueSize: QUEUE_SIZE });
   }
@@ -99,6 +92,30 @@ export class ContractScene {
   async reset(): Promise<void> {
     await within(this.driver.reset(), 'a reset');
     await until(() => this.device.status === 0, 'the device to know of the reset');
+  }
+
+  /** Serves another model of the kind, which goes on from `state`, while `act` runs. */
+  async another(
+    state: Uint8Array,
+    act: (name: string, device: ServedDevice) => Promise<void>,
+  ): Promise<void> {
+    const model = await this.#options.model();
+    const name = `${NAME}-2`;
+    const device = await within(serve(model, this.#serveOptions({ name, state })), 'the other device');
+    try {
+      await act(name, device);
+      await this.driver.move(NAME, { bus: this.bus });
+    } finally {
+      await within(device.close(), 'the other device to close');
+      await this.#options.released?.(model);
+    }
+  }
+
+  /** Has the driver go on with another device, with its rings as they are. */
+  async moveTo(name: string, bases: readonly number[]): Promise<void> {
+    await this.driver.move(name, { bus: this.bus });
+    const { packed, inOrder } = this.#variant;
+    await within(this.driver.start({ packed, inOrder, bases }), 'DRIVER_OK');
   }
 
   /** Requests of the contract, one element for those that belong together; those without a queue are dealt out over all. */
@@ -163,6 +180,14 @@ export class ContractScene {
     await within(Promise.resolve(this.device?.close()), 'the device to close');
     await this.bus.close();
     await this.#options.released?.(this.model);
+  }
+
+  #serveOptions(own: { name: string; state?: Uint8Array }): ServeOptions {
+    const { queues = 1, modelOptions } = this.#options;
+    return {
+      ...{ bus: this.bus, queues, queueSize: QUEUE_SIZE, ...this.#variant, ...own },
+      ...(modelOptions !== undefined && { modelOptions }),
+    };
   }
 
   #fit(round: readonly ContractRequest[]): boolean {

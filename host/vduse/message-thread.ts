@@ -87,10 +87,10 @@ export class MessageThread {
   }
 
   /**
-   * Has `change` run while no queue runs; it returns the config space, of which the driver is told. Throws what `change`
+   * Has `change` run while no queue runs; it returns the config space, of which the driver is told, unless it has not changed. Throws what `change`
    * throws, ERR_THREAD_LOST if a queue cannot be stopped, ERR_DEVICE_BROKEN if the thread has ended, ERR_CONTROL_PLANE.
    */
-  reconfigure(change: () => Uint8Array): Promise<void> {
+  reconfigure(change: () => Uint8Array | undefined): Promise<void> {
     const result = this.#lastChange.then(
       () =>
         new Promise<void>((resolve, reject) => {

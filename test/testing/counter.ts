@@ -16,6 +16,7 @@ export default class Counter extends DeviceModel {
   override readonly manifest = { deviceId: VIRTIO_ID_RNG, features: [3], queues: 2, queueGroup: 2 };
   #buffers: Chain[] = [];
   #asked: Chain[] = [];
+  #answers = 0;
 
   override config(): Uint8Array {
     return Uint8Array.of(1, 2, 3, 4);
@@ -29,7 +30,16 @@ export default class Counter extends DeviceModel {
       buffer.write(0, Uint8Array.of(asked.readable.reduce((sum, byte) => sum + byte, 0) & 0xff));
       buffer.complete(1);
       asked.complete();
+      this.#answers = (this.#answers + 1) & 0xff;
     }
+  }
+
+  override save(): Uint8Array {
+    return Uint8Array.of(this.#answers);
+  }
+
+  override restore(state: Uint8Array): void {
+    this.#answers = state[0]!;
   }
 
   override reset(): void {

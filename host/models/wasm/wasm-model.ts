@@ -15,6 +15,7 @@ import { checkOptions } from '../../options.js';
 import { checkManifest, type DeviceShape, type Manifest, offeredFeatures } from '../manifest.js';
 import type { AttachedModel, Model, ModelContext } from '../model.js';
 import { loadModelModule, type ModelModule } from './model-module.js';
+import { ModelStates } from './model-states.js';
 import { createDatapath, instantiateModel, type WasmDatapathData } from './wasm-datapath.js';
 
 /** What a WasmModel is made of. */
@@ -108,6 +109,13 @@ export class WasmModel implements Model {
         bytes = next;
         aperture.u8.set(next, config);
       });
+    const states = new ModelStates(aperture, [
+      { linear: state, bytes: stateBytes },
+      ...sources.map(({ model }) => ({
+        linear: aperture.data.getUint32(model + MODEL_QUEUE_STATE, true),
+        bytes: queueStateBytes,
+      })),
+    ]);
     this.#surroundings = { shape, configChanged: changed };
     return {
       features,
@@ -120,6 +128,8 @@ export class WasmModel implements Model {
       threadDatapath: (index) => ({ module: DATAPATH_MODULE, data: sources[index]! }),
       loopDatapath: (index, { attention }) =>
         createDatapath(queues[index]!, sources[index]!, { pollers: 0, bursts: 1, attention }),
+      save: () => states.save(),
+      restore: (saved) => states.restore(saved),
       close: () => {
         this.#surroundings = undefined;
       },
