@@ -61,8 +61,8 @@ function begin(vq: usize): void {
 }
 
 /**
- * Takes up to `max` chains into the chain and segment tables: how many. A short burst is tried first; each of the two is a
- * function of its own, so that neither has to make room for what the other keeps in registers.
+ * Takes up to `max` chains into the chain and segment tables: how many. A short burst is tried first. The rest is a function of
+ * its own, so that neither has to make room for what the other keeps in registers.
  */
 // @ts-ignore: decorator
 @inline
@@ -96,6 +96,7 @@ export function deviceReturn(vq: usize, first: u32, end: u32): void {
 export function devicePush(vq: usize, count: u32): u32 {
   let result: u32 = 0;
   if (count == 1) result = isPacked(vq) ? packedFew.pushOne(vq) : splitFew.pushOne(vq);
+  else if (count == 2) result = isPacked(vq) ? packedFew.pushTwo(vq) : splitFew.pushTwo(vq);
   if (result == 0) result = pushMany(vq, count);
   // Behind the publication: the driver does not wait for it.
   if (load<u32>(vq, VQ_FLIGHT)) flightPushed(vq, count);

@@ -50,11 +50,15 @@ export interface PackedReferenceRing extends Omit<ReferenceRing, 'start' | 'pop'
 export interface ReferenceRingConfig extends Queue {
   /** Descriptors of the driver's chains. */
   descriptors: number;
+  /** Bytes of a single descriptor, and of all but the first, which is a header's, of several. */
+  dataBytes: number;
   /** IOVA of a buffer for each descriptor of the queue, and as many more as a chain has. */
   buffers: BigUint64Array;
   /** Where the driver puts indirect tables; an IOVA of 0 for none. */
   tablesIova: bigint;
   tablesLinear: number;
+  /** Linear address that the device copies each segment to; 0 for no copies. */
+  copyTo: number;
 }
 
 export interface PackedReferenceRingConfig extends ReferenceRingConfig {

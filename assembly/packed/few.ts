@@ -8,6 +8,7 @@ import {
   SEGMENT_SIZE,
   VQ_CHAINS,
   VQ_DESC,
+  VQ_F_IN_ORDER,
   VQ_F_INDIRECT_DESC,
   VQ_FLAGS,
   VQ_HELD_AT,
@@ -31,13 +32,18 @@ import {
 } from '../layout';
 import { countPublication } from '../notify';
 import { FAST_SEGMENTS, FEW, singleSegment } from '../segments';
-import { PVIRTQ_DESC_ID, VIRTQ_DESC_SIZE } from '../virtio';
+import { PVIRTQ_DESC_ID, PVIRTQ_DESC_LEN, VIRTQ_DESC_SIZE } from '../virtio';
 import { offerable } from './chain';
 import { interruptWanted, publishDescriptor, usedDescriptor } from './device';
 import { entryOf, INDIRECT, NEXT, parseList, parseTable, writableBytes } from './parse';
 import { advance, availableOwner, indexOf, OWNER_MASK, usedOwner } from './position';
 
-/** Takes the chains that wait if `max` is FEW or less: how many; 0 if one of them is for the complete pop. */
+/**
+ * Takes the chains that wait if `max` is FEW or less: how many; 0 if one of them is for the complete pop. How many wait is seen
+ * only by looking at each, so that a larger `max` is always for the complete pop.
+ */
+// @ts-ignore: decorator
+@inline
 export function popFew(vq: usize, max: u32): u32 {
   if (max > FEW) return 0;
   if (load<u64>(vq, VQ_VERDICT) | <u64>load<u32>(vq, VQ_REPLAYING)) return 0;
@@ -83,17 +89,56 @@ export function popFew(vq: usize, max: u32): u32 {
 
 /** Publishes the first entry of the chain table: 1 | NOTIFY_DUE; 0 if the complete push is to do it. */
 export function pushOne(vq: usize): u32 {
-  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) return 0;
-  if (load<u32>(vq, VQ_LOG) | load<u32>(vq, VQ_HELD_AT)) return 0;
+  if (isWatched(vq)) return 0;
   const chain: usize = load<u32>(vq, VQ_CHAINS);
   const head = load<u32>(chain);
   const before = load<u32>(vq, VQ_USED);
   const size = load<u32>(vq, VQ_SIZE);
   const used = advance(before, head >> 16, size);
+  return publishFew(vq, before, usedWord(head, chain, before), used, size, 1);
+}
+
+/** The same for two entries, which are one batch where the first may be left out (pushInOrder of device.ts). */
+export function pushTwo(vq: usize): u32 {
+  if (isWatched(vq)) return 0;
+  const chain: usize = load<u32>(vq, VQ_CHAINS);
+  const next = chain + CHAIN_SIZE;
+  const head = load<u32>(chain);
+  const nextHead = load<u32>(next);
+  const before = load<u32>(vq, VQ_USED);
+  const size = load<u32>(vq, VQ_SIZE);
+  const second = advance(before, head >> 16, size);
+  const used = advance(second, nextHead >> 16, size);
+  if (load<u32>(vq, VQ_FLAGS) & VQ_F_IN_ORDER && load<u32>(chain, CHAIN_COUNTS) == load<u32>(load<u32>(vq, VQ_WRITABLE)))
+    return publishFew(vq, before, usedWord(nextHead, next, before), used, size, 2);
+  // Nobody looks at it until the first one is published.
+  const at = load<u32>(vq, VQ_DESC) + indexOf(second) * VIRTQ_DESC_SIZE;
+  store<u64>(at, usedWord(nextHead, next, second), PVIRTQ_DESC_LEN);
+  return publishFew(vq, before, usedWord(head, chain, before), used, size, 2);
+}
+
+/** Whether a publication is noted besides, or a used descriptor waits for it. */
+// @ts-ignore: decorator
+@inline
+function isWatched(vq: usize): bool {
+  if (dirtyTracked(load<u32>(vq, VQ_IOTLB))) return true;
+  return (load<u32>(vq, VQ_LOG) | load<u32>(vq, VQ_HELD_AT)) != 0;
+}
+
+/** What the used descriptor at a place says of an entry of the chain table. */
+// @ts-ignore: decorator
+@inline
+function usedWord(head: u32, chain: usize, position: u32): u64 {
+  return usedDescriptor(head & 0xffff, load<u32>(chain, CHAIN_COUNTS), usedOwner(position));
+}
+
+/** Publishes `count` chains, from place `before` to `used`, by the used descriptor of the first; the others are written. */
+// @ts-ignore: decorator
+@inline
+function publishFew(vq: usize, before: u32, first: u64, used: u32, size: u32, count: u32): u32 {
   store<u32>(vq, used, VQ_USED);
   store<u32>(vq, used, VQ_SIGNALLED_USED);
-  const word = usedDescriptor(head & 0xffff, load<u32>(chain, CHAIN_COUNTS), usedOwner(before));
-  publishDescriptor(vq, indexOf(before), word);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - 1, VQ_IN_FLIGHT);
-  return 1 | countPublication(vq, 1, interruptWanted(vq, before, used, size));
+  publishDescriptor(vq, indexOf(before), first);
+  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - count, VQ_IN_FLIGHT);
+  return count | countPublication(vq, count, interruptWanted(vq, before, used, size));
 }

@@ -1,6 +1,6 @@
 // Bursts of one chain or two, as a driver makes them that waits for each answer. What the fast path sets up for many chains
-// (parse.ts) costs more than one of them, so that here each is taken by itself, by the same rules, in one function that calls
-// nothing. Whatever is out of the ordinary is left, untouched, to the pop that follows.
+// (parse.ts) costs more than one of them, so that here each is taken by itself, by the same rules, in code that is part of its
+// caller's and calls nothing. Whatever is out of the ordinary is left, untouched, to the complete pop or push that follows.
 
 import {
   CHAIN_COUNTS,
@@ -42,6 +42,8 @@ import { interruptWanted, isWatched, publishIndex } from './device';
 import { findTable, parseChain } from './parse';
 
 /** Takes the chains that wait if they are FEW or less, or `max` is: how many; 0 if one of them is for the complete pop. */
+// @ts-ignore: decorator
+@inline
 export function popFew(vq: usize, max: u32): u32 {
   if (load<u64>(vq, VQ_VERDICT) | <u64>load<u32>(vq, VQ_REPLAYING)) return 0;
   if (load<u32>(<usize>load<u32>(vq, VQ_IOTLB), IOTLB_GENERATION) != load<u32>(vq, VQ_REGION_GENERATION)) return 0;
@@ -112,14 +114,37 @@ export function popFew(vq: usize, max: u32): u32 {
 export function pushOne(vq: usize): u32 {
   if (isWatched(vq)) return 0;
   const used = load<u32>(vq, VQ_USED);
+  writeUsed(vq, used, load<u32>(vq, VQ_CHAINS));
+  return publishFew(vq, used, 1);
+}
+
+/** The same for two entries. */
+export function pushTwo(vq: usize): u32 {
+  if (isWatched(vq)) return 0;
+  const used = load<u32>(vq, VQ_USED);
   const chain: usize = load<u32>(vq, VQ_CHAINS);
-  const entry: usize = load<u32>(vq, VQ_DEVICE) + (used & (load<u32>(vq, VQ_SIZE) - 1)) * CHAIN_SIZE;
+  writeUsed(vq, used, chain);
+  writeUsed(vq, used + 1, chain + CHAIN_SIZE);
+  return publishFew(vq, used, 2);
+}
+
+/** Writes the used element of an index from an entry of the chain table. */
+// @ts-ignore: decorator
+@inline
+function writeUsed(vq: usize, used: u32, chain: usize): void {
+  const element: usize = load<u32>(vq, VQ_DEVICE) + (used & (load<u32>(vq, VQ_SIZE) - 1)) * CHAIN_SIZE;
   // By halves: the device model has just written one of them, and a CPU does not forward two stores to one load.
   const written = <u64>load<u32>(chain, CHAIN_COUNTS);
-  store<u64>(entry, <u64>load<u32>(chain) | (written << 32), VIRTQ_USED_RING);
-  const next = (used + 1) & 0xffff;
+  store<u64>(element, <u64>load<u32>(chain) | (written << 32), VIRTQ_USED_RING);
+}
+
+/** Publishes the `count` used elements from index `used` on. */
+// @ts-ignore: decorator
+@inline
+function publishFew(vq: usize, used: u32, count: u32): u32 {
+  const next = (used + count) & 0xffff;
   store<u32>(vq, next, VQ_USED);
   publishIndex(vq, next);
-  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - 1, VQ_IN_FLIGHT);
-  return 1 | countPublication(vq, 1, interruptWanted(vq, next));
+  store<u32>(vq, load<u32>(vq, VQ_IN_FLIGHT) - count, VQ_IN_FLIGHT);
+  return count | countPublication(vq, count, interruptWanted(vq, next));
 }

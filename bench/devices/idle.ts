@@ -19,8 +19,14 @@ export interface IdleResult {
   readonly mappings: number;
 }
 
-/** Milliseconds between the last device and the first look: garbage collection and compilation of what made them. */
-const CALM_MS = 2000;
+/**
+ * Shares of the time measured that are waited for, at most so many, before it begins: V8 shrinks each thread's heap some seconds
+ * after the thread has come to rest, once.
+ */
+const CALM_SHARE = 0.5;
+const CALM_WAITS = 24;
+/** Of one CPU: less is calm. */
+const CALM_PERCENT = 0.1;
 /** Fields of /proc/self/stat behind the name, which may hold blanks; USER_HZ. */
 const [UTIME, STIME] = [11, 12];
 const TICKS_PER_SECOND = 100;
@@ -34,10 +40,9 @@ export async function idle(kind: Kind, devices: number, seconds: number): Promis
   const made = [];
   for (let index = 0; index < devices; index++) made.push(await make(kind, `device${index}`, bus));
   const after = await readProcessState();
-  await sleep(CALM_MS);
-  const start = [cpuSeconds(), performance.now()] as const;
-  await sleep(seconds * 1000);
-  const cpuPercent = ((cpuSeconds() - start[0]) / ((performance.now() - start[1]) / 1000)) * 100;
+  for (let left = CALM_WAITS; left > 0; left--)
+    if ((await cpuPercentOf(seconds * CALM_SHARE)) < CALM_PERCENT) break;
+  const cpuPercent = await cpuPercentOf(seconds);
   for (const each of made) await each.close();
   await bus.close();
   const each = (key: keyof typeof after) => (after[key] - before[key]) / devices;
@@ -50,6 +55,13 @@ export async function idle(kind: Kind, devices: number, seconds: number): Promis
       mappings: each('mappings'),
     },
   };
+}
+
+/** What this process uses of a CPU in the next `seconds` seconds. */
+async function cpuPercentOf(seconds: number): Promise<number> {
+  const [cpu, start] = [cpuSeconds(), performance.now()];
+  await sleep(seconds * 1000);
+  return ((cpuSeconds() - cpu) / ((performance.now() - start) / 1000)) * 100;
 }
 
 /** Seconds of CPU that this process has used. */

@@ -1,7 +1,4 @@
-import { instantiateSync } from '@assemblyscript/loader';
-import type { Engine } from '../../host/aperture/engine.js';
-import { instantiateEngine } from '../../host/aperture/engine.js';
-import type { Memory } from '../../host/aperture/web-assembly.js';
+import type { Module } from '../../host/aperture/web-assembly.js';
 import { buildAssembly } from '../build-assembly.js';
 import type { Case } from '../case.js';
 import { compare } from '../compare.js';
@@ -20,18 +17,17 @@ const BURST = 32;
 const TEST = 'return load<u64>(iotlb, IOTLB_DIRTY) != 0;';
 const NO_TEST = 'return false;';
 
-/** An engine that cannot track anything. */
-async function withoutTracking(): Promise<(memory: Memory) => Engine> {
+/** The module made from bench/assembly/NAME.ts, of an engine that cannot track anything. */
+async function withoutTracking(name: string): Promise<Module> {
   let tests = 0;
-  const module = await buildAssembly('assembly/index.ts', {
+  const module = await buildAssembly(`bench/assembly/${name}.ts`, {
     edit: (_path, source) => {
       if (source.includes(TEST)) tests++;
       return source.replace(TEST, NO_TEST);
     },
   });
   if (tests !== 1) throw new Error('the test that tracking costs was not found');
-  return (memory) =>
-    instantiateSync(module, { env: { memory } } as never).instance.exports as unknown as Engine;
+  return module;
 }
 
 function ringCase(descriptors: number): Case {
@@ -40,9 +36,16 @@ function ringCase(descriptors: number): Case {
     name,
     quick: true,
     async run(effort) {
-      const sides = new Sides({ descriptors, burst: BURST, format: 'split', indirect: false, regions: 1 });
-      const without = sides.variant(await withoutTracking(), false);
-      const tracked = sides.variant(instantiateEngine, true);
+      const sides = new Sides({
+        descriptors,
+        burst: BURST,
+        format: 'split',
+        indirect: false,
+        copied: 0,
+        regions: 1,
+      });
+      const without = sides.variant(false, await withoutTracking('ring'));
+      const tracked = sides.variant(true);
       const off = () => sides.slice(sides.engine);
       const comparison = { work: name, unit: 'ns/chain' };
       return [
@@ -62,9 +65,8 @@ function readCase({ batch, bytes }: (typeof READS)[number]): Case {
     quick: true,
     async run(effort) {
       const disks = new Disks({ batch, bytes });
-      const { memory } = disks.ring;
-      const without = disks.engineLoop((await withoutTracking())(memory));
-      const loops = { off: disks.engineLoop(), on: disks.engineLoop(instantiateEngine(memory), true) };
+      const without = disks.engineLoop(false, await withoutTracking('round-trip'));
+      const loops = { off: disks.engineLoop(), on: disks.engineLoop(true) };
       const off = () => disks.measure(loops.off);
       const comparison = { work: name, unit: 'requests/s' };
       return [

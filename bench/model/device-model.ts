@@ -33,6 +33,7 @@ export function modelSide(ring: Ring, burst: number): Side {
   const { memory, engine, data, vq } = ring;
   const aperture = {
     engine,
+    memory,
     data,
     u8: new Uint8Array(memory.buffer),
     i32: new Int32Array(memory.buffer),

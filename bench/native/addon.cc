@@ -19,13 +19,33 @@ using Clock = std::chrono::steady_clock;
 
 /** What every side of a benchmark does with a chain: the least that cannot be optimised away. */
 struct Digest {
+  /** Adds what a segment is to the sum. */
+  void add(const Segment& segment) { sum += segment.linear ^ segment.bytes; }
+
   uint32_t sum = 0;
   /** Bytes that every side reports as written. */
   uint32_t used_length = 1;
   uint32_t operator()(const Chain& chain) {
-    for (const Segment& segment : chain.segments) sum += segment.linear ^ segment.bytes;
+    for (const Segment& segment : chain.segments) add(segment);
     return used_length;
   }
+};
+
+/** The same, and a copy of each segment's bytes to one place. */
+struct CopyingDigest : Digest {
+  CopyingDigest(const Digest& digest, std::byte* memory, std::byte* to)
+      : Digest(digest), memory_(memory), to_(to) {}
+  uint32_t operator()(const Chain& chain) {
+    for (const Segment& segment : chain.segments) {
+      add(segment);
+      std::memcpy(to_, memory_ + segment.linear, segment.bytes);
+    }
+    return used_length;
+  }
+
+ private:
+  std::byte* memory_;
+  std::byte* to_;
 };
 
 uint32_t number(const Napi::Object& object, const char* name) {
@@ -85,6 +105,9 @@ class TimedRing : public Napi::ObjectWrap<Self> {
   std::unique_ptr<RingDevice> device_;
   std::unique_ptr<RingDriver> driver_;
   Digest digest_;
+  std::byte* memory_ = nullptr;
+  /** Where each segment is copied to, if anywhere. */
+  std::byte* copy_to_ = nullptr;
 
  private:
   Napi::Value Fill(const Napi::CallbackInfo& info) {
@@ -95,11 +118,17 @@ class TimedRing : public Napi::ObjectWrap<Self> {
 
   Napi::Value Drain(const Napi::CallbackInfo& info) {
     const uint32_t burst = info[0].As<Napi::Number>().Uint32Value();
+    const uint32_t served =
+        copy_to_ ? Serve(burst, CopyingDigest(digest_, memory_, copy_to_)) : Serve(burst, digest_);
+    return Napi::Number::New(info.Env(), served);
+  }
+
+  template <typename Handler>
+  uint32_t Serve(uint32_t burst, Handler digest) {
     uint32_t served = 0;
-    Digest digest = digest_;
     while (const uint32_t count = device_->serve(burst, digest)) served += count;
     digest_ = digest;
-    return Napi::Number::New(info.Env(), served);
+    return served;
   }
 
   Napi::Value Reap(const Napi::CallbackInfo& info) {
@@ -149,13 +178,14 @@ class ReferenceRing : public TimedRing<ReferenceRing, Device, Driver> {
 
   explicit ReferenceRing(const Napi::CallbackInfo& info) : TimedRing(info) {
     const auto config = info[1].As<Napi::Object>();
-    auto* memory = reinterpret_cast<std::byte*>(info[0].As<Napi::Uint8Array>().Data());
+    auto* memory = memory_ = reinterpret_cast<std::byte*>(info[0].As<Napi::Uint8Array>().Data());
     const Virtqueue queue = read_queue(memory, config);
+    if (const uint32_t to = number(config, "copyTo")) copy_to_ = memory + to;
     device_ =
         std::make_unique<Device>(memory, queue, read_regions(config), number(config, "segmentsCapacity"));
-    driver_ =
-        std::make_unique<Driver>(queue, number(config, "descriptors"), read_buffers(config),
-                                 big_number(config, "tablesIova"), memory + number(config, "tablesLinear"));
+    driver_ = std::make_unique<Driver>(queue, number(config, "descriptors"), number(config, "dataBytes"),
+                                       read_buffers(config), big_number(config, "tablesIova"),
+                                       memory + number(config, "tablesLinear"));
   }
 
  private:
@@ -189,15 +219,16 @@ class PackedReferenceRing : public TimedRing<PackedReferenceRing, PackedDevice, 
 
   explicit PackedReferenceRing(const Napi::CallbackInfo& info) : TimedRing(info) {
     const auto config = info[1].As<Napi::Object>();
-    auto* memory = reinterpret_cast<std::byte*>(info[0].As<Napi::Uint8Array>().Data());
+    auto* memory = memory_ = reinterpret_cast<std::byte*>(info[0].As<Napi::Uint8Array>().Data());
     const Virtqueue queue = read_queue(memory, config);
+    if (const uint32_t to = number(config, "copyTo")) copy_to_ = memory + to;
     const bool in_order = number(config, "flags") & VQ_F_IN_ORDER;
     digest_.used_length = number(config, "usedLength");
     device_ = std::make_unique<PackedDevice>(memory, queue, read_regions(config),
                                              number(config, "segmentsCapacity"), in_order);
-    driver_ = std::make_unique<PackedDriver>(queue, number(config, "descriptors"), read_buffers(config),
-                                             big_number(config, "tablesIova"),
-                                             memory + number(config, "tablesLinear"), in_order);
+    driver_ = std::make_unique<PackedDriver>(
+        queue, number(config, "descriptors"), number(config, "dataBytes"), read_buffers(config),
+        big_number(config, "tablesIova"), memory + number(config, "tablesLinear"), in_order);
   }
 
  private:

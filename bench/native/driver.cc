@@ -13,10 +13,11 @@ void write(Descriptor* to, uint64_t addr, uint64_t len, uint64_t flags, uint64_t
 
 }  // namespace
 
-Driver::Driver(const Virtqueue& queue, uint32_t descriptors, std::vector<uint64_t> buffers, uint64_t tables,
-               std::byte* table_memory)
+Driver::Driver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes,
+               std::vector<uint64_t> buffers, uint64_t tables, std::byte* table_memory)
     : queue_(queue),
       descriptors_(descriptors),
+      data_bytes_(data_bytes),
       buffers_(std::move(buffers)),
       tables_(tables),
       table_memory_(table_memory),
@@ -58,10 +59,10 @@ void Driver::write_chain(Descriptor* table, uint32_t index, const uint64_t* buff
   for (uint32_t first = index; index < last; index++, buffers++) {
     // Shaped as a read request: a readable header, then what the device fills.
     const bool header = index == first;
-    write(&table[index], *buffers, header ? kHeaderBytes : kDataBytes,
+    write(&table[index], *buffers, header ? kHeaderBytes : data_bytes_,
           VIRTQ_DESC_F_NEXT | (header ? 0 : VIRTQ_DESC_F_WRITE), index + 1);
   }
-  write(&table[index], *buffers, kDataBytes, descriptors_ > 1 ? VIRTQ_DESC_F_WRITE : 0, 0);
+  write(&table[index], *buffers, data_bytes_, descriptors_ > 1 ? VIRTQ_DESC_F_WRITE : 0, 0);
 }
 
 }  // namespace ringbell::bench

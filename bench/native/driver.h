@@ -6,9 +6,8 @@
 
 namespace ringbell::bench {
 
-/** Bytes of a header-like first descriptor, and of every other one. */
+/** Bytes of a header-like first descriptor. */
 constexpr uint32_t kHeaderBytes = 16;
-constexpr uint32_t kDataBytes = 2000;
 
 /**
  * A lean driver: writes every descriptor anew with two 64-bit stores, so that the device's wide loads are not
@@ -17,12 +16,13 @@ constexpr uint32_t kDataBytes = 2000;
 class Driver {
  public:
   /**
-   * `buffers` holds an IOVA for each descriptor of the queue, and as many more as a chain has. With `tables`
+   * `buffers` holds an IOVA for each descriptor of the queue, and as many more as a chain has; all but the
+   * first of several descriptors have `data_bytes`, a single one, too. With `tables`
    * not 0 each chain is one indirect descriptor, and the tables lie at that IOVA, which is `table_memory`
    * here.
    */
-  Driver(const Virtqueue& queue, uint32_t descriptors, std::vector<uint64_t> buffers, uint64_t tables,
-         std::byte* table_memory);
+  Driver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes, std::vector<uint64_t> buffers,
+         uint64_t tables, std::byte* table_memory);
 
   /** Chains that fit on the ring at once. */
   uint32_t slots() const { return slots_; }
@@ -37,6 +37,7 @@ class Driver {
 
   const Virtqueue queue_;
   const uint32_t descriptors_;
+  const uint32_t data_bytes_;
   const std::vector<uint64_t> buffers_;
   const uint64_t tables_;
   std::byte* const table_memory_;

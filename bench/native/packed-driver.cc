@@ -6,11 +6,13 @@
 
 namespace ringbell::bench {
 
-PackedDriver::PackedDriver(const Virtqueue& queue, uint32_t descriptors, std::vector<uint64_t> buffers,
-                           uint64_t tables, std::byte* table_memory, bool in_order)
+PackedDriver::PackedDriver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes,
+                           std::vector<uint64_t> buffers, uint64_t tables, std::byte* table_memory,
+                           bool in_order)
     : queue_(queue),
       ring_(reinterpret_cast<PackedDescriptor*>(queue.table)),
       descriptors_(descriptors),
+      data_bytes_(data_bytes),
       buffers_(std::move(buffers)),
       tables_(tables),
       table_memory_(table_memory),
@@ -36,7 +38,7 @@ uint32_t PackedDriver::fill(uint32_t count) {
     for (uint32_t i = 0; i < descriptors_; i++) {
       const bool header = i == 0 && descriptors_ > 1;
       const uint16_t write_flag = i && !in_order_ ? VIRTQ_DESC_F_WRITE : 0;
-      const uint32_t len = header ? kHeaderBytes : kDataBytes;
+      const uint32_t len = header ? kHeaderBytes : data_bytes_;
       if (tables_)
         write(table[i], buffers[i], len, 0, write_flag);
       else

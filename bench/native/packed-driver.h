@@ -14,8 +14,8 @@ namespace ringbell::bench {
 class PackedDriver {
  public:
   /** As Driver. */
-  PackedDriver(const Virtqueue& queue, uint32_t descriptors, std::vector<uint64_t> buffers, uint64_t tables,
-               std::byte* table_memory, bool in_order);
+  PackedDriver(const Virtqueue& queue, uint32_t descriptors, uint32_t data_bytes,
+               std::vector<uint64_t> buffers, uint64_t tables, std::byte* table_memory, bool in_order);
 
   /** Chains that fit on the ring at once. */
   uint32_t slots() const { return slots_; }
@@ -33,6 +33,7 @@ class PackedDriver {
   const Virtqueue queue_;
   PackedDescriptor* const ring_;
   const uint32_t descriptors_;
+  const uint32_t data_bytes_;
   const std::vector<uint64_t> buffers_;
   const uint64_t tables_;
   std::byte* const table_memory_;

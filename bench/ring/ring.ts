@@ -147,11 +147,15 @@ export class Ring implements Queue {
 export interface EngineLoop {
   /** Serves the ring in bursts until it is empty, adding to the u32 at `digest`: chains served, each with `usedLength` bytes. */
   drain(vq: number, burst: number, digest: number, usedLength: number): number;
+  /** The same, copying each segment to linear address `to`. */
+  drainCopying(vq: number, burst: number, digest: number, usedLength: number, to: number): number;
 }
 
-/** The loop around an engine's own exports, on the same memory. */
-export function instantiateLoop(ring: Ring, engine: Engine): EngineLoop {
-  const module = new Module(readFileSync(assemblyFile('ring')));
-  const imports = { env: { memory: ring.memory }, engine };
+/** The loop on the memory of a ring; `module` is one made from bench/assembly/ring.ts otherwise. */
+export function instantiateLoop(
+  ring: Ring,
+  module = new Module(readFileSync(assemblyFile('ring'))),
+): EngineLoop {
+  const imports = { env: { memory: ring.memory } };
   return instantiateSync(module as never, imports as never).instance.exports as unknown as EngineLoop;
 }

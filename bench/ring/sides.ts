@@ -7,8 +7,7 @@ import {
   VQ_F_PACKED,
 } from '../../assembly/layout.js';
 import { VIRTQ_AVAIL_IDX, VIRTQ_DESC_SIZE } from '../../assembly/virtio.js';
-import type { Engine } from '../../host/aperture/engine.js';
-import type { Memory } from '../../host/aperture/web-assembly.js';
+import type { Module } from '../../host/aperture/web-assembly.js';
 import { PACKED_VRING_BASE_RESET } from '../../host/uapi/vring-base.js';
 import { loadReference, type PackedReferenceRing, type ReferenceRing } from '../build.js';
 import { TypeScriptRing } from '../reference/ring.js';
@@ -20,6 +19,8 @@ const QUEUE_SIZE = 256;
 const SEGMENTS = 512;
 /** Bytes from one buffer to the next. */
 const BUFFER_STRIDE = 2048;
+/** Bytes of a data descriptor that nobody copies. */
+const DATA_BYTES = 2000;
 /** Above 2^32, so that no side gets away with 32-bit arithmetic. */
 const FIRST_IOVA = 0x1_0000_0000n;
 /** Rounds that a slice runs before it measures. */
@@ -38,6 +39,8 @@ export interface RingWork {
   indirect: boolean;
   /** Format of the ring; 'in order' is a packed one with VIRTIO_F_IN_ORDER, of chains that are only read. */
   format: 'split' | 'packed' | 'in order';
+  /** Bytes of a data descriptor that the handler copies; 0 for a handler that looks at no data. */
+  copied: number;
   /** Pieces of the IOTLB that the buffers are spread over, in turn. */
   regions: number;
 }
@@ -59,6 +62,8 @@ export class Sides {
   readonly typescript: Side | undefined;
   readonly #ring: Ring;
   readonly #usedLength: number;
+  /** Where the handler copies segments to; 0 for none. */
+  readonly #copyTo: number;
   readonly #driver: ReferenceRing | PackedReferenceRing;
   readonly #restart: (side: Side) => void;
   readonly #burst: number;
@@ -70,6 +75,9 @@ export class Sides {
   constructor(work: RingWork) {
     const ring = new Ring(QUEUE_SIZE, flagsOf(work), SEGMENTS);
     const usedLength = work.format === 'in order' ? 0 : 1;
+    this.#usedLength = usedLength;
+    this.#copyTo = work.copied && ring.allocate(work.copied);
+    this.#ring = ring;
     const regionBytes = ring.buffersBytes / work.regions;
     ring.map(
       Array.from({ length: work.regions }, (_, i) => ({
@@ -87,7 +95,6 @@ export class Sides {
       const region = ring.regions[i % work.regions]!;
       return region.iova + BigInt(firstBuffer + Math.floor(i / work.regions) * BUFFER_STRIDE);
     });
-    this.#ring = ring;
     this.#burst = work.burst;
     const memory = new Uint8Array(ring.memory.buffer);
     const config = {
@@ -99,17 +106,18 @@ export class Sides {
       segmentsCapacity: ring.segmentsCapacity,
       regions: ring.regions,
       descriptors: work.descriptors,
+      dataBytes: work.copied || DATA_BYTES,
       buffers: BigUint64Array.from(buffers),
       tablesIova: work.indirect ? ring.regions[0]!.iova : 0n,
       tablesLinear: ring.buffers,
       usedLength,
+      copyTo: this.#copyTo,
     };
-    this.#usedLength = usedLength;
-    this.engine = engineSide(ring, ring.engine, usedLength, false);
+    this.engine = this.variant(false);
     if (work.format === 'split') {
       const reference = new (loadReference().ReferenceRing)(memory, config);
       this.#driver = this.cpp = reference;
-      this.typescript = new TypeScriptRing(ring.memory.buffer, ring);
+      this.typescript = work.copied ? undefined : new TypeScriptRing(ring.memory.buffer, ring);
       // The driver goes on where it is.
       this.#restart = (side) => side.start(ring.data.getUint16(ring.avail + VIRTQ_AVAIL_IDX, true));
     } else {
@@ -124,9 +132,26 @@ export class Sides {
     this.#chains = Math.floor(this.#driver.slots / work.burst) * work.burst;
   }
 
-  /** An engine, released or not, as another side; `tracked`: it marks what it writes. */
-  variant(instantiate: (memory: Memory) => Engine, tracked: boolean): Side {
-    return engineSide(this.#ring, instantiate(this.#ring.memory), this.#usedLength, tracked);
+  /** The engine as another side: as `module` has it, if it is given; `tracked`: it marks what it writes. */
+  variant(tracked: boolean, module?: Module): Side {
+    const ring = this.#ring;
+    const loop = instantiateLoop(ring, module);
+    const digest = ring.allocate(CACHE_LINE);
+    const [usedLength, to] = [this.#usedLength, this.#copyTo];
+    return {
+      start: (base) => {
+        ring.track(tracked);
+        ring.engine.deviceStart(ring.vq, base);
+      },
+      drain: to
+        ? (burst) => loop.drainCopying(ring.vq, burst, digest, usedLength, to)
+        : (burst) => loop.drain(ring.vq, burst, digest, usedLength),
+      takeDigest: () => {
+        const sum = ring.data.getUint32(digest, true);
+        ring.data.setUint32(digest, 0, true);
+        return sum;
+      },
+    };
   }
 
   /** Another side, made on the same ring. */
@@ -173,22 +198,4 @@ function flagsOf({ indirect, format }: RingWork): number {
   const flags = indirect ? VQ_F_INDIRECT_DESC : 0;
   if (format === 'split') return flags;
   return flags | VQ_F_PACKED | (format === 'in order' ? VQ_F_IN_ORDER : 0);
-}
-
-function engineSide(ring: Ring, engine: Engine, usedLength: number, tracked: boolean): Side {
-  const { vq, data } = ring;
-  const loop = instantiateLoop(ring, engine);
-  const digest = ring.allocate(CACHE_LINE);
-  return {
-    start: (base) => {
-      ring.track(tracked);
-      engine.deviceStart(vq, base);
-    },
-    drain: (burst) => loop.drain(vq, burst, digest, usedLength),
-    takeDigest: () => {
-      const sum = data.getUint32(digest, true);
-      data.setUint32(digest, 0, true);
-      return sum;
-    },
-  };
 }

@@ -45,7 +45,6 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
 } from '../../assembly/virtio.js';
-import type { Engine } from '../../host/aperture/engine.js';
 import { Module } from '../../host/aperture/web-assembly.js';
 import { assemblyFile, loadReference } from '../build.js';
 import { Ring } from '../ring/ring.js';
@@ -147,17 +146,22 @@ export class Disks {
     for (const [address, value] of fields) ring.data.setUint32(address, value, true);
   }
 
-  /** An engine's loop: round trips of the batch, how many requests completed. `tracked`: it marks what it writes. */
-  engineLoop(engine: Engine = this.ring.engine, tracked = false): (times: number) => number {
+  /**
+   * The engine's loop: round trips of the batch, how many requests completed. `tracked`: it marks what it writes; `module` is
+   * one made from bench/assembly/round-trip.ts otherwise.
+   */
+  engineLoop(
+    tracked = false,
+    module = new Module(readFileSync(assemblyFile('round-trip'))),
+  ): (times: number) => number {
     const { ring, dq, disk, submissions, completions } = this;
-    const imports = { env: { memory: ring.memory }, engine };
-    const module = new Module(readFileSync(assemblyFile('round-trip')));
+    const imports = { env: { memory: ring.memory } };
     const loop = instantiateSync(module as never, imports as never).instance
       .exports as unknown as RoundTripLoop;
     return (times) => {
       ring.track(tracked);
-      engine.driverStart(dq);
-      engine.deviceStart(ring.vq, 0);
+      ring.engine.driverStart(dq);
+      ring.engine.deviceStart(ring.vq, 0);
       return loop.roundTrips(dq, ring.vq, disk, submissions, completions, this.#batch, times);
     };
   }

@@ -92,6 +92,8 @@ function askCpp(ring: Ring): Outcome {
     buffers: new BigUint64Array(QUEUE_SIZE + 1),
     tablesIova: 0n,
     tablesLinear: 0,
+    dataBytes: 0,
+    copyTo: 0,
   });
   const words = new Uint32Array(3 + 2 * (CAPACITY + QUEUE_SIZE));
   const chains: number[][] = [];

@@ -15,6 +15,14 @@ test('a disk whose content is computed has what the function says, and nothing s
   ]);
 });
 
+test('two network devices on a switch hear each other', async () => {
+  assert.equal(await new Example('switch').ended(), [
+    'bert hears: is anybody there?',
+    'anna hears: yes, bert is',
+    '1 frame went to everybody, 1 to one of 2 known addresses',
+  ]);
+});
+
 test('a console gives back what is typed', async () => {
   const example = new Example('console-echo');
   example.type('hello\nis anybody there?\n');
@@ -80,7 +88,7 @@ test('every example is in the list, starts by npm start, and names the package i
   const folders = readdirSync(join(ROOT, 'examples'), { withFileTypes: true })
     .filter((entry) => entry.isDirectory() && entry.name !== 'node_modules')
     .map((entry) => entry.name);
-  assert.ok(folders.length >= 5);
+  assert.ok(folders.length >= 7);
   const list = readFileSync(join(ROOT, 'examples/README.md'), 'utf8');
   for (const folder of folders) {
     assert.match(list, `(${folder})`, folder);

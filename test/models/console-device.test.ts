@@ -268,6 +268,8 @@ test('messages that are none, strange, or said again leave the device as it is',
   model.handle([chain(new Uint8Array(7))] as never, queue(3));
   assert.equal(sent.splice(3), [-1], 'too short to be a message');
   model.handle([chain(new Uint8Array(0), 7)] as never, queue(2));
+  model.handle([chain(new Uint8Array(1), 1)] as never, queue(1));
+  assert.equal(sent, [1, 7, 6, -1], 'nothing can be written to what is sent');
   model.reset();
 });
 

@@ -161,6 +161,20 @@ export const mutants: readonly Mutant[] = [
     caughtBy: 'packed-differential',
   },
   {
+    name: 'the second of two used elements lies on the first',
+    file: 'split/few.ts',
+    from: 'writeUsed(vq, used + 1, chain + CHAIN_SIZE)',
+    to: 'writeUsed(vq, used, chain + CHAIN_SIZE)',
+    caughtBy: 'split-device',
+  },
+  {
+    name: 'two chains are one batch although the first was not written completely',
+    file: 'packed/few.ts',
+    from: ' && load<u32>(chain, CHAIN_COUNTS) == load<u32>(load<u32>(vq, VQ_WRITABLE))',
+    to: '',
+    caughtBy: 'packed-device',
+  },
+  {
     name: 'the complete path writes to regions that are read-only',
     file: 'chain.ts',
     from: 'if (deny & access) {',

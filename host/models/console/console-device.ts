@@ -132,7 +132,7 @@ export class ConsoleDevice extends DeviceModel {
     else if (index === CONTROL_RECEIVEQ) this.#control.give(chains);
     else if (index === CONTROL_TRANSMITQ) for (const chain of chains) this.#received(chain);
     else if (index % 2 === 0) this.#ports[portOf(index)]?.giveRoom(chains);
-    else this.#ports[portOf(index)]?.receive(chains, queue);
+    else this.#ports[portOf(index)]?.receive(chains);
   }
 
   override reset(): void {

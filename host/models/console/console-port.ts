@@ -1,7 +1,6 @@
 import { Duplex } from 'node:stream';
 import { inspect } from 'node:util';
 import type { Chain } from '../chain.js';
-import type { ModelQueue } from '../model-queue.js';
 
 /** What a port of a console is. */
 export interface ConsolePortOptions {
@@ -88,13 +87,12 @@ export class ConsolePort extends Duplex {
   }
 
   /** The driver sends. @internal */
-  receive(chains: readonly Chain[], queue: ModelQueue): void {
+  receive(chains: readonly Chain[]): void {
     for (const chain of chains) {
       if (chain.writableBytes > 0) chain.refuse();
       else this.#sent.push(chain);
     }
     this.#deliver();
-    if (this.#sent.length > 0) queue.hold();
   }
 
   /** Somebody on the driver's side has opened or closed it. @internal */
@@ -110,10 +108,7 @@ export class ConsolePort extends Duplex {
   /** The driver has gone. @internal */
   forgetDriver(): void {
     for (const chain of this.#room.splice(0)) chain.complete();
-    for (const chain of this.#sent.splice(0)) {
-      chain.complete();
-      chain.queue.release();
-    }
+    for (const chain of this.#sent.splice(0)) chain.complete();
     this.connect(false);
   }
 
@@ -153,7 +148,6 @@ export class ConsolePort extends Duplex {
       const chain = this.#sent.shift() as Chain;
       const bytes = Buffer.from(chain.read(0, chain.readableBytes).buffer);
       if (chain.complete()) chain.queue.countBytes(0, bytes.length);
-      if (this.#sent.length === 0) chain.queue.release();
       if (!this.destroyed) this.#wanted = this.push(bytes);
     }
   }

@@ -102,10 +102,11 @@ test('a device that nobody answered for in time is broken, until it is taken off
   await second.close();
 });
 
-test('a driver of ours under vhost_vdpa sees a pause, too', async () => {
-  const options = disk('model');
+test('a driver of ours under vhost_vdpa sees a pause, too, over packed rings', async () => {
+  const options = { ...disk('model'), packed: true };
   let server = await ServerProcess.start(options);
   const driver = await openBlock(await bindDriver(options.name, 'vhost_vdpa'));
+  assert.ok(driver.features.includes('VIRTIO_F_RING_PACKED'));
   const block = (n: number) => new Uint8Array(4096).fill(1 + (n % 255));
   for (let kill = 0; kill < 3; kill++) {
     const writes = Array.from({ length: 64 }, (_, n) => driver.write(n * 4096, block(n + kill)));
