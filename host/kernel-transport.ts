@@ -1,5 +1,5 @@
 import { isSystemError, RingbellError } from './errors.js';
-import type { DeviceTransport } from './served/served-device.js';
+import type { DeviceTransport } from './served/served-device-options.js';
 import { SysfsDevice, type VdpaDriver } from './vdpa/sysfs-device.js';
 import { VdpaBus } from './vdpa/vdpa-bus.js';
 import { KernelVduseControlFile } from './vduse/kernel-file.js';

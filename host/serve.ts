@@ -10,7 +10,8 @@ import type { Model } from './models/model.js';
 import { loadAddon } from './native/addon.js';
 import { checkBoolean, checkBus, checkOptions, checkSignal, flightRecorderPlan } from './options.js';
 import { THREAD_QUEUES_LIMIT } from './queue/queue-thread.js';
-import { type DeviceTransport, ServedDevice } from './served/served-device.js';
+import { ServedDevice } from './served/served-device.js';
+import type { DeviceTransport } from './served/served-device-options.js';
 import { VDUSE_API_VERSION, VDUSE_API_VERSION_1, VDUSE_NAME_MAX } from './uapi/vduse.js';
 import { defaultLogPath } from './vduse/in-flight-log.js';
 

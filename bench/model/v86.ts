@@ -30,7 +30,7 @@ interface BufferChain {
 type VirtQueueClass = new (cpu: object, virtio: object, options: object) => VirtQueue;
 
 /** Where a checkout of https://github.com/copy/v86 lies: its packages do not export the virtqueue. */
-export const V86_FOLDER = process.env['V86'];
+export const { V86: V86_FOLDER } = process.env;
 
 /** The virtqueue of the emulator v86, in JavaScript, with a device that does nothing: on a split ring, in memory of one region. */
 export function v86Side(ring: Ring, burst: number, folder: string): Side {

@@ -6,11 +6,9 @@ import type { Aperture } from '../aperture/aperture.js';
 import { type ErrorCode, RingbellError, VERDICT_CODES } from '../errors.js';
 import type { Flight } from '../flight.js';
 import type { AttachedModel, Model } from '../models/model.js';
-import { loadAddon } from '../native/addon.js';
 import { FlightKeeper } from '../observability/flight-keeper.js';
 import { addOpenDevice, removeOpenDevice } from '../observability/open-devices.js';
 import { type DeviceSnapshot, known, type Observable } from '../observability/snapshot.js';
-import type { FlightRecorderPlan } from '../options.js';
 import { FlightRecorder } from '../queue/flight-recorder.js';
 import { QueueBlock } from '../queue/queue-block.js';
 import { type QueueStats, readQueueStats, sumQueueStats } from '../queue/queue-stats.js';
@@ -19,17 +17,18 @@ import { VIRTIO_CONFIG_S_NEEDS_RESET } from '../uapi/virtio.js';
 import type { BounceBuffer } from '../vduse/device-layout.js';
 import { DirtyPages } from '../vduse/dirty-pages.js';
 import { DriverMemory } from '../vduse/driver-memory.js';
-import type { VduseControlFile } from '../vduse/file.js';
 import { KernelVduseFile } from '../vduse/kernel-file.js';
 import { Life } from '../vduse/life.js';
 import { MessageThread } from '../vduse/message-thread.js';
+import { Belongings } from './belongings.js';
 import { DataPaths } from './data-paths.js';
 import { createDeviceAperture, shareDriverWindow } from './device-aperture.js';
 import { DeviceNode } from './device-node.js';
 import { restoreDevice, type StatefulDevice, saveDevice } from './device-state.js';
 import { DirtyLog } from './dirty-log.js';
 import { queueSnapshot } from './queue-snapshot.js';
-import { type RingFeatures, ringFeatures } from './ring-features.js';
+import { ringFeatures } from './ring-features.js';
+import type { DeviceTransport, ServedDeviceOptions } from './served-device-options.js';
 
 /** Milliseconds that a thread has to leave a ring: slow disks are not lost threads, yet VDUSE waits 30 s at most. */
 const PAUSE_LIMIT_MS = 10_000;
@@ -38,40 +37,6 @@ const openChannel = channel('ringbell:device:open');
 const statusChannel = channel('ringbell:device:status');
 const errorChannel = channel('ringbell:device:error');
 const closeChannel = channel('ringbell:device:close');
-
-/** How a device reaches its drivers. */
-export interface DeviceTransport {
-  control: VduseControlFile;
-  /** Puts the created device on the vDPA bus. */
-  attach(name: string): Promise<void>;
-  /** Takes it off again. */
-  detach(name: string): Promise<void>;
-}
-
-/** How a device is served; every member has been judged. */
-export interface ServedDeviceOptions extends RingFeatures {
-  name: string;
-  queues: number;
-  /** Entries. */
-  queueSize: number;
-  /** Groups of queues, each with an address space of its own. */
-  groups: number;
-  /** Newest VDUSE API version to speak. */
-  apiVersion: number;
-  /** Whether memory of this process shall be the kernel's bounce buffer, where it can be. */
-  umem: boolean;
-  /** Queue threads; 0 for the caller's event loop, which is the only place for a model in JavaScript. */
-  threads: number;
-  poll: boolean;
-  /** CPUs of the queue threads, thread i on CPU i modulo their number; none to leave that to the kernel. */
-  cpus: readonly number[];
-  /** Path of the in-flight log; undefined for none, in which case no device can be taken over. */
-  log: string | undefined;
-  /** State that the model goes on from; undefined for its own. */
-  state: Uint8Array | undefined;
-  /** How what the queues do is recorded; undefined for not at all. */
-  flightRecorder: FlightRecorderPlan | undefined;
-}
 
 /** What `stats` gives: the sum of the queues, and each of them. */
 export interface DeviceStats extends QueueStats {
@@ -107,8 +72,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
   readonly #aperture: Aperture;
   readonly #flight: FlightKeeper;
   readonly #blocks: QueueBlock[] = [];
-  /** What has to be done to undo everything, last thing first. */
-  readonly #undo: (() => void | Promise<void>)[] = [];
+  readonly #belongings = new Belongings();
   #attached!: AttachedModel;
   /** Bits that are offered: the model's, less what `serve` was told to keep back. */
   #features = 0n;
@@ -119,8 +83,6 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
   #bounceBufferReason: string | undefined;
   /** What the queue thread died of that was lost last. */
   #threadError: Error | undefined;
-  /** A thread could not be stopped: its memory and its files stay for as long as the process. */
-  #abandoned = false;
   #closing: Promise<void> | undefined;
   /** Resolves once the device is on its bus. */
   readonly #started: Promise<void>;
@@ -147,7 +109,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       setImmediate(() => device.#reportEarly());
       return device;
     } catch (error) {
-      await device.#undoAll();
+      await device.#giveBack();
       throw error;
     }
   }
@@ -170,9 +132,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       (error) => errorChannel.publish({ device: this, error }),
     );
     this.#aperture = createDeviceAperture();
-    this.#undo.push(() => {
-      if (!this.#abandoned) this.#aperture.close();
-    });
+    this.#belongings.addShared(() => this.#aperture.close());
   }
 
   /** The device status that the driver sees: VIRTIO_CONFIG_S_* bits. */
@@ -295,7 +255,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
 
   /** Takes the device off the bus, stops its threads and gives everything back. Never throws; later calls wait too. */
   close(): Promise<void> {
-    this.#closing ??= this.#undoAll().then(async () => {
+    this.#closing ??= this.#giveBack().then(async () => {
       await this.#flight.written();
       removeOpenDevice(this);
       closeChannel.publish({ device: this });
@@ -326,7 +286,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
 
   async #start(transport: DeviceTransport, options: ServedDeviceOptions): Promise<void> {
     const { name, queueSize } = options;
-    this.#undo.push(() => transport.control.close());
+    const belongings = this.#belongings;
+    belongings.add(() => transport.control.close());
     const aperture = this.#aperture;
     const sigbusFlag = aperture.allocate(4);
     aperture.guardSigbus(sigbusFlag);
@@ -346,9 +307,7 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     });
     this.#attached = attached;
     this.#features = attached.features | ringFeatures(options, attached.usesInOrder);
-    this.#undo.push(() => {
-      if (!this.#abandoned) attached.close();
-    });
+    belongings.addShared(() => attached.close());
     if (options.state) await restoreDevice(this.#stateful, options.state);
     const { queues, groups, apiVersion, log } = options;
     const { deviceId } = this.model;
@@ -361,18 +320,18 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       },
       aperture,
     );
-    this.#undo.push(() => node.close(this.#abandoned));
+    belongings.add(() => node.close(belongings.abandoned));
     const { file, protocol, takenOver } = node;
     this.#takenOver = takenOver;
     if (node.log)
       for (const [index, block] of this.#blocks.entries()) block.keepLog(node.log.section(index), queueSize);
 
-    const attentionFd = this.#eventfd();
-    const kickFds = this.#blocks.map(() => this.#eventfd());
+    const attentionFd = belongings.eventfd();
+    const kickFds = this.#blocks.map(() => belongings.eventfd());
     const threads = attached.threadDatapath
       ? Math.min(options.threads, Math.ceil(options.queues / attached.queueGroup))
       : 0;
-    const wakeFds = Array.from({ length: threads || options.queues }, () => this.#eventfd());
+    const wakeFds = Array.from({ length: threads || options.queues }, () => belongings.eventfd());
     const wakeFd = (index: number) =>
       wakeFds[threads > 0 ? this.#dataPaths.threadOf(index, threads) : index]!;
     const deviceFd = file instanceof KernelVduseFile ? file.fd : -1;
@@ -388,13 +347,13 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
           for (const index of indices) messages?.queueThreadLost(index);
         },
         stuck: () => {
-          this.#abandoned = true;
+          belongings.abandoned = true;
         },
         failed: (error) => this.#modelFailed(error),
         configChanged: (config) => this.#configChanged(config),
       },
     );
-    this.#undo.push(() => this.#dataPaths.close());
+    belongings.add(() => this.#dataPaths.close());
     this.#dataPaths.start(threads, wakeFds);
 
     const layout = {
@@ -431,29 +390,20 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
       },
     );
     this.#messages = messages;
-    this.#undo.push(() => this.#messages.close());
+    belongings.add(() => this.#messages.close());
     if (this.#threadError)
       throw new RingbellError('ERR_THREAD_LOST', `a queue thread of ${name} ended before it could serve`, {
         cause: this.#threadError,
       });
     await transport.attach(name);
     node.own();
-    this.#undo.push(() => transport.detach(name));
+    belongings.add(() => transport.detach(name));
   }
 
   /** Linear address of a flight recorder, 0 where none is wanted. */
   #allocateFlight({ flightRecorder }: ServedDeviceOptions): number {
     if (!flightRecorder) return 0;
     return FlightRecorder.allocate(this.#aperture, flightRecorder.chains, this.model.deviceId);
-  }
-
-  /** An eventfd that is closed when everything that may use it has gone. */
-  #eventfd(): number {
-    const fd = loadAddon().eventfd();
-    this.#undo.push(() => {
-      if (!this.#abandoned) loadAddon().close(fd);
-    });
-    return fd;
   }
 
   /** The model's config space has changed. Before the device is there, it is what the device comes with. */
@@ -512,15 +462,8 @@ export class ServedDevice extends EventEmitter<ServedDeviceEvents> implements Ob
     for (const error of errors) if (this.listenerCount('error') > 0) this.emit('error', error);
   }
 
-  async #undoAll(): Promise<void> {
-    for (let step = this.#undo.pop(); step; step = this.#undo.pop()) {
-      try {
-        await step();
-      } catch (error) {
-        // What cannot be undone does not keep the rest from being undone.
-        errorChannel.publish({ device: this, error });
-      }
-    }
+  #giveBack(): Promise<void> {
+    return this.#belongings.giveBack((error) => errorChannel.publish({ device: this, error }));
   }
 
   [inspect.custom](): string {

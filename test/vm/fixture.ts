@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { test } from 'uvu';
 
 /** Milliseconds for a command, a device node, a condition, unless a test says otherwise. */
-const LIMIT_MS = 20_000;
+const LIMIT_MS = 120_000;
 /** Milliseconds between two looks at a condition. */
 const LOOK_MS = 20;
 const VDPA_BUS = '/sys/bus/vdpa';
