@@ -12,8 +12,8 @@ import { findBusybox } from './requirements.js';
 
 /** Milliseconds until the guest has the host's files; emulated, on a busy host. */
 const BOOT_LIMIT_MS = 120_000;
-/** Seconds for one test file; four times what the longest takes, for a host that is busy. */
-const FILE_LIMIT_S = 420;
+/** Seconds for one test file; six times what the longest takes on a host that is fast and quiet. */
+const FILE_LIMIT_S = 600;
 /** Milliseconds that a guest may take, beyond the limit of a file, to end it and to remove what it left behind. */
 const GRACE_MS = 60_000;
 /** Milliseconds between two files, and to power off. */
