@@ -36,8 +36,13 @@ test('a disk on an NBD server outlives the server', async () => {
   }
   const lines = await new Example('nbd-disk').ended();
   assert.match(lines[0]!, /^a disk of 64 MiB on (nbdkit|qemu-nbd)$/);
-  assert.equal(new Set(lines.slice(1, -3)), new Set(['no connection: requests wait']));
-  assert.equal(lines.slice(-3), ['connected again', 'at 0: before', 'at 4096: meanwhile']);
+  const isRead = (line: string) => line.startsWith('at ');
+  assert.equal(lines.filter(isRead), ['at 0: before', 'at 4096: meanwhile']);
+  // A server that is only just there may refuse, or hang up, once more.
+  const [first, ...others] = lines.slice(1).filter((line) => !isRead(line));
+  assert.is(first, 'no connection: requests wait');
+  assert.ok(others.includes('connected again'), lines.join('\n'));
+  for (const line of others) assert.match(line, /^(no connection: requests wait|connected again)$/);
 });
 
 test('a model in AssemblyScript is compiled, and rolls dice', async () => {
