@@ -16,7 +16,7 @@ const RESTARTS = 5;
 /** Milliseconds of a server's life and absence at most; for traffic with all restarts; for a command to say something. */
 const LIFE_MS = 2000;
 const ABSENCE_MS = 500;
-const TRAFFIC_LIMIT_MS = 240_000;
+const TRAFFIC_LIMIT_MS = 480_000;
 const COMMAND_LIMIT_MS = 150_000;
 
 /** nbdkit with a file of zeroes. */

@@ -8,7 +8,7 @@ import { run } from '../disk-fixture.js';
 import { modprobe, scratch, shell, until } from '../fixture.js';
 
 const COMMAND_LIMIT_MS = 150_000;
-const TRAFFIC_LIMIT_MS = 200_000;
+const TRAFFIC_LIMIT_MS = 480_000;
 
 /** Starts `ringbell serve blk` and waits until it serves: what it says of the device. */
 async function serving(
