@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -72,6 +72,9 @@ export function skip(name: string, why: string): void {
   process.stdout.write(`skipped: ${name}: ${why}\n`);
   test.skip(name);
 }
+
+/** Whether this machine's processor is emulated: QEMU without hardware virtualisation. */
+export const isEmulated = () => readFileSync('/proc/cpuinfo', 'utf8').includes('QEMU TCG CPU');
 
 /** Waits for a condition. Rejects, naming `what`, after `limitMs`. */
 export async function until(what: string, condition: () => unknown, limitMs = LIMIT_MS): Promise<void> {

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Running, start } from '../../cli/command-line.js';
-import { until } from '../fixture.js';
+import { isEmulated, skip, until } from '../fixture.js';
 import {
   answers,
   bringUp,
@@ -18,7 +18,9 @@ import {
 /** Milliseconds for the command to say something, and for a ping. */
 const LIMIT_MS = 150_000;
 
-test('ringbell serve net --tap makes an interface of the kernel at a tap, until SIGTERM', async () => {
+const NAME = 'ringbell serve net --tap makes an interface of the kernel at a tap, until SIGTERM';
+
+const traffic = async () => {
   prepareNamespace();
   let command: Running | undefined;
   try {
@@ -40,6 +42,9 @@ test('ringbell serve net --tap makes an interface of the kernel at a tap, until 
     command?.kill('SIGKILL');
     removeNamespace();
   }
-});
+};
+
+if (isEmulated()) skip(NAME, 'an emulated processor stalls for longer than its limits allow');
+else test(NAME, traffic);
 
 test.run();
