@@ -12,9 +12,9 @@ export const TABLE_STEP: u32 = TABLE_ENTRIES * VIRTQ_DESC_SIZE + 16;
 /** Bytes that an unaligned table lies further. */
 export const TABLE_SHIFT: u32 = 4;
 
-/** Writes address and length of a buffer at `at`, in the region of entry `home` for the most part. */
-export function putBuffer(at: usize, iotlb: usize, regions: u32, home: u32, random: u64, more: u64): void {
-  const entry = entryOf(iotlb, (random & 7) != 0 ? home : <u32>(random >> 3) % regions);
+/** Writes address and length of a buffer at `at`, in the region of entry `usual` for the most part. */
+export function putBuffer(at: usize, iotlb: usize, regions: u32, usual: u32, random: u64, more: u64): void {
+  const entry = entryOf(iotlb, (random & 7) != 0 ? usual : <u32>(random >> 3) % regions);
   const start = load<u64>(entry, IOTLB_ENTRY_IOVA);
   const length = load<u64>(entry, IOTLB_ENTRY_BYTES);
   let iova = start + (more & 0xfff);

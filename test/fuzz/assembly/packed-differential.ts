@@ -38,7 +38,7 @@ import {
 } from '../../../assembly/virtio';
 import { linkOf, putBuffer, putTable, TABLE_SHIFT, TABLE_STEP, TABLES } from './descriptors';
 import { begin, mix, step } from './random';
-import { changeRegion, entryOf, makeCurrent } from './regions';
+import { changeRegion, entryOf, makeCurrent, usualRegion } from './regions';
 
 /** The most chains of a burst: twice and a half what is taken four at a time. */
 const CHAINS: u32 = 10;
@@ -97,7 +97,9 @@ function make(
   const used = retreat(position, outstanding, size);
   configure(vq, size, flags, capacity, position, used);
   configure(other, size, flags, capacity, position, used);
-  if ((random >> 34 & 1) != 0) makeCurrent(vq, regions, home, random >> 35);
+  state = step(state);
+  const usual = usualRegion(regions, home, mix(state));
+  if ((random >> 34 & 1) != 0) makeCurrent(vq, regions, usual, random >> 35);
   state = step(state);
   const more = mix(state);
   if ((more & 15) == 0) changeRegion(iotlb, regions, home, more >> 4);
@@ -107,17 +109,17 @@ function make(
   let place = position;
   for (let i: u32 = 0; i < size; i++) {
     const owner = availableOwner(place);
-    state = descriptor(ring, indexOf(place), size, iotlb, regions, home, withTables ? tablesIova : 0, singles, owner, state);
+    state = descriptor(ring, indexOf(place), size, iotlb, regions, home, usual, withTables ? tablesIova : 0, singles, owner, state);
     place = advance(place, 1, size);
   }
   for (let i: u32 = 0; i < BEHIND; i++)
-    state = descriptor(ring, size + i, size, iotlb, regions, home, 0, singles, availableOwner(position), state);
+    state = descriptor(ring, size + i, size, iotlb, regions, home, usual, 0, singles, availableOwner(position), state);
   if (!withTables) return;
   // One of the tables; the others are as an earlier ring has left them.
   const at = tables + (<u32>(more >> 47) % TABLES) * TABLE_STEP + (<u32>(more >> 49) & 1) * TABLE_SHIFT;
   const inner = (more >> 50 & 7) == 0 ? tablesIova : 0;
   for (let i: u32 = 0; i < 5; i++)
-    state = descriptor(at, i, size, iotlb, regions, home, inner, false, 0, state);
+    state = descriptor(at, i, size, iotlb, regions, home, usual, inner, false, 0, state);
 }
 
 function configure(vq: usize, size: u32, flags: u32, capacity: u32, position: u32, used: u32): void {
@@ -145,6 +147,7 @@ function descriptor(
   iotlb: usize,
   regions: u32,
   home: u32,
+  usual: u32,
   tablesIova: u64,
   singles: bool,
   owner: u32,
@@ -158,7 +161,7 @@ function descriptor(
   let flags: u32;
   if (tablesIova != 0 && (random & 1) != 0) flags = putTable(at, tablesIova, size, more);
   else {
-    putBuffer(at, iotlb, regions, home, random >> 8, more);
+    putBuffer(at, iotlb, regions, usual, random >> 8, more);
     flags = linkOf(random >> 30);
     if (singles && (random >> 34 & 15) != 0) flags &= ~VIRTQ_DESC_F_NEXT;
     if ((random >> 40 & 63) == 0) flags = <u32>(random >> 46) & (VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_WRITE | VIRTQ_DESC_F_INDIRECT);

@@ -42,6 +42,11 @@ export function changeRegion(iotlb: usize, regions: u32, home: u32, random: u64)
   iotlbMap(iotlb, iova, bytes, linear, access);
 }
 
+/** Number of the region that most buffers of a ring lie in: mostly `home`, but rules about large regions are to be reached, too. */
+export function usualRegion(regions: u32, home: u32, random: u64): u32 {
+  return (random & 15) != 0 ? home : <u32>(random >> 4) % regions;
+}
+
 /** Makes any region that can be read the current one of a queue, or none: mostly that at `home`. */
 export function makeCurrent(vq: usize, regions: u32, home: u32, random: u64): void {
   const iotlb: usize = load<u32>(vq, VQ_IOTLB);

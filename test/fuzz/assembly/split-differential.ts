@@ -30,7 +30,7 @@ import { FEW } from '../../../assembly/segments';
 import { VIRTQ_AVAIL_IDX, VIRTQ_AVAIL_RING, VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_SIZE } from '../../../assembly/virtio';
 import { linkOf, putBuffer, putTable, TABLE_SHIFT, TABLE_STEP, TABLES } from './descriptors';
 import { begin, mix, step } from './random';
-import { changeRegion, entryOf, makeCurrent } from './regions';
+import { changeRegion, entryOf, makeCurrent, usualRegion } from './regions';
 
 /** The most chains of a burst. */
 const CHAINS: u32 = 8;
@@ -83,7 +83,9 @@ function make(
   configure(vq, size, flags, capacity, last);
   configure(other, size, flags, capacity, last);
   // The region that was current on the ring before, which may have gone since; or another.
-  if ((random >> 12 & 1) != 0) makeCurrent(vq, regions, home, random >> 13);
+  state = step(state);
+  const usual = usualRegion(regions, home, mix(state));
+  if ((random >> 12 & 1) != 0) makeCurrent(vq, regions, usual, random >> 13);
   if ((random >> 48 & 15) == 0) {
     state = step(state);
     changeRegion(iotlb, regions, home, mix(state));
@@ -92,14 +94,14 @@ function make(
   const withTables = flags != 0 || (random >> 28 & 15) == 0;
   const outer = withTables ? tablesIova : 0;
   for (let i: u32 = 0; i < size; i++)
-    state = descriptor(table, i, size, size, iotlb, regions, home, outer, state);
+    state = descriptor(table, i, size, size, iotlb, regions, home, usual, outer, state);
   if (withTables) {
     // One of the tables; the others are as an earlier ring has left them.
     const at = tables + (<u32>(random >> 53) % TABLES) * TABLE_STEP + (<u32>(random >> 52) & 1) * TABLE_SHIFT;
     const entries = min<u32>(2 + (<u32>(random >> 55) & 3), size);
     const inner = (random >> 57 & 7) == 0 ? tablesIova : 0;
     for (let i: u32 = 0; i < entries; i++)
-      state = descriptor(at, i, entries, size, iotlb, regions, home, inner, state);
+      state = descriptor(at, i, entries, size, iotlb, regions, home, usual, inner, state);
   }
   const count = min(size, CHAINS);
   for (let i: u32 = 0; i < count; i++) {
@@ -142,6 +144,7 @@ function descriptor(
   iotlb: usize,
   regions: u32,
   home: u32,
+  usual: u32,
   tablesIova: u64,
   state: u64,
 ): u64 {
@@ -155,7 +158,7 @@ function descriptor(
   let link: u32;
   if (tablesIova != 0 && (random >> 6 & 1) != 0) link = putTable(at, tablesIova, size, more);
   else {
-    putBuffer(at, iotlb, regions, home, random >> 8, more);
+    putBuffer(at, iotlb, regions, usual, random >> 8, more);
     link = linkOf(random >> 30);
     if ((random >> 40 & 63) == 0) {
       link = <u32>(random >> 46) & 0xffff;
