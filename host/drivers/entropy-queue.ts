@@ -1,67 +1,40 @@
 import { RingbellError } from '../errors.js';
-import { BufferQueue, type BufferQueueOptions } from './buffer-queue.js';
+import type { BufferQueueOptions } from './buffer-queue.js';
+import { CallQueue } from './call-queue.js';
 import type { DriverQueue } from './driver-queue.js';
 import type { EntropyRead } from './entropy-read.js';
-import { WaitingLine } from './waiting-line.js';
 
 /**
  * The request queue of an entropy device. As many bytes are asked for as somebody waits for; which of them come first, and to
  * whom they go, does not matter: what comes goes to whoever has waited longest.
  */
-export class EntropyQueue extends BufferQueue {
-  protected override readonly timed = true;
+export class EntropyQueue extends CallQueue<EntropyRead> {
   /** By slot: bytes that the device is asked for. */
   #asked: number[] = [];
   /** The sum of those that are on the ring. */
   #due = 0;
-  // A stack: the slot used last is the one that is still in the cache.
-  #free: number[] = [];
-  readonly #waiting = new WaitingLine<EntropyRead>(() => {
-    this.#ask();
-    this.settle();
-  });
-  #drained: (() => void) | undefined;
 
   constructor(queue: DriverQueue, options: BufferQueueOptions) {
     super(queue, options);
     this.restarted();
   }
 
-  /** Has the device asked, once a turn, for what `read` wants. */
-  submit(read: EntropyRead): void {
-    if (this.error) {
-      read.fail(this.error);
-      return;
-    }
-    this.#waiting.join(read);
+  override submit(read: EntropyRead): void {
+    super.submit(read);
     // Whoever gives up keeps neither the process alive nor the queue from closing.
     read.promise.catch(() => this.settle());
   }
 
-  override drained(): Promise<void> {
-    if (this.#idle || this.error) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#drained = resolve;
-    });
-  }
-
-  /** Nobody waits. */
-  get #idle(): boolean {
-    while (this.#waiting.first?.settled) this.#waiting.leave();
-    return this.#waiting.first === undefined;
-  }
-
-  protected override look(): void {
-    this.takeUsed();
-    this.#ask();
-    this.settle();
+  protected override get idle(): boolean {
+    while (this.waiting.first?.settled) this.waiting.leave();
+    return this.waiting.first === undefined;
   }
 
   protected override takeUsed(): void {
     const count = this.reap();
     for (let index = 0; index < count; index++) {
       const slot = this.slotAt(index);
-      this.#free.push(slot);
+      this.free.push(slot);
       this.#due -= this.#asked[slot] as number;
       this.#give(slot, this.bytesAt(index));
     }
@@ -72,38 +45,22 @@ export class EntropyQueue extends BufferQueue {
 
   protected override restarted(): void {
     super.restarted();
-    const { slots } = this.queue;
-    this.#asked = new Array(slots).fill(0);
+    this.#asked = new Array(this.queue.slots).fill(0);
     this.#due = 0;
-    this.#free = Array.from({ length: slots }, (_, index) => slots - 1 - index);
-  }
-
-  protected override resume(): void {
-    this.#ask();
-    this.settle();
-  }
-
-  protected override settle(): void {
-    const waits = !this.error && !this.#idle;
-    if (!waits) {
-      this.#drained?.();
-      this.#drained = undefined;
-    }
-    this.watch.settle(waits);
   }
 
   protected override failAll(error: RingbellError): void {
-    this.#waiting.dissolve((read) => read.fail(error));
+    this.waiting.dissolve((read) => read.fail(error));
   }
 
   /** Puts buffers on the ring for what is wanted and not yet asked for. */
-  #ask(): void {
+  protected override flush(): void {
     if (this.paused || this.error) return;
     let wanted = -this.#due;
-    for (let read = this.#waiting.first; read; read = read.next) wanted += read.missing;
+    for (let read = this.waiting.first; read; read = read.next) wanted += read.missing;
     let count = 0;
-    for (; wanted > 0 && this.#free.length > 0; count++) {
-      const slot = this.#free.pop() as number;
+    for (; wanted > 0 && this.free.length > 0; count++) {
+      const slot = this.free.pop() as number;
       const bytes = Math.min(wanted, this.queue.mostBytes);
       this.#asked[slot] = bytes;
       this.#due += bytes;
@@ -115,15 +72,15 @@ export class EntropyQueue extends BufferQueue {
 
   /** Hands out the `bytes` bytes that have come in a slot. What nobody wants any more is dropped. */
   #give(slot: number, bytes: number): void {
-    if (this.#idle) return;
+    if (this.idle) return;
     if (bytes === 0) {
       // "The device MUST place one or more random bytes into the buffer."
-      this.#waiting.first?.fail(new RingbellError('ERR_IO', `the device gave back a buffer without a byte`));
+      this.waiting.first?.fail(new RingbellError('ERR_IO', `the device gave back a buffer without a byte`));
       return;
     }
     let payload = new Uint8Array(bytes);
     this.queue.memory.copyOut(this.payloadOf(slot), payload);
-    while (payload.length > 0 && !this.#idle)
-      payload = payload.subarray((this.#waiting.first as EntropyRead).take(payload));
+    while (payload.length > 0 && !this.idle)
+      payload = payload.subarray((this.waiting.first as EntropyRead).take(payload));
   }
 }

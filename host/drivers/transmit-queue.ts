@@ -1,8 +1,8 @@
 import type { RingbellError } from '../errors.js';
-import { BufferQueue, type BufferQueueOptions } from './buffer-queue.js';
+import type { BufferQueueOptions } from './buffer-queue.js';
+import { CallQueue } from './call-queue.js';
 import type { DriverQueue } from './driver-queue.js';
 import type { Transmission } from './transmission.js';
-import { WaitingLine } from './waiting-line.js';
 
 /** A payload that the device holds. */
 interface Transmitted {
@@ -16,59 +16,29 @@ interface Transmitted {
  * A transmit queue: payloads come in, wait for a slot if need be, go to the ring once a turn with at most one notification, in
  * order, and are completed from interrupts or by polling.
  */
-export class TransmitQueue extends BufferQueue {
-  protected override readonly timed = true;
+export class TransmitQueue extends CallQueue<Transmission> {
   /** By slot: what the device holds. */
   #pending: (Transmitted | undefined)[] = [];
   /** What has been taken back from the device, or from the line, and goes to the ring before all else. */
   #recalled: Transmitted[] = [];
   /** Payloads that have gone to the ring. */
   #sent = 0;
-  // A stack: the slot used last is the one that is still in the cache.
-  #free: number[] = [];
-  readonly #waiting = new WaitingLine<Transmission>(() => {
-    this.#flush();
-    this.settle();
-  });
-  #drained: (() => void) | undefined;
 
   constructor(queue: DriverQueue, options: BufferQueueOptions) {
     super(queue, options);
     this.restarted();
   }
 
-  /** Takes payloads. They go to the ring, with all others of this turn, when the caller's code has ended. */
-  submit(transmission: Transmission): void {
-    if (this.error) {
-      transmission.fail(this.error);
-      return;
-    }
-    this.#waiting.join(transmission);
-  }
-
-  override drained(): Promise<void> {
-    if (this.#idle || this.error) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#drained = resolve;
-    });
-  }
-
-  get #idle(): boolean {
-    const waits = this.#waiting.first !== undefined || this.#recalled.length > 0;
-    return !waits && this.#free.length === this.queue.slots;
-  }
-
-  protected override look(): void {
-    this.takeUsed();
-    this.#flush();
-    this.settle();
+  protected override get idle(): boolean {
+    const waits = this.waiting.first !== undefined || this.#recalled.length > 0;
+    return !waits && this.free.length === this.queue.slots;
   }
 
   protected override takeUsed(): void {
     const count = this.reap();
     for (let index = 0; index < count; index++) {
       const slot = this.slotAt(index);
-      this.#free.push(slot);
+      this.free.push(slot);
       this.#pending[slot]?.transmission.completed();
       this.#pending[slot] = undefined;
     }
@@ -82,43 +52,27 @@ export class TransmitQueue extends BufferQueue {
 
   protected override restarted(): void {
     super.restarted();
-    const { slots } = this.queue;
-    this.#pending = new Array(slots).fill(undefined);
-    this.#free = Array.from({ length: slots }, (_, index) => slots - 1 - index);
-  }
-
-  protected override resume(): void {
-    this.#flush();
-    this.settle();
-  }
-
-  protected override settle(): void {
-    const waits = !this.error && !this.#idle;
-    if (!waits) {
-      this.#drained?.();
-      this.#drained = undefined;
-    }
-    this.watch.settle(waits);
+    this.#pending = new Array(this.queue.slots).fill(undefined);
   }
 
   protected override failAll(error: RingbellError): void {
     for (const one of [...this.#pending, ...this.#recalled]) one?.transmission.fail(error);
-    this.#waiting.dissolve((transmission) => transmission.fail(error));
+    this.waiting.dissolve((transmission) => transmission.fail(error));
   }
 
   /** Moves payloads that wait to free slots. */
-  #flush(): void {
+  protected override flush(): void {
     if (this.paused) return;
     let count = 0;
-    while (this.#recalled.length > 0 && this.#free.length > 0) {
+    while (this.#recalled.length > 0 && this.free.length > 0) {
       const { transmission, payload } = this.#recalled.shift() as Transmitted;
       if (!transmission.settled && this.#fill(count, transmission, payload)) count++;
     }
-    while (this.#waiting.first && this.#free.length > 0) {
-      const transmission = this.#waiting.first;
+    while (this.waiting.first && this.free.length > 0) {
+      const transmission = this.waiting.first;
       const payload = transmission.take();
       if (!payload) {
-        this.#waiting.leave();
+        this.waiting.leave();
       } else if (this.#fill(count, transmission, payload)) count++;
     }
     if (count > 0) this.offer('bufferTransmit', count);
@@ -131,7 +85,7 @@ export class TransmitQueue extends BufferQueue {
       transmission.fail(new TypeError('the buffer was detached, or resized, before it was sent'));
       return false;
     }
-    const slot = this.#free.pop() as number;
+    const slot = this.free.pop() as number;
     this.#pending[slot] = { transmission, payload, order: this.#sent++ };
     memory.copyIn(this.payloadOf(slot), payload);
     if (index === 0) this.tap?.begin();
